@@ -1,0 +1,180 @@
+"""From what was last read to one Status: ages, silence, and what may still be shown.
+
+Pure: no I/O and no clock, time is passed in. A worker is silent when its record has stopped changing, judged by
+our own monotonic clock, so that neither a wrong clock nor a replayed trace can make a dead worker look alive.
+Silence is the unsafe value: measurements become null, promises become 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from aggregator.api.models import Ages, Alarm, Live, Product, Statement, Status
+from droop import products
+
+NS: Final = 1_000_000_000
+MEASURED: Final = (
+    "hz",
+    "request_kw",
+    "response_kw",
+    "dealt_kw",
+    "commanded_kw",
+    "unserved_kw",
+    "metered_kw",
+    "delivered_kw",
+    "signal_kw",
+)
+PROMISED: Final = ("headroom_up_kw", "headroom_down_kw")
+
+
+@dataclass(slots=True)
+class Heard:
+    """When a key was last seen to change, by two clocks.
+
+    `mono_s` is the last change we witnessed. The first reading is no witness: the key may be a dead process'
+    last word, so it counts as old as its own stamp says.
+    """
+
+    data: bytes | None = None
+    first_age_s: float = 0.0
+    mono_s: float = 0.0
+    utc_ns: int = 0
+
+    def update(self, data: bytes | None, stamp_ns: int | None, now_ns: int, mono_s: float) -> bool:
+        """Note a reading; True when it is news. stamp_ns : the record's own time, None when it carries none"""
+        if data is None or data == self.data:
+            return False
+        first = self.data is None
+        self.first_age_s = max(0.0, (now_ns - stamp_ns) / NS) if first and stamp_ns else 0.0
+        self.data, self.mono_s = data, mono_s
+        self.utc_ns = now_ns - int(self.first_age_s * NS)
+        return True
+
+    def age_s(self, mono_s: float) -> float | None:
+        """Seconds since the last change; None when never heard."""
+        return None if self.data is None else self.first_age_s + max(0.0, mono_s - self.mono_s)
+
+
+@dataclass(slots=True)
+class Reading:
+    """Everything the poller knows, replaced piece by piece."""
+
+    started_ns: int
+    live: Live | None = None
+    live_heard: Heard = field(default_factory=Heard)
+    live_fault: Alarm | None = None  # the record was there but could not be read
+    store_fault: Alarm | None = None
+    view_heard: Heard = field(default_factory=Heard)
+    processes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    processes_heard: dict[str, Heard] = field(default_factory=dict)
+    statement: Statement | None = None
+    statements: int = 0
+
+
+def compose(r: Reading, area: str, now_ns: int, mono_s: float, silent_s: float, process_silent_s: float) -> Status:
+    """The status at `now_ns`."""
+    live = r.live or Live(t_ns=0, area=area)
+    age_s = r.live_heard.age_s(mono_s)
+    silent = age_s is None or age_s > silent_s
+    alarms = [*live.alarms] if not silent else []
+    fields: dict[str, Any] = live.model_dump(exclude={"alarms", "products"})
+    fields["hz"] = usable_hz(live, silent_s) if live.quality == [] else live.hz
+    if r.store_fault is not None:
+        alarms, fields["mode"] = [r.store_fault], "store lost"
+    elif silent:
+        alarms, fields["mode"] = [_silence(r, age_s)], "silent"
+    if r.live_fault is not None and r.store_fault is None:
+        alarms.append(r.live_fault)
+    stale = silent or r.store_fault is not None
+    if stale:
+        _withdraw(fields)
+    else:
+        alarms += _silent_processes(r, mono_s, process_silent_s)
+    ages = Ages(
+        live_s=_tidy(age_s),
+        fleetview_s=_tidy(r.view_heard.age_s(mono_s)),
+        processes_s={role: _tidy(heard.age_s(mono_s)) or 0.0 for role, heard in r.processes_heard.items()},
+    )
+    fields |= {  # after the worker's own keys: no writer can overrule what we say of it
+        "products": [_described(product, stale) for product in live.products],
+        "alarms": sorted(alarms, key=lambda alarm: (alarm.severity != "critical", alarm.since_ns)),
+        "now_ns": now_ns,
+        "as_of_ns": as_of_ns(live),
+        "sample_age_s": _tidy(sample_age_s(live)),
+        "stale": stale,
+        "ages": ages,
+        "processes": r.processes,
+        "statement": r.statement,
+        "statements": r.statements,
+    }
+    return Status(**fields)
+
+
+def as_of_ns(live: Live) -> int:
+    """When the worker wrote; a writer that does not say is taken to write with each sample."""
+    return live.now_ns or live.rx_ns or live.t_ns
+
+
+def sample_age_s(live: Live) -> float | None:
+    """How old the newest sample was when the worker wrote; None before the first."""
+    return max(0.0, (as_of_ns(live) - live.rx_ns) / NS) if live.rx_ns else None
+
+
+def usable_hz(live: Live, limit_s: float) -> float | None:
+    """The frequency of now: a rejected sample is no measurement, and an old one is no longer one."""
+    return None if live.quality or (sample_age_s(live) or 0.0) > limit_s else live.hz
+
+
+def _tidy(age_s: float | None) -> float | None:
+    return None if age_s is None else round(age_s, 3)
+
+
+def _withdraw(fields: dict[str, Any]) -> None:
+    """Take back what only a living worker can say."""
+    fields.update(dict.fromkeys(MEASURED))
+    fields.update(dict.fromkeys(PROMISED, 0.0))
+    fields["quality"] = []
+    fields["unserved_by_reason"] = {}
+    for side in ("up_kw", "down_kw"):
+        fields["capability"][side] = dict.fromkeys(fields["capability"][side] or ("15", "30", "60"), 0.0)
+
+
+def _silence(r: Reading, age_s: float | None) -> Alarm:
+    if age_s is None:
+        text = "The worker has not reported yet: nothing is known of the fleet and no power can be promised."
+        return Alarm(code="WORKER_SILENT", severity="critical", since_ns=r.started_ns, text=text)
+    text = "The worker is silent: its figures are withdrawn. Check the worker process; chargers fall back on their own."
+    return Alarm(code="WORKER_SILENT", severity="critical", since_ns=r.live_heard.utc_ns, text=text)
+
+
+def _silent_processes(r: Reading, mono_s: float, limit_s: float) -> list[Alarm]:
+    """A warning for each process whose counters stand still; the worker has its own alarm."""
+    return [
+        Alarm(
+            code=f"{role.upper()}_SILENT",
+            severity="warning",
+            since_ns=heard.utc_ns,
+            text=f"Process {role} has stopped reporting. Check that it runs.",
+        )
+        for role, heard in r.processes_heard.items()
+        if role != "worker" and (heard.age_s(mono_s) or 0.0) > limit_s
+    ]
+
+
+def _described(product: Product, stale: bool) -> Product:
+    """The product with what its curve promises, for charts and tables."""
+    known = {**product.model_dump(exclude_none=True), **_facts(product.id)}
+    return Product(**{**known, "fraction": None if stale else product.fraction})
+
+
+@lru_cache(maxsize=64)
+def _facts(product_id: str) -> dict[str, Any]:
+    """Title, dead band and full activation of a catalogue product; nothing for one we do not know."""
+    try:
+        product = products.load(product_id)
+    except (OSError, ValueError):
+        return {}
+    full_hz = max((abs(hz) for hz in product.curve_hz), default=None)
+    return {"title": product.title, "deadband_hz": product.deadband_hz, "full_hz": full_hz}

@@ -1,0 +1,95 @@
+"""The same figures in Prometheus' exposition format, read at scrape time from the last poll.
+
+No global registry and no counters of our own: a worker restart shows as a counter reset, which Prometheus expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from aggregator.api.feed import Feed
+from aggregator.api.models import Status
+
+GAUGES = {
+    "hz": ("frequency_hertz", "Grid frequency as used by the engine"),
+    "request_kw": ("request_kilowatts", "Power asked of the fleet, baseline included"),
+    "response_kw": ("response_kilowatts", "Power asked relative to the declared baseline"),
+    "delivered_kw": ("delivered_kilowatts", "Metered power relative to the declared baseline"),
+    "baseline_kw": ("baseline_kilowatts", "Declared baseline"),
+    "unserved_kw": ("unserved_kilowatts", "Part of the request that no vehicle could take"),
+}
+
+
+class FleetCollector(Collector):
+    """Turns a Status into metric families."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def describe(self) -> list[Metric]:
+        """Nothing ahead of time: products and stages are known at run time only."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All families. A figure that is not known now is absent, not 0."""
+        status = self._feed.status()
+        for field, (name, text) in GAUGES.items():
+            value = getattr(status, field)
+            if value is not None:
+                yield GaugeMetricFamily(f"flyball_{name}", text, value=value)
+        yield GaugeMetricFamily("flyball_stale", "1 when the figures are not current", value=float(status.stale))
+        if status.ages.live_s is not None:
+            yield GaugeMetricFamily("flyball_live_age_seconds", "Since the worker last wrote", value=status.ages.live_s)
+        yield from _promises(status)
+        yield from _labelled(status)
+        for name, value in (("ticks", status.ticks), ("commands", status.commands)):
+            yield CounterMetricFamily(f"flyball_{name}", f"Worker's {name}", value=value)
+        events = CounterMetricFamily("flyball_api_events", "Events of the API process", labels=["event"])
+        for name, count in sorted(self._feed.counters.items()):
+            events.add_metric([name], count)
+        yield events
+
+
+def _promises(status: Status) -> Iterator[Metric]:
+    head = GaugeMetricFamily("flyball_headroom_kilowatts", "From dealt power to the bounds", labels=["direction"])
+    head.add_metric(["up"], status.headroom_up_kw)
+    head.add_metric(["down"], status.headroom_down_kw)
+    yield head
+    capable = GaugeMetricFamily("flyball_capability_kilowatts", "Sustainable power", labels=["direction", "minutes"])
+    for direction, table in (("up", status.capability.up_kw), ("down", status.capability.down_kw)):
+        for minutes, kw in table.items():
+            capable.add_metric([direction, minutes], kw)
+    yield capable
+
+
+def _labelled(status: Status) -> Iterator[Metric]:
+    vehicles = GaugeMetricFamily("flyball_vehicles", "Vehicles by state", labels=["state"])
+    for state, count in status.vehicles.model_dump().items():
+        vehicles.add_metric([state], count)
+    yield vehicles
+    alarms = GaugeMetricFamily("flyball_alarm", "Active alarms", labels=["code", "severity"])
+    for code, severity in sorted({(alarm.code, alarm.severity) for alarm in status.alarms}):
+        alarms.add_metric([code, severity], 1)
+    yield alarms
+    late = GaugeMetricFamily("flyball_latency_milliseconds", "Source stamp to stage", labels=["stage", "quantile"])
+    for stage, latency in status.latency_ms.items():
+        for quantile in ("p50", "p99", "max"):
+            value = getattr(latency, quantile)
+            if value is not None:
+                late.add_metric([stage, quantile], value)
+    yield late
+    rejected = CounterMetricFamily("flyball_rejected", "Samples refused by the quality gate", labels=["reason"])
+    for reason, count in status.rejected.items():
+        rejected.add_metric([reason], count)
+    yield rejected
+
+
+def make_registry(feed: Feed) -> CollectorRegistry:
+    """A registry of its own, so that two applications in one process do not collide."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(FleetCollector(feed))
+    return registry

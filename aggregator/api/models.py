@@ -1,0 +1,242 @@
+"""The documents of the API: what comes in, what goes out, each field with its unit.
+
+Pydantic models only; openapi.py prints them, routes.py fills them. Positive power is into the grid, int64 ns since
+1970 UTC, fractions 0..1. Unknown keys are refused from clients and passed through from our own processes, so that
+a newer worker can show more than this file knows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MODES = "starting, normal, hold, ramp or baseline; silent: no news from the worker; store lost: no news from Redis"
+Severity = Literal["warning", "critical"]
+Kw = float
+KwOrNone = float | None
+
+
+class Answer(BaseModel):
+    """A document we publish; keys of newer writers pass through."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Product(Answer):
+    """One sold product and what of it is called now."""
+
+    id: str
+    sold_kw: Kw = 0.0
+    fraction: float | None = Field(default=None, description="of the sold power asked now, -1..1")
+    title: str | None = None
+    deadband_hz: float | None = Field(default=None, description="half-width around nominal")
+    full_hz: float | None = Field(default=None, description="deviation of full activation")
+
+
+class Alarm(Answer):
+    """A condition that someone should know of, from when it began until it ends."""
+
+    code: str
+    severity: Severity = "warning"
+    since_ns: int
+    text: str
+
+
+class Capability(Answer):
+    """Power that could be sustained for 15, 30 and 60 minutes; all magnitudes, >= 0."""
+
+    up_kw: dict[str, Kw] = Field(default_factory=dict)
+    down_kw: dict[str, Kw] = Field(default_factory=dict)
+
+
+class Latency(Answer):
+    """Milliseconds at one stage between the source's stamp and the command on the stream."""
+
+    p50: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+
+class FleetCounts(Answer):
+    """Vehicles by state."""
+
+    total: int = 0
+    plugged: int = 0
+    stale: int = 0
+    unplugged: int = 0
+    fault: int = 0
+
+
+class Live(Answer):
+    """What the worker writes five times a second."""
+
+    t_ns: int = Field(default=0, description="of the newest sample, by its source; 0: none yet")
+    rx_ns: int = Field(default=0, description="when that sample arrived")
+    now_ns: int = Field(default=0, description="when the worker wrote this")
+    area: str = ""
+    nominal_hz: float = 50.0
+    hz: float | None = None
+    quality: list[str] = Field(default_factory=list)
+    mode: Annotated[str, Field(description=MODES)] = "starting"
+    products: list[Product] = Field(default_factory=list)
+    signal_kw: KwOrNone = None
+    request_kw: KwOrNone = None
+    baseline_kw: KwOrNone = None
+    response_kw: KwOrNone = None
+    dealt_kw: KwOrNone = None
+    commanded_kw: KwOrNone = None
+    unserved_kw: KwOrNone = None
+    unserved_by_reason: dict[str, Kw] = Field(default_factory=dict)
+    headroom_up_kw: Kw = 0.0
+    headroom_down_kw: Kw = 0.0
+    capability: Capability = Field(default_factory=Capability)
+    metered_kw: KwOrNone = None
+    meter_t_ns: int | None = None
+    delivered_kw: KwOrNone = None
+    vehicles: FleetCounts = Field(default_factory=FleetCounts)
+    soc_hist: list[int] = Field(default_factory=list, description="20 counts over 0..1")
+    ticks: int = 0
+    commands: int = 0
+    rejected: dict[str, int] = Field(default_factory=dict)
+    alarms: list[Alarm] = Field(default_factory=list)
+    latency_ms: dict[str, Latency] = Field(default_factory=dict)
+    requested_kwh: float | None = Field(default=None, description="up and down together, since the worker's start")
+    delivered_kwh: float | None = None
+    worker: dict[str, Any] = Field(default_factory=dict)
+
+
+class Ages(Answer):
+    """Seconds since each writer was last heard; null: never."""
+
+    live_s: float | None = None
+    fleetview_s: float | None = None
+    processes_s: dict[str, float] = Field(default_factory=dict)
+
+
+class Statement(Answer):
+    """One product over one settlement interval, as settle wrote it."""
+
+    start_ns: int
+    end_ns: int | None = None
+    until_ns: int | None = Field(default=None, description="computed up to here")
+    product: str | None = None
+    final: bool | None = Field(default=None, description="false while the interval runs")
+    sold_kw: Kw | None = None
+    requested_up_kwh: float | None = None
+    requested_down_kwh: float | None = None
+    delivered_up_kwh: float | None = None
+    delivered_down_kwh: float | None = None
+    coverage_frac: float | None = None
+    score: float | None = None
+    score_note: str | None = None
+    kpis: dict[str, float | bool | None] = Field(default_factory=dict)
+
+
+class Status(Live):
+    """The live figures, with their age and everything the API knows about their sources.
+
+    When the worker is silent or the store is lost, measurements are null and promises (headroom, capability) are 0:
+    silence is the unsafe value.
+    """
+
+    now_ns: int = Field(description="the API's clock")
+    as_of_ns: int = Field(description="when the worker last wrote; 0: never")
+    sample_age_s: float | None = Field(description="since the newest sample arrived, when the worker last wrote")
+    stale: bool = Field(description="the figures are not current; do not act on them")
+    ages: Ages
+    processes: dict[str, dict[str, Any]] = Field(default_factory=dict, description="each process' own counters")
+    statement: Statement | None = Field(default=None, description="the newest interval")
+    statements: int = Field(default=0, description="how many statements there are")
+
+
+class CapabilityAnswer(Answer):
+    """What the fleet can promise now."""
+
+    area: str
+    as_of_ns: int
+    stale: bool
+    mode: str = Field(description=MODES)
+    headroom_up_kw: Kw
+    headroom_down_kw: Kw
+    capability: Capability
+
+
+class VehicleRow(Answer):
+    """One charger and the vehicle in it."""
+
+    slot: int
+    vehicle: str = Field(description="empty when nothing is plugged in")
+    session: int
+    state: str
+    setpoint_kw: KwOrNone
+    measured_kw: KwOrNone
+    soc_frac: float | None
+    lo_kw: KwOrNone
+    hi_kw: KwOrNone
+    plan_kw: KwOrNone = Field(description="its part of the declared baseline")
+    reason_up: str = Field(description="what stops more discharge")
+    reason_down: str = Field(description="what stops more charge")
+    age_s: float | None = Field(description="of its last report")
+
+
+class VehiclesAnswer(Answer):
+    """A page of the fleet."""
+
+    t_ns: int
+    age_s: float
+    total: int = Field(description="chargers in the fleet")
+    matched: int = Field(description="rows that pass the filter")
+    limit: int
+    offset: int
+    rows: list[VehicleRow]
+
+
+class StatementsAnswer(Answer):
+    """A page of statements, newest first."""
+
+    total: int
+    limit: int
+    offset: int
+    rows: list[Statement]
+
+
+class HistoryAnswer(Answer):
+    """The last minutes as columns of one length, oldest first; null where nothing was known."""
+
+    t_ns: list[int] = Field(description="when the worker wrote")
+    hz: list[float | None] = Field(description="null where the sample was rejected or too old")
+    response_kw: list[KwOrNone]
+    delivered_kw: list[KwOrNone]
+
+
+class SignalBody(BaseModel):
+    """A balancing authority's set-point, on top of the products, until it expires."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    power_kw: Annotated[float, Field(allow_inf_nan=False, description="positive into the grid")]
+    valid_s: Annotated[float, Field(gt=0, allow_inf_nan=False, description="seconds from receipt")]
+
+
+class SignalAnswer(Answer):
+    """The set-point is on the stream; the worker takes it on its next sample."""
+
+    id: str = Field(description="stream entry")
+    stream: str
+    power_kw: Kw
+    valid_until_ns: int
+
+
+class ErrorAnswer(Answer):
+    """A refusal."""
+
+    error: str
+    field: str | None = None
+    remedy: str | None = None
+
+
+class HealthAnswer(Answer):
+    """The event loop turns. Says nothing of the store: an outage there must not restart every replica."""
+
+    status: Literal["ok"] = "ok"

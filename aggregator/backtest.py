@@ -1,0 +1,166 @@
+"""The replay shell: a recorded frequency drives the same core, a simulated fleet answers it.
+
+The same calls as live, with the trace's time in place of the clock: what the fleet says goes in, the sample
+goes in, commands come out and are applied. Nothing here decides anything; settlement judges the result by the
+code that judges a live day.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+
+from aggregator.contracts import CoreSettings
+from aggregator.core import Aggregator
+from aggregator.gateways.simulated import SimulatedFleet
+from settlement.facts import Declarations, Facts, Meters, Samples, no_shortfall, no_signal
+from settlement.interval import Sold, settle
+from settlement.statement import Statement
+from telemetry.quality import Gate, GateSettings
+from telemetry.samples import FREQUENCY, POWER, Block, Quality
+
+# Longest step without a decision: commands would expire, and a gap in the trace is lived through, not jumped.
+STEP_MAX_NS: Final = 2_000_000_000
+# How often the vehicles' true state of charge is looked at.
+LOOK_NS: Final = 60_000_000_000
+# A stamp that did not move ahead is no moment to decide at.
+OUT_OF_TIME: Final = int(Quality.ORDER | Quality.CLOCK_JUMP)
+
+
+class Backtest:
+    """One core and one simulated fleet, driven by recorded rows.
+
+    settings : the core's; `rows` is the number of chargers
+    start_ns : when the fleet begins to live; at or before the first row
+    """
+
+    def __init__(self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool) -> None:
+        self.settings = settings
+        self.core = Aggregator(settings, journal=False)
+        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect)
+        self.gate = Gate(gate)
+        self.rows = 0
+        self.rejected: Counter[str] = Counter()
+        self.gap_s = 0.0
+        self.soc_min_frac, self.soc_max_frac = 1.0, 0.0
+        self._period_ns = 0
+        self._last_ns = 0
+        self._look_ns = 0
+        self._samples: list[Block] = []
+        self._meters: list[Block] = []
+
+    def feed(self, block: Block) -> None:
+        """Recorded rows, in file order. block : FREQUENCY[n] with rx_ns == t_ns"""
+        judged = self.gate.check(block)
+        self.rows += int(judged.size)
+        judged = judged[(judged["quality"] & OUT_OF_TIME) == 0]
+        if not judged.size:
+            return
+        self._gaps(judged["t_ns"])
+        self._samples.append(judged)
+        for k in range(judged.size):
+            row = judged[k : k + 1]
+            now_ns = int(row["rx_ns"][0])
+            self._idle_until(now_ns)
+            self._world(now_ns)
+            self.core.on_samples(row, now_ns)
+            self._obey(now_ns)
+
+    def _idle_until(self, now_ns: int) -> None:
+        """Time in which the trace says nothing, in steps short enough to keep the fleet commanded."""
+        while self._last_ns and now_ns - self._last_ns > STEP_MAX_NS:
+            at_ns = self._last_ns + STEP_MAX_NS
+            self._world(at_ns)
+            self.core.on_time(at_ns)
+            self._obey(at_ns)
+
+    def _world(self, now_ns: int) -> None:
+        """What the fleet says up to now."""
+        fleet, core = self.fleet, self.core
+        fleet.advance(now_ns)
+        sessions = fleet.sessions(now_ns)
+        if sessions.size:
+            core.on_sessions(sessions, now_ns)
+        reports = fleet.reports(now_ns)
+        if reports.size:
+            core.on_vehicles(reports, now_ns)
+        meter = fleet.meter(now_ns)
+        if meter.size:
+            core.on_meters(meter, now_ns)
+            self._meters.append(meter)
+        self._last_ns = now_ns
+        if now_ns >= self._look_ns:
+            self._look_ns = now_ns + LOOK_NS
+            soc = fleet.truth().soc_frac
+            if not np.isnan(soc).all():
+                self.soc_min_frac = min(self.soc_min_frac, float(np.nanmin(soc)))
+                self.soc_max_frac = max(self.soc_max_frac, float(np.nanmax(soc)))
+
+    def _obey(self, now_ns: int) -> None:
+        for command in self.core.drain_commands():
+            self.fleet.apply(command.rows, command.valid_until_ns, now_ns)
+
+    def _gaps(self, t_ns: Block) -> None:
+        """Time missing between rows, beyond one period of the trace."""
+        if self._samples:
+            t_ns = np.concatenate([self._samples[-1]["t_ns"][-1:], t_ns])
+        steps = np.diff(t_ns)
+        if steps.size == 0:
+            return
+        self._period_ns = self._period_ns or int(np.median(steps))
+        long = steps[steps > 1.5 * self._period_ns]
+        self.gap_s += float((long - self._period_ns).sum()) / 1e9
+
+    # ---- what came of it -----------------------------------------------------------------------------------
+
+    @property
+    def samples(self) -> Block:
+        """FREQUENCY[n]: the judged rows that were decided on."""
+        return np.concatenate(self._samples) if self._samples else np.zeros(0, FREQUENCY)
+
+    @property
+    def meters(self) -> Block:
+        """POWER[n]: the readings at the grid connection."""
+        return np.concatenate(self._meters) if self._meters else np.zeros(0, POWER)
+
+    def facts(self) -> Facts:
+        """The run as settlement takes it."""
+        samples, meters, declared = self.samples, self.meters, self.core.declared_rows()
+        return Facts(
+            Samples(samples["t_ns"], samples["hz"], samples["quality"] == 0),
+            Meters(meters["t_ns"], meters["power_kw"], meters["meter"].astype(np.int64), meters["quality"] == 0),
+            Declarations(
+                declared["declared_ns"], declared["start_ns"], declared["end_ns"], declared["power_kw"],
+                np.zeros(declared.size, np.int64), declared["flags"] != 0,
+            ),
+            no_signal(), no_shortfall(),
+        )  # fmt: skip
+
+    def statements(self) -> Iterator[Statement]:
+        """One statement per settlement interval and product, in order of time."""
+        samples = self.samples
+        if not samples.size:
+            return
+        sold = [Sold(contract.product, contract.sold_kw) for contract in self.settings.contracts]
+        length_ns = self.settings.interval_s * 1_000_000_000
+        first_ns, last_ns = int(samples["t_ns"][0]), int(samples["t_ns"][-1])
+        facts = self.facts()
+        for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
+            until_ns = min(start_ns + length_ns, last_ns + 1)
+            yield from settle(sold, facts, start_ns, start_ns + length_ns, until_ns=until_ns)
+
+
+def weighted_score(rows: Iterable[tuple[float | None, float, str]]) -> tuple[float | None, str]:
+    """One score for many intervals: their mean, weighted by the time each covers.
+
+    rows : (score, coverage_frac, note) of each interval
+    """
+    rows = list(rows)
+    scored = [(score, max(coverage, 1e-9)) for score, coverage, _ in rows if score is not None]
+    if not scored:
+        return None, next((note for *_, note in rows if note), "no interval was settled")
+    total = sum(weight for _, weight in scored)
+    return sum(score * weight for score, weight in scored) / total, f"{len(scored)} interval(s), weighted by coverage"

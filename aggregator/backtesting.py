@@ -1,0 +1,194 @@
+"""`flyball backtest`: files in, a result out; progress, checkpoints and reports around `backtest`.
+
+A checkpoint is the whole state of a run, pickled into the run's own folder (private to its owner, because
+loading a pickle runs code), so that a run that was stopped goes on to the same result, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aggregator.backtest import Backtest, weighted_score
+from aggregator.contracts import CoreSettings
+from droop.split import LAM_MAX
+from settlement.statement import Statement
+from telemetry.quality import GateSettings
+from telemetry.samples import Block
+from telemetry.traces import Trace
+
+CHECKPOINT: Final = "checkpoint.pkl"
+CHECKPOINT_NS: Final = 3_600_000_000_000
+# Rows between two looks at progress and at the wish to stop.
+CHUNK: Final = 3_600
+
+Progress = Callable[[int, int], bool]
+"""Told the time reached and the time of the last row known [ns]; False stops the run."""
+
+
+class BacktestError(ValueError):
+    """A backtest that cannot be run; one line that names the field and the remedy."""
+
+
+@dataclass
+class State:
+    """Where a run stands."""
+
+    what: str  # digest of what was asked, so that only the same run is gone on with
+    backtest: Backtest | None = None
+    file: int = 0
+    row: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    finished: bool = False
+
+
+def recorded_gate(nominal_hz: float) -> GateSettings:
+    """The gate for recordings: as live, but a value that stands still is believed.
+
+    Test signals (a market's 15 minutes at 49.8 Hz) and coarse recordings stand still for good reasons; a live
+    instrument never does.
+    """
+    return GateSettings(nominal_hz=nominal_hz, stuck_s=math.inf)
+
+
+def run(
+    traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, *, seed: int, perfect: bool = False,
+    out: Path | None = None, resume: bool = False, progress: Progress = lambda *_: True,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The result of driving the fleet over the traces, one after the other; None if stopped.
+
+    out    : folder for checkpoints and results; resume goes on from its checkpoint
+    Raises BacktestError, TraceError.
+    """
+    for trace in traces:
+        if trace.nominal_hz != settings.nominal_hz:
+            raise BacktestError(
+                f"{trace.path}: a {trace.nominal_hz:g} Hz grid, and the product is for {settings.nominal_hz:g} Hz; "
+                "choose a product for it with --product"
+            )
+    what = _digest(traces, settings, gate, seed, perfect)
+    state = _load(out, what) if resume and out is not None else State(what)
+    for block, last_ns in _blocks(traces, state):
+        if state.backtest is None:
+            state.backtest = Backtest(settings, gate, int(block["t_ns"][0]), seed, perfect)
+            saved_ns = int(block["t_ns"][0])
+        elif state.row == 0:
+            saved_ns = int(block["t_ns"][0])
+        state.backtest.feed(block)
+        state.row += int(block.size)
+        now_ns = int(block["t_ns"][-1])
+        if out is not None and now_ns - saved_ns >= CHECKPOINT_NS:
+            saved_ns = now_ns
+            _save(out, state)
+        if not progress(now_ns, last_ns):
+            if out is not None:
+                _save(out, state)
+            return None
+    if state.backtest is None:
+        raise BacktestError(f"{traces[0].path}: no usable row; `flyball inspect` says what is in the file")
+    state.finished = True
+    return result(traces, state.backtest, state.rejected, out)
+
+
+def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]]:
+    """Chunks of rows from where the state stands, each with the last time known to come."""
+    for number, trace in enumerate(traces):
+        if number < state.file:
+            continue
+        if number > state.file:
+            state.file, state.row = number, 0
+        skip = state.row
+        for block in trace:
+            rows = block[min(skip, block.size) :]
+            skip -= int(block.size - rows.size)
+            for first in range(0, rows.size, CHUNK):
+                yield rows[first : first + CHUNK], int(rows["t_ns"][-1])
+        state.rejected.update({k: n for k, n in trace.rejected.items() if k == "malformed"})
+
+
+def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None) -> dict[str, Any]:
+    """The result's keys, as scripts rely on them."""
+    sums, energy = test.core.sums, test.fleet.energy()
+    statements = list(test.statements())
+    score, note = weighted_score((s.score, s.coverage_frac, s.score_note) for s in statements)
+    delivered_up = sum(s.delivered_up_kwh for s in statements)
+    row = {
+        "format": "+".join(sorted({trace.format for trace in traces})),
+        "samples": test.rows,
+        "rejected": dict(Counter(test.gate.rejected()) + rejected),
+        "gap_s": test.gap_s,
+        "requested_up_kwh": sums.requested_up_kwh,
+        "requested_down_kwh": sums.requested_down_kwh,
+        "delivered_up_kwh": delivered_up,
+        "delivered_down_kwh": sum(s.delivered_down_kwh for s in statements),
+        "energy_up_kwh": delivered_up,
+        "energy_balance_error_kwh": abs(energy.residual_kwh),
+        "throughput_kwh": test.fleet.throughput_kwh,
+        "max_sum_error_kw": sums.max_sum_error_kw,
+        "bound_violations": sums.bound_violations,
+        "unserved_kwh": sums.unserved_kwh,
+        "unserved_by_reason": test.core.unserved_by_reason(),
+        "score": score,
+        "score_note": note,
+        "soc_min_frac": test.soc_min_frac,
+        "soc_max_frac": test.soc_max_frac,
+        "ticks": sums.ticks,
+        "commands": sums.commands,
+        "alarms": test.core.alarms.raised,
+        "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in test.settings.contracts],
+    }
+    if out is not None:
+        _write(out, row, test, statements)
+    return row
+
+
+def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Statement]) -> None:
+    """Result, statements and the series behind them."""
+    out.mkdir(parents=True, exist_ok=True)
+    pretty = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
+    (out / "result.json").write_bytes(orjson.dumps(row, option=pretty))
+    (out / "statements.json").write_bytes(orjson.dumps([s.to_dict() for s in statements], option=pretty))
+    for name, block in (("frequency", test.samples), ("meter", test.meters)):
+        columns = {column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()}
+        pq.write_table(pa.table(columns), out / f"{name}.parquet")
+    (out / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _digest(traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, seed: int, perfect: bool) -> str:
+    files = [(str(trace.path), Path(trace.path).stat().st_size) for trace in traces]
+    return repr((files, settings.to_json(), gate, seed, perfect, LAM_MAX))
+
+
+def _save(out: Path, state: State) -> None:
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = out / f"{CHECKPOINT}.tmp"
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        pickle.dump(state, file)
+    temporary.replace(out / CHECKPOINT)
+
+
+def _load(out: Path, what: str) -> State:
+    path = out / CHECKPOINT
+    try:
+        status = path.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise BacktestError(f"--resume {out}: {CHECKPOINT} can be written by others; it is not loaded")
+        state = pickle.loads(path.read_bytes())  # noqa: S301 - our own file, not writable by others
+    except FileNotFoundError:
+        raise BacktestError(f"--resume {out}: no {CHECKPOINT} there; start the run with --out {out}") from None
+    except (pickle.UnpicklingError, EOFError, AttributeError) as error:
+        raise BacktestError(f"--resume {out}: {CHECKPOINT} cannot be read ({error}); start again") from error
+    if not isinstance(state, State) or state.what != what:
+        raise BacktestError(f"--resume {out}: that run was asked something else; give the same files and options")
+    return state

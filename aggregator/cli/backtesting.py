@@ -1,0 +1,86 @@
+"""`flyball backtest`: recorded days through the same engine."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from aggregator.cli.output import Json, app, console, emit, figures
+
+
+@app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
+def backtest(
+    trace: Annotated[list[Path], typer.Argument(help="Recorded traces, one after the other.")],
+    product: Annotated[str, typer.Option(help="Product sold, by id or .toml file.")] = "ce_fcr",
+    vehicles: Annotated[int, typer.Option(min=1, help="Chargers in the simulated fleet.")] = 1000,
+    sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the fleet.")] = 1,
+    perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
+    start: Annotated[str | None, typer.Option(help="ISO time of row 0 of index_hz.")] = None,
+    step_s: Annotated[float | None, typer.Option(help="Seconds from row to row of index_hz.")] = None,
+    format: Annotated[str | None, typer.Option(help="neso, table or index_hz; recognised by content.")] = None,
+    time_col: Annotated[str | None, typer.Option(help="Time column of a table, by name or number from 1.")] = None,
+    hz_col: Annotated[str | None, typer.Option(help="Frequency column of a table.")] = None,
+    volt_col: Annotated[str | None, typer.Option(help="Voltage columns of a table, set apart by commas.")] = None,
+    tz: Annotated[str | None, typer.Option(help="Zone of times that name none; UTC.")] = None,
+    site: Annotated[str | None, typer.Option(help="Place, where a table has several.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count malformed rows instead of stopping.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the stopped run in this folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for result, statements, series and checkpoints.")] = None,
+    json: Json = None,
+) -> None:
+    """Drive a simulated fleet over recorded frequency, and score what it delivered."""
+    from aggregator.backtesting import recorded_gate, run
+    from aggregator.contracts import Contract, CoreSettings
+    from aggregator.running import SOLD_KW_PER_VEHICLE
+    from droop.products import load
+    from telemetry.traces import open_trace
+
+    found = load(product)
+    traces = [
+        open_trace(
+            path, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
+            step_s=step_s, skip_bad=skip_bad,
+        )
+        for path in trace
+    ]  # fmt: skip
+    sold = SOLD_KW_PER_VEHICLE * vehicles if sold_kw is None else sold_kw
+    settings = CoreSettings(found.area.lower(), vehicles, (Contract(found, sold),))
+    with _progress() as progress:
+        result = run(
+            traces, settings, recorded_gate(found.nominal_hz), seed=seed, perfect=perfect,
+            out=resume or out, resume=resume is not None, progress=progress,
+        )  # fmt: skip
+    if result is None:
+        where = resume or out
+        raise RuntimeError(
+            "stopped before the end" + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
+        )
+    emit(result, json, figures(f"{found.id}, {vehicles} vehicles, {sold:g} kW", result))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], bool]]:
+    """A bar on a terminal's standard error, and Ctrl-C as a wish to stop at the next chunk."""
+    stopped: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+    columns = (TextColumn("backtest"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("rows", total=None)
+        first: list[int] = []
+
+        def told(now_ns: int, last_ns: int) -> bool:
+            first.append(now_ns) if not first else None
+            bar.update(task, completed=(now_ns - first[0]) / 1e9, total=max((last_ns - first[0]) / 1e9, 1.0))
+            return not stopped
+
+        try:
+            yield told
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,91 @@
+"""`flyball products`, `flyball respond`, `flyball inspect`: questions that need no fleet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from aggregator.cli.output import Json, app, emit, figures
+
+products_app = typer.Typer(help="The market products.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(products_app, name="products")
+
+
+def _plain(product: Any) -> dict[str, Any]:
+    table = asdict(product)
+    table["curve"] = [list(point) for point in zip(product.curve_hz, product.curve_frac, strict=True)]
+    table["ramp_pu_s"] = None if product.ramp_pu_s == float("inf") else product.ramp_pu_s
+    return table
+
+
+@products_app.callback(epilog="Example: flyball products --json -")
+def products(context: typer.Context, json: Json = None) -> None:
+    """List the products in the catalogue."""
+    if context.invoked_subcommand is not None:
+        return
+    from droop.products import catalogue
+
+    rows = list(catalogue().values())
+    table = Table("id", "title", "area", "Hz", "direction", "confidence")
+    for p in rows:
+        table.add_row(p.id, p.title, p.area, f"{p.nominal_hz:g}", p.direction, p.confidence)
+    emit([_plain(p) for p in rows], json, table)
+
+
+@products_app.command("show", epilog="Example: flyball products show ce_fcr")
+def show(
+    product: Annotated[str, typer.Argument(help="An id, or a .toml file of your own.")], json: Json = None
+) -> None:
+    """Show one product: its curve, its times, its sources."""
+    from droop.products import load
+
+    plain = _plain(load(product))
+    emit(plain, json, figures(plain["title"], {k: v for k, v in plain.items() if k not in ("curve_hz", "curve_frac")}))
+
+
+@app.command(epilog="Example: flyball respond ce_fcr 49.95")
+def respond(
+    product: Annotated[str, typer.Argument(help="An id, or a .toml file of your own.")],
+    hz: Annotated[float, typer.Argument(help="Grid frequency [Hz].")],
+    json: Json = None,
+) -> None:
+    """Say which share of the power sold a product calls for at a frequency."""
+    from droop.curve import fractions
+    from droop.products import load
+
+    found = load(product)
+    low, high = 0.9 * found.nominal_hz, 1.1 * found.nominal_hz
+    if not low <= hz <= high:
+        raise ValueError(f"HZ: {hz:g} is no frequency of a {found.nominal_hz:g} Hz grid; give {low:g}..{high:g}")
+    fraction = float(fractions(found.response, [hz - found.nominal_hz])[0])
+    emit({"product": found.id, "hz": hz, "fraction": fraction}, json, f"{fraction!r}")
+
+
+@app.command(epilog="Example: flyball inspect f_2026-06-22.csv.gz --json -")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A recorded trace, plain or gzipped.")],
+    format: Annotated[str | None, typer.Option(help="neso, table or index_hz; recognised by content.")] = None,
+    time_col: Annotated[str | None, typer.Option(help="Time column of a table, by name or number from 1.")] = None,
+    hz_col: Annotated[str | None, typer.Option(help="Frequency column of a table.")] = None,
+    volt_col: Annotated[str | None, typer.Option(help="Voltage columns of a table, set apart by commas.")] = None,
+    tz: Annotated[str | None, typer.Option(help="Zone of times that name none; UTC.")] = None,
+    site: Annotated[str | None, typer.Option(help="Place, where a table has several.")] = None,
+    start: Annotated[str | None, typer.Option(help="ISO time of row 0 of index_hz.")] = None,
+    step_s: Annotated[float | None, typer.Option(help="Seconds from row to row of index_hz.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count malformed rows instead of stopping.")] = False,
+    json: Json = None,
+) -> None:
+    """Say what is in a trace: rows, gaps, duplicates, what would be rejected."""
+    from telemetry.traces import inspect as look
+    from telemetry.traces import open_trace
+
+    trace = open_trace(
+        file, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
+        step_s=step_s, skip_bad=skip_bad,
+    )  # fmt: skip
+    report = look(trace).as_dict()
+    emit(report, json, figures(str(file), report))

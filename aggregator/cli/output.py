@@ -1,0 +1,69 @@
+"""What the commands share: the application, where results go, how a failure reads."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="flyball",
+    help="Frequency regulation with electric-vehicle fleets: hertz in, vehicles moved, delivery scored.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="PATH|-", help="Write the result as one JSON document; - for stdout.")
+]
+
+console = Console(stderr=True)
+PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def emit(result: Any, path: str | None, shown: Table | str | None = None) -> None:
+    """The result where it was asked for: as JSON, or as text for people."""
+    if path == "-":
+        sys.stdout.buffer.write(orjson.dumps(result, option=PRETTY) + b"\n")
+        return
+    if path is not None:
+        Path(path).write_bytes(orjson.dumps(result, option=PRETTY) + b"\n")
+    if shown is not None:
+        Console().print(shown, soft_wrap=True)
+
+
+def figures(title: str, rows: dict[str, Any]) -> Table:
+    """A table of names and values."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in rows.items():
+        table.add_row(name, text(value))
+    return table
+
+
+def text(value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text(item) for item in value) or "none"
+    return str(value)
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """One line on standard error, and out."""
+    print(f"flyball: {message}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,96 @@
+"""`flyball ied | ingest | worker | gateway | api | settle`: one process each, for machines of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aggregator.cli.output import Json, app, emit, figures
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML configuration; the same for all processes.")]
+
+
+def _run(role: str, config: Path | None, **overrides: Any) -> None:
+    """One role of a run whose store the environment names."""
+    from aggregator.config import ConfigError, load, redis_url
+    from aggregator.process import Stop, logger
+    from aggregator.roles import ROLES, Run
+    from aggregator.running import core_settings
+
+    loaded = load(config, **overrides)
+    url = redis_url(None)
+    if url is None and role != "unit":
+        raise ConfigError(f"FLYBALL_REDIS_URL is not set; `flyball {role}` needs a store, `flyball run` brings its own")
+    core = core_settings(loaded)
+    loaded.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run = Run(loaded, loaded.folder, url or "", core.to_json().decode(), core.nominal_hz)
+    ROLES[role](run, Stop(guarded=False), logger(role, loaded.log))
+
+
+@app.command(epilog="Example: flyball ied --port 10102 --rate 50 --fault dead-bus@20+5")
+def ied(
+    config: Config = None,
+    port: Annotated[int, typer.Option(help="TCP port to listen on.")] = 10102,
+    rate: Annotated[float | None, typer.Option(help="Samples a second [Hz].")] = None,
+    trace: Annotated[Path | None, typer.Option(help="A recorded trace instead of the generator.")] = None,
+    nominal_hz: Annotated[float, typer.Option(help="Of the grid: 50 or 60.")] = 50.0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the generator.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="KIND@SECONDS[+DURATION]; may be repeated.")] = None,
+    backend: Annotated[str | None, typer.Option(help="libiec61850 or open61850.")] = None,
+) -> None:
+    """Be a measuring unit: an IEC 61850 server with MMXU frequency and voltage in report control blocks."""
+    from aggregator.config import load
+    from aggregator.process import Stop, logger
+    from aggregator.unit import Playing, serve
+
+    loaded = load(config, unit__port=port, unit__rate_hz=rate, unit__seed=seed, unit__faults=tuple(fault or ()) or None)
+    serve(loaded.unit, Playing(nominal_hz, trace), Stop(guarded=False), logger("ied", loaded.log), backend)
+
+
+@app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball ingest --config flyball.toml")
+def ingest(config: Config = None) -> None:
+    """Follow the measuring unit and publish its samples."""
+    _run("ingest", config)
+
+
+@app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball worker --config flyball.toml")
+def worker(config: Config = None) -> None:
+    """Turn samples into set-points."""
+    _run("worker", config)
+
+
+@app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball gateway --config flyball.toml")
+def gateway(config: Config = None) -> None:
+    """Hold the fleet's sessions; the simulated fleet stands behind it."""
+    _run("gateway", config)
+
+
+@app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball api --config flyball.toml")
+def api(config: Config = None) -> None:
+    """Serve REST, WebSocket and the dashboard."""
+    _run("api", config)
+
+
+@app.command(epilog="Example: flyball settle var/run-20261121T080000.000 --json statements.json")
+def settle(
+    folder: Annotated[Path | None, typer.Argument(help="A run's folder to settle again from its files.")] = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Follow the journal and settle it; with FOLDER, settle a recorded run again from its files alone."""
+    if folder is None:
+        _run("settle", config)
+        return
+    from aggregator.settle import settle_folder
+
+    if not (folder / "journal").is_dir():
+        raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
+    rows = [statement.to_dict() for statement in settle_folder(folder / "journal")]
+    emit(rows, json)
+    if json is None:
+        for row in rows:
+            emit(row, None, figures(row["key"], row))
+
+

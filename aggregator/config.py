@@ -1,0 +1,174 @@
+"""The configuration: one TOML file, checked once, frozen. Secrets are not in it.
+
+Every table and key has a default that makes `flyball run` work on one machine. An unknown key is refused with
+the nearest valid one; a bad value names its place. Environment: `FLYBALL_REDIS_URL`, `FLYBALL_API_TOKEN`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; one line that names the field and the remedy."""
+
+
+class Table(BaseModel):
+    """A table of the file: frozen, and nothing in it that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ContractTable(Table):
+    """What is sold."""
+
+    product: str = "ce_fcr"
+    sold_kw: float = Field(0.0, ge=0, allow_inf_nan=False, description="0: two kW a vehicle")
+
+
+class FleetTable(Table):
+    """The simulated fleet behind the gateway."""
+
+    vehicles: int = Field(1000, ge=1, le=2_000_000)
+    seed: int = Field(1, ge=0)
+    perfect: bool = False
+    report_s: float = Field(1.5, gt=0, le=5, description="mean time between a vehicle's reports")
+
+
+class UnitTable(Table):
+    """The measuring unit, and the simulated one that `flyball run` starts."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65535, description="0: a free one")
+    rate_hz: float = Field(50.0, gt=0, le=1000)
+    seed: int = Field(1, ge=0)
+    trip_every_s: float = Field(180.0, gt=0)
+    faults: tuple[str, ...] = ()
+    nominal_volt: float = Field(11547.0, gt=0)
+    report_block: str = "GRIDMEAS/LLN0.RP.urcb01"
+    silent_after_s: float = Field(3.0, gt=0)
+    simulated: bool = True
+
+
+class QualityTable(Table):
+    """Settings of the gate; None leaves its own default."""
+
+    band_frac: float | None = Field(None, gt=0, lt=0.5)
+    spike_ceiling_hz: float | None = Field(None, gt=0)
+    stuck_s: float | None = Field(None, gt=0)
+    volt_min_frac: float | None = Field(None, ge=0, lt=1)
+    age_max_s: float | None = Field(None, gt=0)
+
+
+class EngineTable(Table):
+    """The core's times."""
+
+    refresh_s: float = Field(1.0, gt=0, le=10)
+    fresh_s: float = Field(3.0, gt=0)
+    stale_s: float = Field(5.0, gt=0, le=5)
+    validity_s: float = Field(6.0, gt=0.5, le=60)
+    overshoot_frac: float = Field(0.05, ge=0, le=0.5)
+    sample_age_max_s: float = Field(1.0, gt=0)
+
+
+class ApiTable(Table):
+    """The API process."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    cert: Path | None = None
+    key: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    signal_max_kw: float | None = Field(None, ge=0, description="unset: as much as is sold")
+
+
+class StoreTable(Table):
+    """The embedded server; `FLYBALL_REDIS_URL` takes its place."""
+
+    maxmemory_mb: int = Field(512, ge=64)
+
+
+class Config(Table):
+    """The whole configuration."""
+
+    area: str = Field("ce", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
+    folder: Path = Field(Path("var"), description="journal, keys, sockets")
+    log: Literal["info", "debug", "warning"] = "info"
+    contract: tuple[ContractTable, ...] = (ContractTable(product="ce_fcr", sold_kw=0.0),)
+    fleet: FleetTable = FleetTable()
+    unit: UnitTable = UnitTable()
+    quality: QualityTable = QualityTable()
+    engine: EngineTable = EngineTable()
+    api: ApiTable = ApiTable()
+    store: StoreTable = StoreTable()
+
+
+def load(path: Path | None, **overrides: Any) -> Config:
+    """The configuration of a file, or the defaults, with options of the command line on top.
+
+    overrides : dotted names with `__` for the dot (`fleet__vehicles=10`); None leaves the file's value
+    """
+    table: dict[str, Any] = {}
+    where = "options"
+    if path is not None:
+        where = str(path)
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such configuration file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+            raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    for dotted, value in overrides.items():
+        if value is not None:
+            _put(table, dotted.split("__"), value)
+    return validate(table, where)
+
+
+def validate(table: dict[str, Any], where: str) -> Config:
+    """A Config, or one ConfigError for the first thing that is wrong."""
+    try:
+        return Config.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first(error)}") from error
+
+
+def redis_url(embedded_url: str | None) -> str | None:
+    """The store to use: the environment's, or the embedded one."""
+    return os.environ.get("FLYBALL_REDIS_URL") or embedded_url
+
+
+def _put(table: dict[str, Any], names: list[str], value: Any) -> None:
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+    table[names[-1]] = value
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors(include_url=False)[0]
+    place = [str(part) for part in found["loc"]]
+    name = ".".join(place)
+    if found["type"] != "extra_forbidden":
+        return f"`{name}`: {found['msg']}, got {found['input']!r}"
+    known = _keys(place[:-1])
+    near = difflib.get_close_matches(place[-1], known, 1)
+    return f"unknown key `{name}`; " + (
+        f"did you mean `{'.'.join([*place[:-1], near[0]])}`?" if near else f"known here: {', '.join(known)}"
+    )
+
+
+def _keys(place: list[str]) -> list[str]:
+    """Valid keys of the table at `place`."""
+    model: type[BaseModel] = Config
+    tables: dict[str, type[BaseModel]] = {
+        "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "quality": QualityTable,
+        "engine": EngineTable, "api": ApiTable, "store": StoreTable,
+    }  # fmt: skip
+    for part in place:
+        model = tables.get(part, model)
+    return sorted(model.model_fields)

@@ -1,0 +1,95 @@
+"""What is sold and with what the core is built: everything that decides a command, in one record.
+
+The record travels as JSON at the head of every journal, so that a replay needs neither the configuration file
+nor the catalogue of the day. Keys are named by their id, never written.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from droop.commands import Sending
+from droop.limits import Ages
+from droop.products import Product, parse
+from droop.step import Settings
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One product and how much of it is sold [kW]."""
+
+    product: Product
+    sold_kw: float
+
+
+@dataclass(frozen=True)
+class CoreSettings:
+    """The core's whole configuration; times in s, powers in kW."""
+
+    area: str
+    rows: int
+    contracts: tuple[Contract, ...]
+    epoch: int = 1
+    key_id: int = 1
+    signal_max_kw: float = 0.0
+    sample_age_max_s: float = 1.0
+    refresh_s: float = 1.0
+    fresh_s: float = 3.0
+    stale_s: float = 5.0
+    horizon_s: float = 2.0
+    validity_s: float = 6.0
+    renew_s: float = 3.0
+    overshoot_frac: float = 0.05
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def nominal_hz(self) -> float:
+        """The grid's nominal frequency; all contracts share it."""
+        return self.contracts[0].product.nominal_hz
+
+    @property
+    def interval_s(self) -> int:
+        """Settlement interval of the first contract; the baseline is declared by it."""
+        return self.contracts[0].product.interval_s
+
+    def engine(self) -> Settings:
+        """The kernel's settings."""
+        sending = Sending(round(self.validity_s * 1e9), round(self.renew_s * 1e9), self.overshoot_frac)
+        hold_s = max(contract.product.hold_s for contract in self.contracts)
+        fade_s = min(contract.product.fade_s for contract in self.contracts)
+        return Settings(
+            Ages(self.fresh_s, self.stale_s, self.horizon_s), sending, round(self.refresh_s * 1e9),
+            round(hold_s * 1e9), fade_s,
+        )  # fmt: skip
+
+    def to_json(self) -> bytes:
+        """The record as JSON, products in full."""
+        plain = asdict(self)
+        for contract, table in zip(self.contracts, plain["contracts"], strict=True):
+            table["product"] = _product_table(contract.product)
+        return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+
+
+def from_json(data: bytes) -> CoreSettings:
+    """The settings that `to_json` wrote."""
+    table = orjson.loads(data)
+    contracts = tuple(
+        Contract(parse(_from_table(entry["product"]), "journal"), float(entry["sold_kw"]))
+        for entry in table.pop("contracts")
+    )
+    return CoreSettings(contracts=contracts, **table)
+
+
+def _product_table(product: Product) -> dict[str, Any]:
+    table = asdict(product)
+    table["curve"] = [list(point) for point in zip(table.pop("curve_hz"), table.pop("curve_frac"), strict=True)]
+    # JSON has no infinity; a product without a ramp limit has no such key.
+    return {key: value for key, value in table.items() if not (isinstance(value, float) and math.isinf(value))}
+
+
+def _from_table(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if key in ("sources", "notes") else value for key, value in table.items()}

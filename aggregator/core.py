@@ -1,0 +1,303 @@
+"""The core: pushed with samples, sessions, reports, meters, signals and time; drained of commands and records.
+
+No await, no clock, no I/O. Every call carries its time; what comes out depends on the calls alone, so the
+journal of calls is enough to make the same bytes again. The shells (`live`, `backtest`, `replay`) differ only
+in who calls.
+
+Frequency rows reach the core already judged by the quality gate; the core adds one judgement of its own, their
+age at the moment of decision.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+import numpy as np
+import orjson
+
+from aggregator import setpoints
+from aggregator.alarms import Alarms
+from aggregator.contracts import CoreSettings
+from aggregator.declared import Declarations
+from aggregator.journal import Entry, Kind
+from aggregator.records import DECLARATION, TICK
+from aggregator.registry import Registry
+from aggregator.setpoints import SETPOINT
+from droop.fleet import PLUGGED
+from droop.reasons import Reason
+from droop.step import Tick, engine, tick
+from droop.watch import Mode, Verdict
+from telemetry import wire
+from telemetry.samples import Block, Quality
+
+# One TICK row, packed in one call: a row of a structured array costs ten times as much to fill.
+TICK_ROW: Final = struct.Struct("<qqqddddddddddHBBId16fQ")
+assert TICK_ROW.size == TICK.itemsize  # noqa: S101 - layouts that must agree
+
+# Power that nobody would miss: below it a shortfall is rounding.
+NEGLIGIBLE_KW: Final = 1e-3
+
+
+@dataclass
+class Sums:
+    """Running totals since the core began; energies in kWh, relative to the declared baseline."""
+
+    ticks: int = 0
+    commands: int = 0
+    requested_up_kwh: float = 0.0
+    requested_down_kwh: float = 0.0
+    delivered_up_kwh: float = 0.0
+    delivered_down_kwh: float = 0.0
+    unserved_kwh: float = 0.0
+    max_sum_error_kw: float = 0.0
+    bound_violations: int = 0
+    passes: int = 0
+    unserved_by_reason_kwh: np.ndarray[tuple[int], np.dtype[np.float64]] = field(default_factory=lambda: np.zeros(16))
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Command:
+    """The set-points of one tick: what a gateway applies, before it is signed."""
+
+    sequence: int
+    t_ns: int
+    issued_ns: int
+    valid_until_ns: int
+    rows: Block
+
+
+class Aggregator:
+    """The whole decision: one instance owns its fleet, its products and their state.
+
+    journal : whether calls and results are recorded for `drain_entries`; a backtest may do without
+    """
+
+    def __init__(self, settings: CoreSettings, *, journal: bool = True) -> None:
+        self.settings = settings
+        self.engine = engine(settings.rows, [(c.product, c.sold_kw) for c in settings.contracts])
+        self.registry = Registry(self.engine.fleet, self.engine.totals)
+        self.alarms = Alarms()
+        self.sums = Sums()
+        self.last: Tick | None = None
+        self.last_sample: tuple[int, int, float, int] = (0, 0, float("nan"), 0)
+        self.baseline_kw = 0.0
+        self.metered_kw = float("nan")
+        self.meter_t_ns = 0
+        self.signal_kw = 0.0
+        self._signal_until_ns = 0
+        self._settings = settings.engine()
+        self._declared = Declarations(settings.interval_s)
+        self._declared_rows: list[Block] = []
+        self._last_ns = 0
+        self._sequence = 0
+        self._commands: list[Command] = []
+        self._journal = journal
+        self._entries: list[Entry] = []
+        self._seq = 0
+        self._record(Kind.START, 0, settings.to_json())
+
+    # ---- what comes in -------------------------------------------------------------------------------------
+
+    def on_samples(self, block: Block, now_ns: int) -> None:
+        """Judged frequency rows, oldest first; one decision each. block : FREQUENCY[n]"""
+        self._record(Kind.SAMPLES, now_ns, wire.encode(block) if self._journal else b"")
+        oldest_ns = now_ns - round(self.settings.sample_age_max_s * 1e9)
+        for t_ns, rx_ns, hz, _, quality, _ in block.tolist():
+            mark = quality | (Quality.AGE if rx_ns < oldest_ns else 0)
+            self._reject(mark)
+            if not mark:
+                verdict = Verdict.USABLE
+            else:
+                verdict = Verdict.DEAD_BUS if mark & Quality.DEAD_BUS else Verdict.UNUSABLE
+            self._decide(now_ns, t_ns, rx_ns, hz, int(mark), int(verdict))
+
+    def on_sessions(self, block: Block, now_ns: int) -> None:
+        """Plug-ins and plug-outs. block : SESSION[n]"""
+        self._record(Kind.SESSIONS, now_ns, wire.encode(block) if self._journal else b"")
+        self.registry.sessions(block, now_ns)
+
+    def on_vehicles(self, block: Block, now_ns: int) -> None:
+        """Vehicle reports. block : VEHICLE[n]"""
+        self._record(Kind.VEHICLES, now_ns, wire.encode(block) if self._journal else b"")
+        self.registry.reports(block, now_ns)
+
+    def on_meters(self, block: Block, now_ns: int) -> None:
+        """Readings of the meter at the grid connection, oldest first. block : POWER[n]"""
+        self._record(Kind.METERS, now_ns, wire.encode(block) if self._journal else b"")
+        for t_ns, _, power_kw, _, _, quality in block.tolist():
+            if not np.isfinite(power_kw) or quality or t_ns <= self.meter_t_ns:
+                self.sums.rejected["meter"] += 1
+                continue
+            if self.meter_t_ns and self.last is not None:
+                self._deliver(power_kw - self.baseline_kw, (t_ns - self.meter_t_ns) / 3.6e12)
+            self.metered_kw, self.meter_t_ns = power_kw, t_ns
+
+    def on_signal(self, block: Block, now_ns: int) -> None:
+        """A balancing authority's set-point on top of the products; the newest stands. block : SIGNAL[n]"""
+        self._record(Kind.SIGNAL, now_ns, wire.encode(block) if self._journal else b"")
+        for _, _, valid_until_ns, power_kw, _, quality in block.tolist():
+            if quality or not np.isfinite(power_kw) or abs(power_kw) > self.settings.signal_max_kw:
+                self.sums.rejected["signal"] += 1
+                continue
+            self.signal_kw, self._signal_until_ns = power_kw, valid_until_ns
+
+    def on_time(self, now_ns: int) -> None:
+        """Time went by without a sample: hold, ramp, renew what expires."""
+        self._record(Kind.TIME, now_ns, struct.pack("<q", now_ns))
+        self._decide(now_ns, now_ns, now_ns, float("nan"), 0, int(Verdict.NONE))
+
+    def on_renew(self, now_ns: int) -> None:
+        """Set-points may have been lost on their way: every vehicle is commanded anew at the next decision."""
+        self._record(Kind.RENEW, now_ns, struct.pack("<q", now_ns))
+        self.engine.fleet.valid_until_ns[:] = 0
+
+    # ---- what goes out -------------------------------------------------------------------------------------
+
+    def drain_commands(self) -> list[Command]:
+        """Commands decided since the last call, in order."""
+        commands, self._commands = self._commands, []
+        return commands
+
+    def drain_entries(self) -> list[Entry]:
+        """Journal entries since the last call, in order."""
+        entries, self._entries = self._entries, []
+        return entries
+
+    def sign(self, command: Command, key: bytes) -> bytes:
+        """The command as the message a gateway accepts; journalled as sent."""
+        message = setpoints.encode(
+            command.rows, key, key_id=self.settings.key_id, epoch=self.settings.epoch, sequence=command.sequence,
+            t_ns=command.t_ns, issued_ns=command.issued_ns, valid_until_ns=command.valid_until_ns,
+        )  # fmt: skip
+        self._record(Kind.COMMANDS, command.issued_ns, message)
+        return message
+
+    # ---- one decision --------------------------------------------------------------------------------------
+
+    def _decide(self, now_ns: int, t_ns: int, rx_ns: int, hz: float, quality: int, verdict: int) -> None:
+        now_ns = max(now_ns, self._last_ns)
+        elapsed_h = (now_ns - self._last_ns) / 3.6e12 if self._last_ns else 0.0
+        self._last_ns = now_ns
+        if self._declared.due(now_ns):
+            self._declare(now_ns)
+        self.baseline_kw = self._declared.power_kw(now_ns)
+        signal_kw = self.signal_kw_at(now_ns)
+        result = Tick(*tick(self.engine, self._settings, now_ns, hz, verdict, self.baseline_kw, signal_kw))
+        self.last, self.last_sample = result, (t_ns, rx_ns, hz, quality)
+        count = self._queue(now_ns, t_ns)
+        self._sum(result, elapsed_h, count)
+        self._watch(result, verdict, now_ns)
+        if self._journal:
+            self._record(Kind.TICKS, now_ns, self._row(result, now_ns, count))
+
+    def _queue(self, now_ns: int, t_ns: int) -> int:
+        """The tick's set-points as one command; how many."""
+        out = self.engine.out
+        count = int(out.count[0])
+        if count:
+            rows = np.empty(count, SETPOINT)
+            rows["slot"] = out.slot[:count]
+            rows["session"] = self.engine.fleet.session[out.slot[:count]]
+            rows["setpoint_kw"] = out.setpoint_kw[:count]
+            self._sequence += 1
+            valid_until_ns = now_ns + self._settings.sending.validity_ns
+            self._commands.append(Command(self._sequence, t_ns, now_ns, valid_until_ns, rows))
+        return count
+
+    def _declare(self, now_ns: int) -> None:
+        """Fix the baseline of the interval that lacks one: the sum of the plans as they stand."""
+        totals = self.engine.totals
+        if not totals.refreshed_ns.all():
+            # The very first decision: plans come with the first refresh, so a tick that asks nothing goes before.
+            tick(self.engine, self._settings, now_ns, float("nan"), int(Verdict.NONE), 0.0, 0.0)
+        row = self._declared.declare(now_ns, float(totals.plan_kw.sum()), int(totals.fresh.sum()))
+        self._declared_rows.append(row)
+        self._record(Kind.BASELINE, now_ns, row.tobytes())
+
+    def _sum(self, result: Tick, elapsed_h: float, count: int) -> None:
+        sums = self.sums
+        sums.ticks += 1
+        sums.commands += count
+        sums.passes += result.passes
+        sums.requested_up_kwh += max(result.response_kw, 0.0) * elapsed_h
+        sums.requested_down_kwh += max(-result.response_kw, 0.0) * elapsed_h
+        sums.bound_violations += result.broken
+        error_kw = abs(result.commanded_kw - (result.request_kw - result.unserved_kw))
+        sums.max_sum_error_kw = max(sums.max_sum_error_kw, error_kw)
+        if result.unserved_kw != 0.0:
+            sums.unserved_kwh += abs(result.unserved_kw) * elapsed_h
+            sums.unserved_by_reason_kwh += np.abs(self.engine.unserved_kw) * elapsed_h
+
+    def _deliver(self, delivered_kw: float, hours: float) -> None:
+        self.sums.delivered_up_kwh += max(delivered_kw, 0.0) * hours
+        self.sums.delivered_down_kwh += max(-delivered_kw, 0.0) * hours
+
+    def _watch(self, result: Tick, verdict: int, now_ns: int) -> None:
+        lost = result.mode in (Mode.RAMP, Mode.BASELINE) and verdict != Verdict.USABLE
+        alarms, totals = self.alarms, self.engine.totals
+        alarms.set("FREQUENCY_LOST", lost and verdict != Verdict.DEAD_BUS, now_ns)
+        if verdict in (Verdict.USABLE, Verdict.DEAD_BUS):
+            alarms.set("DEAD_BUS", verdict == Verdict.DEAD_BUS, now_ns)
+        alarms.set("SHORTFALL", abs(result.unserved_kw) > NEGLIGIBLE_KW, now_ns)
+        alarms.set("NO_FLEET", totals.fresh.sum() == 0, now_ns)
+        for alarm in alarms.drain():
+            self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
+
+    def supervise(self, capability_up_kw: float, capability_down_kw: float, now_ns: int) -> None:
+        """Alarms that need a look at the whole fleet; once a second is enough. Not part of any decision.
+
+        capability_*_kw : what the fleet can sustain for the products' endurance
+        """
+        up = sum(c.sold_kw * max(c.product.curve_frac) for c in self.settings.contracts)
+        down = -sum(c.sold_kw * min(c.product.curve_frac) for c in self.settings.contracts)
+        short = up > capability_up_kw or down > capability_down_kw
+        plugged = int((self.engine.fleet.state == PLUGGED).sum())
+        self.alarms.set("SOLD_ABOVE_CAPABILITY", short, now_ns)
+        self.alarms.set("STALE_REPORTS", plugged - int(self.engine.totals.fresh.sum()) > 0.1 * plugged, now_ns)
+        for alarm in self.alarms.drain():
+            self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
+
+    def signal_kw_at(self, now_ns: int) -> float:
+        """The balancing authority's set-point while it is valid, else 0 [kW]."""
+        return self.signal_kw if now_ns < self._signal_until_ns else 0.0
+
+    # ---- records -------------------------------------------------------------------------------------------
+
+    def _row(self, result: Tick, now_ns: int, count: int) -> bytes:
+        t_ns, rx_ns, hz, quality = self.last_sample
+        error_kw = result.commanded_kw - (result.request_kw - result.unserved_kw)
+        return TICK_ROW.pack(
+            t_ns, rx_ns, now_ns, hz, result.request_kw, self.baseline_kw, result.response_kw, result.dealt_kw,
+            result.commanded_kw, result.unserved_kw, result.lo_kw, result.hi_kw, result.lam, quality, result.mode,
+            result.passes, count, error_kw, *self.engine.unserved_kw.tolist(), self.sums.ticks,
+        )  # fmt: skip
+
+    def _record(self, kind: Kind, now_ns: int, payload: bytes) -> None:
+        if self._journal:
+            self._entries.append(Entry(kind, 0, self._seq, now_ns, payload))
+        self._seq += 1
+
+    def _reject(self, mark: int) -> None:
+        if mark:
+            for flag in Quality(mark):
+                self.sums.rejected[str(flag.name).lower()] += 1
+
+    def declared_rows(self) -> Block:
+        """DECLARATION[n]: every baseline declared so far."""
+        return np.concatenate(self._declared_rows) if self._declared_rows else np.zeros(0, DECLARATION)
+
+    def unserved_by_reason(self) -> dict[str, float]:
+        """Energy not served so far, by the reason that took it [kWh]."""
+        return {
+            reason.name.lower(): float(self.sums.unserved_by_reason_kwh[reason])
+            for reason in Reason
+            if self.sums.unserved_by_reason_kwh[reason] > 0.0
+        }
+
+    def rejected(self) -> dict[str, int]:
+        """Everything refused at the core's doors, by reason."""
+        return dict(self.sums.rejected + self.registry.refused)

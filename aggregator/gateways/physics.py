@@ -1,0 +1,258 @@
+"""The simulated chargers' physics: kernels on columns, nothing else.
+
+A charger takes a set-point after its dead time, ramps to it, keeps it until it expires, then follows its safe profile;
+the car's battery management narrows both directions near empty and full. Within a step power is a ramp followed by a
+constant, so energy and losses are integrated in closed form and do not depend on how time is cut into steps (the
+battery management looks at the SoC once a step: keep steps at a second or less).
+
+Written apart from the engine on purpose: it shares no formula with `droop`. Units: kW, kWh, s; int64 ns.
+"""
+# mypy: disallow-untyped-decorators=False, warn-return-any=False
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from aggregator.gateways.population import Chargers
+from telemetry.samples import SlotState
+
+# Without nnan and ninf: an infinite ramp and a NaN must stay what they are.
+FASTMATH: Final = {"nsz", "arcp", "contract", "afn", "reassoc"}
+NEVER: Final = 2**63 - 1
+# Charging and discharging end when the tapered power is down to this share: below it the converter would spend more
+# than it moves, and never finish.
+END_FRAC: Final = 0.03
+PLUGGED: Final = int(SlotState.PLUGGED)
+
+F8 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int64]
+
+
+class Columns(NamedTuple):
+    """State of all chargers, one column each, [n]. `first` acts next, `second` is the latest set-point behind it."""
+
+    plugged: npt.NDArray[np.bool_]
+    power_kw: F8  # at the grid side, positive into the grid
+    target_kw: F8
+    energy_kwh: F8  # in the battery
+    per_capacity: F8  # 1 / usable kWh
+    charge_max_kw: F8
+    discharge_max_kw: F8
+    s_per_kw: F8  # 1 / ramp; 0 for an immediate one
+    loss_fixed_kw: F8
+    loss_per_kw: F8  # of the squared power
+    safe_kw: F8
+    dead_ns: I8
+    next_ns: I8  # when something below is due
+    valid_ns: I8  # when the target expires
+    first_kw: F8
+    first_ns: I8  # when it acts, NEVER if none
+    first_valid_ns: I8
+    second_kw: F8
+    second_ns: I8
+    second_valid_ns: I8
+
+
+def ns(seconds: F8) -> I8:
+    """Seconds as whole ns; NEVER for infinite ones."""
+    finite = np.isfinite(seconds)
+    return np.where(finite, np.rint(np.where(finite, seconds, 0.0) * 1e9).astype(np.int64), NEVER)
+
+
+def later(t_ns: int | I8, span_ns: I8) -> I8:
+    """t + span, where NEVER stays NEVER."""
+    return np.where(span_ns == NEVER, NEVER, t_ns + np.minimum(span_ns, NEVER // 2))
+
+
+def columns(chargers: Chargers) -> Columns:
+    """Free chargers at rest."""
+    n = chargers.rating_kw.size
+    none, never = np.zeros(n), np.full(n, NEVER)
+    return Columns(
+        plugged=np.zeros(n, np.bool_),
+        power_kw=none.copy(),
+        target_kw=none.copy(),
+        energy_kwh=none.copy(),
+        per_capacity=none.copy(),
+        charge_max_kw=chargers.rating_kw.copy(),
+        discharge_max_kw=chargers.discharge_max_kw.copy(),
+        s_per_kw=1.0 / chargers.ramp_kw_s,
+        loss_fixed_kw=chargers.loss_fixed_pu * chargers.rating_kw,
+        loss_per_kw=chargers.loss_square_pu / chargers.rating_kw,
+        safe_kw=chargers.safe_kw.copy(),
+        dead_ns=ns(chargers.dead_s),
+        next_ns=never.copy(),
+        valid_ns=never.copy(),
+        first_kw=none.copy(),
+        first_ns=never.copy(),
+        first_valid_ns=never.copy(),
+        second_kw=none.copy(),
+        second_ns=never.copy(),
+        second_valid_ns=never.copy(),
+    )
+
+
+@njit(cache=True, fastmath=FASTMATH, inline="always")
+def _limited(c: Any, i: int, taper_per_frac: float) -> float:
+    """The target inside what charger and battery allow now."""
+    # Both sides are computed and none is branched upon: set-points of either sign come in no order.
+    soc = c.energy_kwh[i] * c.per_capacity[i]
+    above = min(1.0, soc * taper_per_frac)
+    below = min(1.0, (1.0 - soc) * taper_per_frac)
+    above = above if above > END_FRAC else 0.0
+    below = below if below > END_FRAC else 0.0
+    return max(min(c.target_kw[i], c.discharge_max_kw[i] * above), -c.charge_max_kw[i] * below)
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def _due(c: Any, i: int, t_ns: int) -> None:
+    """Carry out what is due at `t_ns`: expiry first, so that a set-point acting at that moment wins."""
+    if c.valid_ns[i] <= t_ns:
+        c.target_kw[i] = c.safe_kw[i]
+        c.valid_ns[i] = NEVER
+    while c.first_ns[i] <= t_ns:
+        if c.first_valid_ns[i] > t_ns:
+            c.target_kw[i] = c.first_kw[i]
+            c.valid_ns[i] = c.first_valid_ns[i]
+        c.first_kw[i] = c.second_kw[i]
+        c.first_ns[i] = c.second_ns[i]
+        c.first_valid_ns[i] = c.second_valid_ns[i]
+        c.second_ns[i] = NEVER
+    c.next_ns[i] = min(c.valid_ns[i], c.first_ns[i])
+
+
+@njit(cache=True, fastmath=FASTMATH)
+def step(c: Any, t0_ns: int, t1_ns: int, taper_per_frac: float) -> tuple[float, float, float, float]:
+    """Let time pass from t0 to t1.
+
+    Returns the fleet's energy into the grid and its losses over the step, kWh, its power at t1, kW, and the energy
+    its cars moved either way, kWh.
+    """
+    grid_kws = 0.0
+    loss_kws = 0.0
+    sum_kw = 0.0
+    moved_kws = 0.0
+    for i in range(c.plugged.size):
+        if not c.plugged[i]:
+            continue
+        t_ns = t0_ns
+        while True:
+            if c.next_ns[i] <= t_ns:
+                _due(c, i, t_ns)
+            end_ns = min(t1_ns, c.next_ns[i])
+            span_s = (end_ns - t_ns) * 1e-9
+            p0 = c.power_kw[i]
+            goal = _limited(c, i, taper_per_frac)
+            gap = goal - p0
+            ramp_s = abs(gap) * c.s_per_kw[i]
+            p1 = goal
+            if ramp_s > span_s:
+                p1 = p0 + gap * (span_s / ramp_s)
+                ramp_s = span_s
+            flat_s = span_s - ramp_s
+            moved = 0.5 * (p0 + p1) * ramp_s + p1 * flat_s
+            squared = (p0 * p0 + p0 * p1 + p1 * p1) * ramp_s * (1.0 / 3.0) + p1 * p1 * flat_s
+            on_s = span_s if p1 != 0.0 else ramp_s  # at rest the converter is off
+            lost = c.loss_fixed_kw[i] * on_s + c.loss_per_kw[i] * squared
+            c.energy_kwh[i] -= (moved + lost) * (1.0 / 3600.0)
+            c.power_kw[i] = p1
+            grid_kws += moved
+            moved_kws += abs(moved)
+            loss_kws += lost
+            t_ns = end_ns
+            if t_ns >= t1_ns:
+                break
+        sum_kw += c.power_kw[i]
+    return grid_kws / 3600.0, loss_kws / 3600.0, sum_kw, moved_kws / 3600.0
+
+
+@njit(cache=True)
+def receive(
+    c: Any,
+    sessions: npt.NDArray[np.uint32],
+    deaf: npt.NDArray[np.bool_],
+    slots: npt.NDArray[np.uint32],
+    row_sessions: npt.NDArray[np.uint32],
+    setpoints_kw: npt.NDArray[np.float32],
+    valid_until_ns: int,
+    now_ns: int,
+) -> tuple[int, int]:
+    """Hand set-points to the chargers; how many were refused, and how many vanished without a word.
+
+    sessions, deaf : [n] per charger; slots, row_sessions, setpoints_kw : [rows]
+
+    A set-point acts after the charger's dead time. One that arrives meanwhile waits behind it, and only the latest of
+    those is kept: the first is never postponed, and each that acts is exactly one dead time old or older.
+    """
+    refused = 0
+    vanished = 0
+    for row in range(slots.size):
+        i = slots[row]
+        if i >= sessions.size or not c.plugged[i] or sessions[i] != row_sessions[row]:
+            refused += 1
+            continue
+        if deaf[i]:
+            vanished += 1
+            continue
+        if c.first_ns[i] == NEVER:
+            c.first_kw[i] = setpoints_kw[row]
+            c.first_ns[i] = now_ns + c.dead_ns[i]
+            c.first_valid_ns[i] = valid_until_ns
+        else:
+            c.second_kw[i] = setpoints_kw[row]
+            c.second_ns[i] = now_ns + c.dead_ns[i]
+            c.second_valid_ns[i] = valid_until_ns
+        c.next_ns[i] = min(c.next_ns[i], c.first_ns[i])
+    return refused, vanished
+
+
+@njit(cache=True)
+def _noise(salt: int, slot: int, before: int) -> float:
+    """About standard normal: four 16-bit uniforms of one hash (as in `population.uniform`), summed."""
+    x = np.uint64(slot) * np.uint64(0xA0761D6478BD642F) + np.uint64(before) * np.uint64(0xE7037ED1A0B428DB)
+    x += np.uint64(salt)
+    for _ in range(2):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    total = 0.0
+    for part in range(4):
+        total += float((x >> np.uint64(16 * part)) & np.uint64(0xFFFF)) / 65536.0
+    return (total - 2.0) * np.sqrt(3.0)
+
+
+@njit(cache=True)
+def report(
+    c: Any, sessions: npt.NDArray[np.uint32], due_ns: I8, period_ns: I8, cut_until_ns: I8, now_ns: int, salt: int,
+    noise_frac: float, soc_step_frac: float, out: npt.NDArray[Any],
+) -> int:  # fmt: skip
+    """Write the reports due into `out`, VEHICLE[n]; how many. Chargers without a car or a link skip theirs.
+
+    salt : of the measurement noise's draws
+    """
+    count = 0
+    before = now_ns // 1_000_000
+    for i in range(due_ns.size):
+        if due_ns[i] > now_ns:
+            continue
+        due_ns[i] += ((now_ns - due_ns[i]) // period_ns[i] + 1) * period_ns[i]
+        if not c.plugged[i] or cut_until_ns[i] > now_ns:
+            continue
+        power_kw = c.power_kw[i]
+        if noise_frac > 0.0:
+            power_kw *= 1.0 + noise_frac * _noise(salt, i, before)
+        soc = c.energy_kwh[i] * c.per_capacity[i]
+        row = out[count]
+        row.t_ns = now_ns
+        row.rx_ns = now_ns
+        row.slot = i
+        row.session = sessions[i]
+        row.power_kw = power_kw
+        row.soc_frac = np.round(soc / soc_step_frac) * soc_step_frac if soc_step_frac > 0.0 else soc
+        row.state = PLUGGED
+        count += 1
+    return count

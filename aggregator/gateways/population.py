@@ -1,0 +1,203 @@
+"""Who the simulated chargers, cars and drivers are: everything random about the fleet, drawn by name.
+
+A draw is a hash of (seed, what, slot, how many before): no generator with a hidden state, so the same slot lives the
+same life however time is cut into steps and whatever happens to its neighbours. Pure numpy, no time, no physics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+F8 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int64]
+
+RATINGS_KW: Final = np.array([3.7, 7.4, 11.0, 22.0, 50.0])
+RATING_SHARES: Final = np.array([0.15, 0.35, 0.30, 0.12, 0.08])
+# Loss form eta(p) = p / (p + P0 + K p^2), p in units of the rating (rulebook 9.2): three published presets, and the
+# least-squares fit of the measured 7.4 kW on-board charger of the same clause.
+LOSSES: Final = np.array([(0.0145, 0.0437), (0.0072, 0.0345), (0.0088, 0.1149), (0.0084, 0.0208)])
+_H_S: Final = 3600.0
+_MASK: Final = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How imperfect the fleet is. Rates are per charger and hour."""
+
+    occupied_frac: float = 0.85
+    bidirectional_frac: float = 0.80
+    stay_h: float = 8.0  # median; infinite: nobody leaves
+    refusals_per_h: float = 0.02  # says yes and does nothing for 30-120 s
+    dropouts_per_h: float = 0.05  # link lost for 10-60 s
+    dead_s: tuple[float, float] = (0.1, 0.8)
+    ramp_kw_s: tuple[float, float] = (5.0, 50.0)
+    lossless: bool = False
+    taper_frac: float = 0.05  # of the battery, at both ends
+    noise_frac: float = 0.005  # of the reported power
+    soc_step_frac: float = 0.001  # resolution of the reported SoC; 0: exact
+    safe_charge_frac: float = 0.15  # chargers that fall back to slow charging; the others to nothing
+
+
+PERFECT: Final = Behaviour(
+    occupied_frac=1.0,
+    stay_h=np.inf,
+    refusals_per_h=0.0,
+    dropouts_per_h=0.0,
+    dead_s=(0.0, 0.0),
+    ramp_kw_s=(np.inf, np.inf),
+    lossless=True,
+    taper_frac=0.001,
+    noise_frac=0.0,
+    soc_step_frac=0.0,
+    safe_charge_frac=0.0,
+)
+
+
+class Draw(IntEnum):
+    """What a random number is for."""
+
+    RATING = auto()
+    BIDIRECTIONAL = auto()
+    DEAD = auto()
+    RAMP = auto()
+    LOSS = auto()
+    SAFE = auto()
+    PERIOD = auto()
+    PHASE = auto()
+    OCCUPIED = auto()
+    CAPACITY = auto()
+    SOH = auto()
+    SOC = auto()
+    SOC_2 = auto()
+    SOC_3 = auto()
+    STAY = auto()
+    STAY_2 = auto()
+    VACANCY = auto()
+    ELAPSED = auto()
+    TELLS = auto()
+    TELLS_WRONG = auto()
+    WISH = auto()
+    NOISE = auto()
+    NOISE_2 = auto()
+    REFUSAL_WAIT = auto()
+    REFUSAL_LENGTH = auto()
+    DROPOUT_WAIT = auto()
+    DROPOUT_LENGTH = auto()
+
+
+def salt_of(seed: int, what: Draw) -> np.uint64:
+    """What sets the draws of one seed and purpose apart from all others."""
+    return np.uint64((seed * 0xD1342543DE82EF95 + int(what) * 0x9E3779B97F4A7C15) & _MASK)
+
+
+def uniform(seed: int, what: Draw, slots: I8, before: npt.ArrayLike) -> F8:
+    """Numbers in [0, 1), one per slot; `before` counts the earlier draws for the same purpose."""
+    salt = salt_of(seed, what)
+    counts = np.atleast_1d(np.asarray(before, np.int64)).astype(np.uint64)
+    x = slots.astype(np.uint64) * np.uint64(0xA0761D6478BD642F) + counts * np.uint64(0xE7037ED1A0B428DB) + salt
+    for _ in range(2):  # splitmix64's finalizer, twice: the inputs are far from random
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def normal(seed: int, first: Draw, second: Draw, slots: I8, before: npt.ArrayLike) -> F8:
+    """Standard normal numbers (Box-Muller), one per slot."""
+    radius = np.sqrt(-2.0 * np.log1p(-uniform(seed, first, slots, before)))
+    return np.asarray(radius * np.cos(2.0 * np.pi * uniform(seed, second, slots, before)))
+
+
+class Chargers(NamedTuple):
+    """What is fixed for a charger's life, [n] each."""
+
+    rating_kw: F8
+    discharge_max_kw: F8
+    dead_s: F8
+    ramp_kw_s: F8
+    loss_fixed_pu: F8
+    loss_square_pu: F8
+    safe_kw: F8
+    report_s: F8  # period of its reports
+    phase_frac: F8  # where in that period it starts
+
+
+def chargers(seed: int, count: int, how: Behaviour) -> Chargers:
+    """The chargers of `count` slots."""
+    slots = np.arange(count)
+
+    def draw(what: Draw, low: float = 0.0, high: float = 1.0) -> F8:
+        return np.full(count, low) if low == high else low + (high - low) * uniform(seed, what, slots, 0)
+
+    rating = RATINGS_KW[np.searchsorted(np.cumsum(RATING_SHARES)[:-1], draw(Draw.RATING), side="right")]
+    loss = LOSSES[(draw(Draw.LOSS) * len(LOSSES)).astype(np.int64)] * (not how.lossless)
+    return Chargers(
+        rating_kw=rating,
+        discharge_max_kw=np.where(draw(Draw.BIDIRECTIONAL) < how.bidirectional_frac, rating, 0.0),
+        dead_s=draw(Draw.DEAD, *how.dead_s),
+        ramp_kw_s=draw(Draw.RAMP, *how.ramp_kw_s),
+        loss_fixed_pu=loss[:, 0],
+        loss_square_pu=loss[:, 1],
+        # IEC 61851-1's lowest current, 6 A on one phase, is the usual slow fall-back.
+        safe_kw=np.where(draw(Draw.SAFE) < how.safe_charge_frac, -1.38, 0.0),
+        report_s=draw(Draw.PERIOD, 1.0, 2.0),
+        phase_frac=draw(Draw.PHASE),
+    )
+
+
+class Cars(NamedTuple):
+    """What comes with a session, [k] each."""
+
+    capacity_kwh: F8  # nominal
+    soh_frac: F8
+    soc_frac: F8  # at plug-in, or now for those already here
+    stay_s: F8  # truly
+    said_s: F8  # departure as the driver gave it, after plug-in; NaN: none given
+    wish_frac: F8  # SoC wanted at departure; may be more than the battery holds
+
+
+def cars(seed: int, slots: I8, sessions: I8, how: Behaviour) -> Cars:
+    """The cars of these slots' `sessions`-th session."""
+
+    def draw(what: Draw) -> F8:
+        return uniform(seed, what, slots, sessions)
+
+    # The middle one of three uniform numbers is Beta(2, 2): few cars arrive empty or full.
+    middle = np.median([draw(Draw.SOC), draw(Draw.SOC_2), draw(Draw.SOC_3)], axis=0)
+    spread = np.exp(0.5 * normal(seed, Draw.STAY, Draw.STAY_2, slots, sessions))
+    stay_s = np.maximum(how.stay_h * _H_S * spread, 900.0)
+    tells = draw(Draw.TELLS)  # 70 % keep their word, 15 % say nothing, 15 % leave up to half earlier or later
+    wrong = stay_s * (0.5 + draw(Draw.TELLS_WRONG))
+    said_s = np.where(tells < 0.70, stay_s, np.where(tells < 0.85, np.nan, wrong))
+    wish = draw(Draw.WISH)  # 5 % want more than the battery holds
+    wish_frac = np.where(wish < 0.05, 1.2, 0.5 + 0.45 * wish)
+    return Cars(
+        capacity_kwh=38.0 + 62.0 * draw(Draw.CAPACITY),
+        soh_frac=0.8 + 0.2 * draw(Draw.SOH),
+        soc_frac=0.08 + 0.87 * middle,
+        stay_s=stay_s,
+        said_s=np.where(np.isfinite(said_s), said_s, np.nan),
+        wish_frac=wish_frac,
+    )
+
+
+def vacancy_s(seed: int, slots: I8, sessions: I8, how: Behaviour) -> F8:
+    """How long a slot stays empty after its `sessions`-th session, so that `occupied_frac` holds on average."""
+    if how.occupied_frac >= 1.0:
+        return np.zeros(slots.size)
+    if not np.isfinite(how.stay_h):
+        return np.full(slots.size, np.inf)
+    mean_s = how.stay_h * _H_S * np.exp(0.125) * (1.0 - how.occupied_frac) / max(how.occupied_frac, 1e-3)
+    return np.asarray(-mean_s * np.log1p(-uniform(seed, Draw.VACANCY, slots, sessions)))
+
+
+def wait_s(seed: int, what: Draw, slots: I8, before: I8, per_h: float) -> F8:
+    """Time to the next of events that come `per_h` times an hour; infinite at a rate of 0."""
+    if per_h <= 0.0:
+        return np.full(slots.size, np.inf)
+    return np.asarray(-np.log1p(-uniform(seed, what, slots, before)) * (_H_S / per_h))

@@ -1,0 +1,288 @@
+"""A simulated fleet behind `aggregator.ports.VehicleGateway`: chargers, cars and drivers as they are.
+
+Written apart from the engine: it shares no formula with `droop`, so that a wrong sign or a forgotten loss there shows
+here. Deterministic: the same seed and the same set-points at the same times give the same fleet, to rounding, however
+often it is asked in between; asked at the same times, it gives the same bytes. No clock: each call lets time pass up to
+the `now_ns` it brings; an earlier one changes nothing.
+
+Buffers and losses: session records and meter readings wait until asked for; of the readings the last `READINGS_MAX`
+are kept. While a charger's link is lost its reports and commands are lost, its session records are late.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.gateways import physics, population, records
+from aggregator.gateways.physics import NEVER, later, ns
+from aggregator.gateways.population import PERFECT, Behaviour, Draw
+from aggregator.setpoints import Rows
+from telemetry.samples import POWER, SESSION, VEHICLE, Block, SlotState, empty
+
+F8 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int64]
+
+SECOND_NS: Final = 1_000_000_000
+READINGS_MAX: Final = 86_400
+METER: Final = 1
+
+
+class Energy(NamedTuple):
+    """The fleet's energy since its start, kWh."""
+
+    grid_kwh: float  # net into the grid
+    losses_kwh: float
+    stored_kwh: float  # in the batteries now
+    start_kwh: float  # in the batteries at the start
+    arrived_kwh: float  # came with cars
+    left_kwh: float  # went with cars
+
+    @property
+    def residual_kwh(self) -> float:
+        """Grid + losses + what storage gained beyond arrivals and departures: 0 but for rounding."""
+        gained = self.stored_kwh - self.start_kwh - self.arrived_kwh + self.left_kwh
+        return self.grid_kwh + self.losses_kwh + gained
+
+
+class Truth(NamedTuple):
+    """What is really so, [n] each; copies."""
+
+    plugged: npt.NDArray[np.bool_]
+    session: npt.NDArray[np.uint32]
+    power_kw: F8
+    target_kw: F8
+    soc_frac: F8  # NaN where no car is
+    energy_kwh: F8
+    capacity_kwh: F8  # usable: SoH x nominal; NaN where no car is
+    linked: npt.NDArray[np.bool_]
+    refusing: npt.NDArray[np.bool_]
+
+
+class SimulatedFleet:
+    """`vehicles` chargers, and the cars that come and go.
+
+    perfect : no imperfection at all: no dead time, ramp, loss, noise, refusal, drop-out, and nobody leaves
+    behaviour : how imperfect; takes precedence over `perfect`
+    """
+
+    def __init__(
+        self,
+        vehicles: int,
+        seed: int,
+        start_ns: int,
+        *,
+        perfect: bool = False,
+        behaviour: Behaviour | None = None,
+    ) -> None:
+        if vehicles < 1:
+            raise ValueError(f"vehicles: {vehicles}, take at least 1")
+        self.behaviour = behaviour or (PERFECT if perfect else Behaviour())
+        self.now_ns, self._seed = start_ns, seed
+        self._slots = np.arange(vehicles)
+        self._chargers = population.chargers(seed, vehicles, self.behaviour)
+        self._session = np.zeros(vehicles, np.uint32)
+        self._car = np.zeros(vehicles, SESSION)  # the session record of the car that is here
+        self._c = physics.columns(self._chargers)
+        self._period_ns = ns(self._chargers.report_s)
+        self._report_ns = start_ns + ns(self._chargers.report_s * self._chargers.phase_frac)
+        self._events = 0 * self._slots, 0 * self._slots  # refusals, drop-outs begun
+        self._deaf_ns = later(start_ns, self._wait(Draw.REFUSAL_WAIT, self._slots))
+        self._cut_ns = later(start_ns, self._wait(Draw.DROPOUT_WAIT, self._slots))
+        self._deaf_until_ns = np.full(vehicles, start_ns)
+        self._cut_until_ns = np.full(vehicles, start_ns)
+        self._change_ns = np.full(vehicles, NEVER)  # next plug-in or plug-out
+        self._records: list[Block] = []
+        self._readings: list[tuple[int, float, float]] = []
+        self._grid_kwh = self._losses_kwh = self._arrived_kwh = self._left_kwh = 0.0
+        self.throughput_kwh = 0.0  # moved by the cars, either way, at the grid side
+        self.vanished = 0  # set-points that a refusing or unreachable charger swallowed
+        self._outbox = empty(VEHICLE, vehicles)
+        self._salt = population.salt_of(seed, Draw.NOISE)
+        self._populate()
+        self._start_kwh = float(self._c.energy_kwh.sum())
+        self._arrived_kwh = 0.0
+        physics.step(self._c, start_ns, start_ns, 1.0)  # compiled (or loaded) here, not in the first tick
+
+    # -- the port ------------------------------------------------------------------------------------------------
+
+    def advance(self, now_ns: int) -> None:
+        """Let time pass until `now_ns`, in steps of at most a second that end at whole seconds and at events."""
+        while self.now_ns < now_ns:
+            second_ns = (self.now_ns // SECOND_NS + 1) * SECOND_NS
+            end_ns = min(now_ns, second_ns, self._next_event_ns)
+            if end_ns > self.now_ns:
+                grid_kwh, losses_kwh, sum_kw, moved_kwh = physics.step(
+                    self._c, self.now_ns, end_ns, 1.0 / self.behaviour.taper_frac
+                )
+                self._grid_kwh += grid_kwh
+                self._losses_kwh += losses_kwh
+                self.throughput_kwh += moved_kwh
+                self.now_ns = end_ns
+                if end_ns == second_ns:
+                    self._read_meter(sum_kw)
+            if end_ns >= self._next_event_ns:
+                self._happen()
+
+    def sessions(self, now_ns: int) -> Block:
+        """SESSION block of starts and ends since last asked, the fleet as found at the start first."""
+        self.advance(now_ns)
+        if not self._records:
+            return empty(SESSION)
+        waiting = np.concatenate(self._records)
+        linked = self._cut_until_ns[waiting["slot"]] <= self.now_ns
+        self._records = [] if linked.all() else [waiting[~linked]]
+        known: Block = waiting[linked]
+        known["rx_ns"] = self.now_ns
+        return known
+
+    def reports(self, now_ns: int) -> Block:
+        """VEHICLE block of the reports due since last asked; ask after `sessions`."""
+        self.advance(now_ns)
+        count = physics.report(
+            self._c, self._session, self._report_ns, self._period_ns, self._cut_until_ns, self.now_ns, self._salt,
+            self.behaviour.noise_frac, self.behaviour.soc_step_frac, self._outbox,
+        )  # fmt: skip
+        return self._outbox[:count].copy()
+
+    def meter(self, now_ns: int) -> Block:
+        """POWER block, one reading for each whole second since last asked: the true power and register."""
+        self.advance(now_ns)
+        block = empty(POWER, len(self._readings))
+        for row, (t_ns, power_kw, energy_kwh) in zip(block, self._readings, strict=True):
+            row["t_ns"], row["power_kw"], row["energy_kwh"] = t_ns, power_kw, energy_kwh
+        block["rx_ns"], block["meter"] = self.now_ns, METER
+        self._readings.clear()
+        return block
+
+    def apply(self, rows: Rows, valid_until_ns: int, now_ns: int) -> int:
+        """Hand set-points to the chargers; how many were refused (no such slot, no car, another session)."""
+        self.advance(now_ns)
+        deaf = (self._deaf_until_ns > self.now_ns) | (self._cut_until_ns > self.now_ns)
+        # Copies: the kernel sees one memory layout, whatever view the message is.
+        slots, sessions, setpoints_kw = (np.array(rows[name]) for name in ("slot", "session", "setpoint_kw"))
+        refused, vanished = physics.receive(
+            self._c, self._session, deaf, slots, sessions, setpoints_kw, valid_until_ns, self.now_ns
+        )
+        self.vanished += vanished
+        return int(refused)
+
+    # -- what tests and demonstrations may see -------------------------------------------------------------------
+
+    def energy(self) -> Energy:
+        """The balance since the start."""
+        stored_kwh = float(self._c.energy_kwh.sum())
+        return Energy(
+            self._grid_kwh, self._losses_kwh, stored_kwh, self._start_kwh, self._arrived_kwh, self._left_kwh
+        )  # fmt: skip
+
+    def truth(self) -> Truth:
+        """The state now, which no gateway would know."""
+        c, here = self._c, self._c.plugged
+        usable = np.where(here, self._usable_kwh(self._slots), np.nan)
+        return Truth(
+            plugged=here.copy(),
+            session=self._session.copy(),
+            power_kw=c.power_kw.copy(),
+            target_kw=c.target_kw.copy(),
+            soc_frac=c.energy_kwh / usable,
+            energy_kwh=c.energy_kwh.copy(),
+            capacity_kwh=usable,
+            linked=self._cut_until_ns <= self.now_ns,
+            refusing=self._deaf_until_ns > self.now_ns,
+        )
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _happen(self) -> None:
+        """Everything due now: cars leave and come, chargers turn deaf, links break."""
+        changing = np.flatnonzero(self._change_ns <= self.now_ns)
+        leaving = self._c.plugged[changing]
+        self._plug_out(changing[leaving])
+        self._plug_in(changing[~leaving])
+        self._begin(0, self._deaf_ns, self._deaf_until_ns, (30.0, 120.0))
+        self._begin(1, self._cut_ns, self._cut_until_ns, (10.0, 60.0))
+        self._schedule()
+
+    def _begin(self, kind: int, at_ns: I8, until_ns: I8, length_s: tuple[float, float]) -> None:
+        """Refusals (kind 0) or drop-outs (1) that start now, and when the next one will."""
+        wait, length = (
+            (Draw.REFUSAL_WAIT, Draw.REFUSAL_LENGTH) if kind == 0 else (Draw.DROPOUT_WAIT, Draw.DROPOUT_LENGTH)
+        )
+        slots = np.flatnonzero(at_ns <= self.now_ns)
+        if slots.size == 0:
+            return
+        drawn = population.uniform(self._seed, length, slots, self._events[kind][slots])
+        until_ns[slots] = self.now_ns + ns(length_s[0] + (length_s[1] - length_s[0]) * drawn)
+        self._events[kind][slots] += 1
+        at_ns[slots] = later(until_ns[slots], self._wait(wait, slots))
+
+    def _wait(self, what: Draw, slots: I8) -> I8:
+        refusal = what == Draw.REFUSAL_WAIT
+        per_h = self.behaviour.refusals_per_h if refusal else self.behaviour.dropouts_per_h
+        before = self._events[0 if refusal else 1][slots]
+        return ns(population.wait_s(self._seed, what, slots, before, per_h))
+
+    def _schedule(self) -> None:
+        self._next_event_ns = int(min(self._change_ns.min(), self._deaf_ns.min(), self._cut_ns.min()))
+
+    def _populate(self) -> None:
+        """The fleet as found: most slots taken, somewhere within their stay."""
+        occupied = population.uniform(self._seed, Draw.OCCUPIED, self._slots, 0) < self.behaviour.occupied_frac
+        taken, free = self._slots[occupied], self._slots[~occupied]
+        self._plug_in(taken, population.uniform(self._seed, Draw.ELAPSED, taken, 0))
+        vacancy_s = population.vacancy_s(self._seed, free, 0 * free, self.behaviour)
+        self._change_ns[free] = later(self.now_ns, ns(vacancy_s))
+        self._schedule()
+
+    def _plug_in(self, slots: I8, elapsed_frac: F8 | None = None) -> None:
+        """A new car for each slot; `elapsed_frac` of its stay is over already."""
+        if slots.size == 0:
+            return
+        self._session[slots] += 1
+        cars = population.cars(self._seed, slots, self._session[slots].astype(np.int64), self.behaviour)
+        to_come_frac = 1.0 if elapsed_frac is None else 1.0 - elapsed_frac
+        self._change_ns[slots] = later(self.now_ns, ns(cars.stay_s * to_come_frac))
+        sessions = self._session[slots]
+        self._car[slots] = records.starts(self._chargers, cars, slots, sessions, self.now_ns, to_come_frac)
+        usable_kwh = self._usable_kwh(slots)
+        self._c.per_capacity[slots] = 1.0 / usable_kwh
+        self._c.energy_kwh[slots] = usable_kwh * cars.soc_frac
+        self._arrived_kwh += float(self._c.energy_kwh[slots].sum())
+        self._c.target_kw[slots] = self._c.safe_kw[slots]
+        self._c.plugged[slots] = True
+        self._records.append(self._car[slots])
+
+    def _plug_out(self, slots: I8) -> None:
+        if slots.size == 0:
+            return
+        ended = self._car[slots]
+        ended["t_ns"], ended["state"] = self.now_ns, SlotState.UNPLUGGED
+        ended["soc_frac"] = self._reported_soc(slots)
+        self._records.append(ended)
+        c = self._c
+        self._left_kwh += float(c.energy_kwh[slots].sum())
+        for column in (c.energy_kwh, c.power_kw, c.target_kw):
+            column[slots] = 0.0
+        for times in (c.next_ns, c.valid_ns, c.first_ns, c.second_ns):
+            times[slots] = NEVER
+        c.plugged[slots] = False
+        vacancy_s = population.vacancy_s(self._seed, slots, self._session[slots].astype(np.int64), self.behaviour)
+        self._change_ns[slots] = later(self.now_ns, ns(np.maximum(vacancy_s, 1.0)))
+
+    # -- small parts ---------------------------------------------------------------------------------------------
+
+    def _usable_kwh(self, slots: I8) -> F8:
+        return np.asarray(self._car["capacity_kwh"][slots] * self._car["soh_frac"][slots], np.float64)
+
+    def _reported_soc(self, slots: I8) -> F8:
+        soc = self._c.energy_kwh[slots] * self._c.per_capacity[slots]
+        grain = self.behaviour.soc_step_frac
+        return np.asarray(np.round(soc / grain) * grain if grain else soc)
+
+    def _read_meter(self, sum_kw: float) -> None:
+        self._readings.append((self.now_ns, sum_kw, self._grid_kwh))
+        if len(self._readings) > READINGS_MAX:
+            del self._readings[0]

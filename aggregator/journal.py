@@ -1,0 +1,109 @@
+"""The journal: every call into the core and every result, in order, as entries and their bytes.
+
+This file knows entries and bytes; it reads no clock, no stream and no file. An entry is a header and a payload; its
+`seq` grows by one from entry to entry, calls and results alike, from 0 in each epoch of the worker. Files are the
+business of `journal_files`.
+
+Header, little endian: kind u8, flags u8, reserved u16, payload length u32, seq u64, now_ns i64.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+HEADER: Final = struct.Struct("<BBHIQq")
+TIME: Final = struct.Struct("<q")
+GAP: Final = struct.Struct("<QQ")
+
+Block = npt.NDArray[Any]
+
+
+class JournalError(ValueError):
+    """Bytes or files that are not a journal; `reason` is short and countable."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class Kind(IntEnum):
+    """What an entry records: calls into the core below 16, results from 16 on. The order is the wire code."""
+
+    START = 0  # the run's settings, JSON (`contracts.CoreSettings`)
+    SAMPLES = 1  # wire block of FREQUENCY
+    VEHICLES = 2  # wire block of VEHICLE
+    SESSIONS = 3  # wire block of SESSION
+    METERS = 4  # wire block of POWER
+    SIGNAL = 5  # wire block of SIGNAL
+    TIME = 6  # now_ns i64
+    RENEW = 7  # now_ns i64: set-points were lost, command everybody anew
+    TICKS = 16  # packed TICK rows
+    COMMANDS = 17  # a set-point message as it left
+    BASELINE = 18  # packed DECLARATION rows
+    ALARM = 19  # JSON
+    GAP = 24  # written by the journal itself: first missing seq u64, count u64
+
+
+CALLS: Final = frozenset(kind for kind in Kind if kind < Kind.TICKS)
+_KINDS: Final = {int(kind): kind for kind in Kind}
+
+
+class Entry(NamedTuple):
+    """One call or result."""
+
+    kind: Kind
+    flags: int
+    seq: int
+    now_ns: int  # the time passed to the core; 0 for a START
+    payload: bytes
+
+
+def pack(entries: Iterable[Entry]) -> bytes:
+    """Entries as one stream payload."""
+    parts: list[bytes] = []
+    for entry in entries:
+        parts.append(HEADER.pack(entry.kind, entry.flags, 0, len(entry.payload), entry.seq, entry.now_ns))
+        parts.append(entry.payload)
+    return b"".join(parts)
+
+
+def unpack(data: bytes) -> list[Entry]:
+    """The entries that `pack` made.
+
+    Raises JournalError with reason `short` (a header is cut), `kind`, `reserved` or `length` (a payload is cut).
+    """
+    entries: list[Entry] = []
+    at = 0
+    while at < len(data):
+        if len(data) - at < HEADER.size:
+            raise JournalError("short", f"{len(data) - at} bytes at offset {at}, a header takes {HEADER.size}")
+        code, flags, reserved, length, seq, now_ns = HEADER.unpack_from(data, at)
+        kind = _KINDS.get(code)
+        if kind is None:
+            raise JournalError("kind", f"{code} at offset {at}")
+        if reserved:
+            raise JournalError("reserved", f"{reserved} at offset {at}, must be 0")
+        at += HEADER.size
+        if len(data) - at < length:
+            raise JournalError("length", f"entry {seq} has {len(data) - at} bytes of {length}")
+        entries.append(Entry(kind, flags, seq, now_ns, data[at : at + length]))
+        at += length
+    return entries
+
+
+def rows(entry: Entry, dtype: np.dtype[Any]) -> Block:
+    """The packed rows of a TICKS or BASELINE entry; JournalError `rows` if they are not whole."""
+    if len(entry.payload) % dtype.itemsize:
+        raise JournalError("rows", f"entry {entry.seq}: {len(entry.payload)} bytes, a row takes {dtype.itemsize}")
+    return np.frombuffer(entry.payload, dtype)
+
+
+def gap(first_missing: int, count: int, now_ns: int) -> Entry:
+    """The record of entries that never came."""
+    return Entry(Kind.GAP, 0, first_missing, now_ns, GAP.pack(first_missing, count))

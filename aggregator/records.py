@@ -1,0 +1,58 @@
+"""What the core leaves behind, as rows: one TICK per decision, one DECLARATION per baseline step.
+
+This file knows layouts only: no I/O, no clock, no arithmetic. The rows lie packed in the journal and are read
+by settlement and by analysts; positive power is into the grid, times are int64 ns since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Block = npt.NDArray[Any]
+
+TICK = np.dtype(
+    [
+        ("t_ns", "<i8"),  # source time of the sample acted on; the time of the call where there was none
+        ("rx_ns", "<i8"),
+        ("now_ns", "<i8"),  # when the core was called
+        ("hz", "<f8"),  # NaN where no usable frequency stood behind the decision
+        ("request_kw", "<f8"),  # asked of the fleet, baseline included
+        ("baseline_kw", "<f8"),  # as declared
+        ("response_kw", "<f8"),  # request minus baseline
+        ("dealt_kw", "<f8"),  # sum of the split
+        ("commanded_kw", "<f8"),  # sum of what the vehicles were last told
+        ("unserved_kw", "<f8"),  # request minus dealt
+        ("lo_kw", "<f8"),  # the fleet's band
+        ("hi_kw", "<f8"),
+        ("lambda", "<f8"),  # the split's multiplier
+        ("quality", "<u2"),  # telemetry.samples.Quality of the sample
+        ("mode", "u1"),
+        ("passes", "u1"),  # Newton passes over the columns
+        ("commands", "<u4"),  # set-points sent
+        ("sum_error_kw", "<f8"),
+        ("unserved_by_reason", "<f4", (16,)),  # kW by droop.reasons.Reason
+        ("seq", "<u8"),  # number of the tick
+    ]
+)
+
+DECLARATION = np.dtype(
+    [
+        ("declared_ns", "<i8"),
+        ("start_ns", "<i8"),
+        ("end_ns", "<i8"),  # exclusive
+        ("power_kw", "<f8"),
+        ("vehicles", "<u4"),  # plans summed up
+        ("flags", "<u4"),  # DeclarationFlag
+    ]
+)
+
+
+class DeclarationFlag(IntFlag):
+    """What is particular about a declaration."""
+
+    NONE = 0
+    LATE = 1  # the first of a run, declared after its own start; it counts from its declaration on

@@ -1,0 +1,86 @@
+"""A recorded run once more: the journal's calls into a new core, and its commands compared byte by byte.
+
+Equal bytes mean that nothing but the journalled calls decided what the vehicles were told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from aggregator.contracts import from_json
+from aggregator.core import Aggregator
+from aggregator.journal import TIME, Entry, Kind
+from telemetry import wire
+
+
+class ReplayError(ValueError):
+    """A journal that cannot be replayed; the message names what is missing."""
+
+
+@dataclass
+class Comparison:
+    """What a replay found. first_difference : sequence of the first command that differs, in journal numbers"""
+
+    calls: int = 0
+    commands: int = 0
+    equal: int = 0
+    gaps: int = 0
+    first_difference: int | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether every command came out as it was sent."""
+        return self.commands > 0 and self.equal == self.commands
+
+
+def replay(entries: Iterable[Entry], keys: Mapping[int, bytes]) -> Comparison:
+    """Drive a new core with the calls of a journal. keys : key id -> key, as the run had them"""
+    found = Comparison()
+    core: Aggregator | None = None
+    key = b""
+    made: list[bytes] = []
+    for entry in entries:
+        if entry.kind is Kind.START:
+            settings = from_json(entry.payload)
+            core, key, made = Aggregator(settings), _key(keys, settings.key_id), []
+        elif entry.kind is Kind.GAP:
+            found.gaps += 1
+        elif core is None:
+            raise ReplayError(f"entry {entry.seq}: a call before any START; the journal's beginning is missing")
+        elif entry.kind is Kind.COMMANDS:
+            _compare(found, made, entry)
+        elif entry.kind < Kind.TICKS:
+            found.calls += 1
+            call(core, entry)
+            made += [core.sign(command, key) for command in core.drain_commands()]
+            core.drain_entries()
+    return found
+
+
+def call(core: Aggregator, entry: Entry) -> None:
+    """One journalled call into the core."""
+    if entry.kind is Kind.TIME:
+        core.on_time(*TIME.unpack(entry.payload))
+    elif entry.kind is Kind.RENEW:
+        core.on_renew(*TIME.unpack(entry.payload))
+    else:
+        doors = {
+            Kind.SAMPLES: core.on_samples, Kind.VEHICLES: core.on_vehicles, Kind.SESSIONS: core.on_sessions,
+            Kind.METERS: core.on_meters, Kind.SIGNAL: core.on_signal,
+        }  # fmt: skip
+        doors[entry.kind](wire.decode(entry.payload), entry.now_ns)
+
+
+def _compare(found: Comparison, made: list[bytes], entry: Entry) -> None:
+    found.commands += 1
+    if made and made.pop(0) == entry.payload:
+        found.equal += 1
+    elif found.first_difference is None:
+        found.first_difference = entry.seq
+
+
+def _key(keys: Mapping[int, bytes], key_id: int) -> bytes:
+    if key_id not in keys:
+        raise ReplayError(f"key {key_id} signed this run and is not at hand; give the run's own folder")
+    return keys[key_id]

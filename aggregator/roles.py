@@ -1,0 +1,124 @@
+"""The processes of one run, as `python -m aggregator.roles ROLE FOLDER`: what the supervisor starts.
+
+A run's folder holds `run.json`, what every process of the run needs to know. Each role imports only what it
+needs, so that the measuring unit and the ingest alone load the IEC 61850 library.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from aggregator.config import Config, validate
+from aggregator.process import Log, Stop, logger
+
+RUN: str = "run.json"
+NAMES: dict[str, str] = {"ingest": "i1", "gateway": "g1", "api": "a1", "worker": "w1"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the processes of a run share.
+
+    folder : where journal and keys lie; core : the CoreSettings as JSON text
+    """
+
+    config: Config
+    folder: Path
+    url: str
+    core: str
+    nominal_hz: float
+    trace: str | None = None
+    trace_overrides: dict[str, Any] | None = None
+    backend: str | None = None
+
+    def write(self) -> None:
+        """Put the run where its processes find it."""
+        table = {**self.__dict__, "config": self.config.model_dump(mode="json"), "folder": str(self.folder)}
+        path = self.folder / RUN
+        path.touch(mode=0o600)
+        path.write_bytes(orjson.dumps(table))
+
+
+def read(folder: Path) -> Run:
+    """The run that `write` left."""
+    table = orjson.loads((folder / RUN).read_bytes())
+    table["config"] = validate(table["config"], str(folder / RUN))
+    table["folder"] = Path(table["folder"])
+    return Run(**table)
+
+
+def unit(run: Run, stop: Stop, log: Log) -> None:
+    """The measuring unit."""
+    from aggregator.unit import Playing, serve
+
+    trace = Path(run.trace) if run.trace else None
+    serve(run.config.unit, Playing(run.nominal_hz, trace, run.trace_overrides), stop, log, run.backend)
+
+
+def ingest(run: Run, stop: Stop, log: Log) -> None:
+    """Reports to the frequency stream."""
+    from aggregator.ingest import serve
+
+    serve(run.config, run.nominal_hz, run.url, stop, log, run.backend)
+
+
+def worker(run: Run, stop: Stop, log: Log) -> None:
+    """The engine."""
+    from aggregator.contracts import from_json
+    from aggregator.keys import KEY_ID, command_keys
+    from aggregator.worker import serve
+
+    serve(from_json(run.core.encode()), command_keys(run.folder / "keys")[KEY_ID], run.url, NAMES, stop, log)
+
+
+def gateway(run: Run, stop: Stop, log: Log) -> None:
+    """The simulated fleet."""
+    from aggregator.fleetside import serve
+    from aggregator.keys import command_keys
+
+    serve(run.config, command_keys(run.folder / "keys"), run.url, stop, log)
+
+
+def settle(run: Run, stop: Stop, log: Log) -> None:
+    """Journal and statements."""
+    from aggregator.settling import serve
+
+    serve(run.config.area, run.url, run.folder / "journal", NAMES["worker"], stop, log)
+
+
+def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for all roles
+    """REST, WebSocket and dashboard."""
+    from aggregator.serving import serve
+
+    serve(run.config, run.url, run.folder / "keys", sum(sold_kw(run)), stop)
+
+
+def sold_kw(run: Run) -> list[float]:
+    """What the run sells, per contract [kW]."""
+    return [float(entry["sold_kw"]) for entry in orjson.loads(run.core)["contracts"]]
+
+
+ROLES = {"unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "settle": settle, "api": api}
+
+
+def main() -> int:
+    """Run one role under a supervisor; standard input is its pipe."""
+    role, folder = sys.argv[1], Path(sys.argv[2])
+    run = read(folder)
+    log = logger(role, run.config.log)
+    stop = Stop(guarded=True)
+    try:
+        ROLES[role](run, stop, log)
+    except (ValueError, OSError, RuntimeError) as error:
+        log.error("ended", error=f"{type(error).__name__}: {error}")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

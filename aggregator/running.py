@@ -1,0 +1,182 @@
+"""The main job: what `flyball run` is told becomes a run, the run becomes a line, the line a summary.
+
+Composes `supervisor` from a configuration; the summary's keys are those scripts rely on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from aggregator.auth import load_token
+from aggregator.config import Config, ConfigError, redis_url
+from aggregator.contracts import Contract, CoreSettings
+from aggregator.embedded import EmbeddedServer
+from aggregator.keys import command_keys
+from aggregator.process import Log, Stop
+from aggregator.roles import Run
+from aggregator.supervisor import ORDER, Line, with_ports
+from droop.products import load
+from telemetry.traces import open_trace
+
+# Sold when nobody says how much: well within what a plugged-in vehicle can sustain both ways.
+SOLD_KW_PER_VEHICLE: Final = 2.0
+TOKEN: Final = "api.token"  # noqa: S105 - a file's name
+
+
+def core_settings(config: Config) -> CoreSettings:
+    """The core's settings from the configuration. Raises ConfigError, ProductError."""
+    contracts = tuple(
+        Contract(load(entry.product), entry.sold_kw or SOLD_KW_PER_VEHICLE * config.fleet.vehicles)
+        for entry in config.contract
+    )
+    nominal = {contract.product.nominal_hz for contract in contracts}
+    if len(nominal) != 1:
+        raise ConfigError("`contract`: products of 50 and of 60 Hz cannot be sold in one area; run two")
+    limit = config.api.signal_max_kw
+    engine = config.engine
+    return CoreSettings(
+        config.area, config.fleet.vehicles, contracts,
+        signal_max_kw=sum(c.sold_kw for c in contracts) if limit is None else limit,
+        sample_age_max_s=engine.sample_age_max_s, refresh_s=engine.refresh_s, fresh_s=engine.fresh_s,
+        stale_s=engine.stale_s, validity_s=engine.validity_s, renew_s=engine.validity_s / 2,
+        overshoot_frac=engine.overshoot_frac,
+    )  # fmt: skip
+
+
+def check_trace(trace: Path, nominal_hz: float, overrides: dict[str, Any]) -> None:
+    """Refuse a trace of the wrong grid before anything starts. Raises TraceError, ConfigError."""
+    found = open_trace(trace, **overrides).nominal_hz
+    if found != nominal_hz:
+        raise ConfigError(
+            f"--trace {trace}: a {found:g} Hz grid, and the product is for {nominal_hz:g} Hz; choose a product for it"
+        )
+
+
+def run(
+    config: Config, log: Log, *, trace: Path | None = None, seconds: float | None = None, browser: bool = True,
+    trace_overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Run the line until stopped; the summary of the run.
+
+    Raises ConfigError, ProductError, TraceError, StartError, EmbeddedError: each one line with a remedy.
+    """
+    core = core_settings(config)
+    if trace is not None:
+        check_trace(trace, core.nominal_hz, trace_overrides or {})
+    folder = config.folder / datetime.now(UTC).strftime("run-%Y%m%dT%H%M%S.%f")[:-3]
+    folder.mkdir(mode=0o700, parents=True)
+    stop = Stop(guarded=False)
+    begun_s = time.monotonic()
+    given = redis_url(None)
+    store = None if given else EmbeddedServer(maxmemory_mb=config.store.maxmemory_mb).start()
+    try:
+        line = Line(
+            with_ports(
+                Run(
+                    config, folder, given or (store.url if store else ""), core.to_json().decode(), core.nominal_hz,
+                    str(trace.resolve()) if trace else None, trace_overrides,
+                )
+            ),
+            ORDER if config.unit.simulated else tuple(role for role in ORDER if role != "unit"),
+            log, store, begun_s=begun_s,
+        )  # fmt: skip
+        return _supervise(line, stop, seconds, browser, core)
+    finally:
+        if store is not None:
+            store.stop()
+
+
+def _supervise(line: Line, stop: Stop, seconds: float | None, browser: bool, core: CoreSettings) -> dict[str, Any]:
+    line.run.write()
+    command_keys(line.run.folder / "keys")
+    load_token(line.run.folder / "keys" / TOKEN)
+    line.start()
+    api = line.run.config.api
+    page = f"{'https' if api.cert else 'http'}://{api.host}:{api.port}/"
+    line.log.info("dashboard", url=page, token=str(line.run.folder / "keys" / TOKEN))
+    if browser:
+        threading.Thread(target=_open, args=(page, stop), daemon=True).start()
+    try:
+        line.watch(stop, seconds)
+    finally:
+        line.stop()
+    return summarise(line.summary(), core)
+
+
+def _open(page: str, stop: Stop) -> None:
+    """Open the page once it answers; a machine without a browser loses nothing."""
+    while not stop:
+        try:
+            with urllib.request.urlopen(page, timeout=1):  # noqa: S310 - our own address
+                break
+        except urllib.error.HTTPError:
+            break
+        except OSError:
+            stop.wait(0.2)
+    if not stop and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.uname().sysname == "Darwin"):
+        webbrowser.open(page)
+
+
+def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
+    """The summary's keys from the processes' counters."""
+    worker, ingest, gateway = parts["worker"], parts["ingest"], parts["gateway"]
+    ticked = int(worker.get("ticked", 0))
+    # Entries and samples are one to one: what was published after the first tick is told by the counters.
+    published = int(ingest.get("published", 0)) - int(worker.get("first_counter", 0)) + 1 if ticked else 0
+    restarted = ingest.get("epoch") is not None and str(ingest["epoch"]) not in str(worker.get("first_id", ""))
+    samples_in = ticked + int(worker.get("missing", 0)) if restarted else max(published, ticked)
+    rejected = dict(worker.get("rejected", {}))
+    for reason, count in gateway.get("refused", {}).items():
+        rejected[f"command_{reason}"] = count
+    score, note, statements = _score(parts["statements"])
+    return {
+        "samples_in": samples_in,
+        "samples_lost": samples_in - ticked,
+        "ticks": worker.get("ticks", 0),
+        "commands": worker.get("commands", 0),
+        "rejected": rejected,
+        "latency_ms": worker.get("latency_ms", {}),
+        "requested_kwh": worker.get("requested_kwh", 0.0),
+        "delivered_kwh": worker.get("delivered_kwh", 0.0),
+        "unserved_kwh": worker.get("unserved_kwh", 0.0),
+        "score": score,
+        "score_note": note,
+        "alarms": worker.get("alarms", []),
+        "rss_mb": parts["rss_mb"],
+        "warm_start_s": parts["warm_start_s"],
+        "max_sum_error_kw": worker.get("max_sum_error_kw", 0.0),
+        "bound_violations": worker.get("bound_violations", 0),
+        "scheduling": worker.get("scheduling", ""),
+        "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in core.contracts],
+        "statements": statements,
+    }
+
+
+def _score(rows: list[dict[str, Any]]) -> tuple[float | None, str, list[dict[str, Any]]]:
+    """The run's score: the intervals' scores weighted by the time each covers."""
+    scored = [row for row in rows if row.get("score") is not None]
+    if not scored:
+        note = next((str(row["score_note"]) for row in rows if row.get("score_note")), "no interval was settled")
+        return None, note, rows
+    weights = [max(float(row.get("coverage_frac") or 0.0), 1e-9) for row in scored]
+    mean = sum(w * float(row["score"]) for w, row in zip(weights, scored, strict=True)) / sum(weights)
+    note = f"{len(scored)} interval(s), weighted by coverage"
+    partial = sum(not row.get("final", True) for row in scored)
+    return mean, note + (f"; {partial} not complete" if partial else ""), rows
+
+
+def with_folder(config: Config, folder: Path) -> Config:
+    """The configuration with another folder."""
+    return config.model_copy(update={"folder": folder})
+
+
+__all__ = ["check_trace", "core_settings", "replace", "run", "summarise", "with_folder"]

@@ -1,0 +1,187 @@
+"""`flyball run`: the whole line on one machine, started in order, watched, stopped in order, summed up.
+
+Every process is started with a pipe as its standard input that only we hold: however we end, the pipe closes
+and they end. A process that dies is started again after a delay; the embedded store likewise, on its data.
+Stopping goes along the flow, measuring unit first, so that every sample published is ticked before the worker
+goes.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import redis
+
+from aggregator.embedded import EmbeddedServer
+from aggregator.process import Log, Stop, rss_mb
+from aggregator.roles import Run
+from telemetry.redis_stream import connect
+
+ORDER: Final = ("gateway", "unit", "worker", "ingest", "settle", "api")
+STOP_ORDER: Final = ("unit", "ingest", "worker", "gateway", "settle", "api")
+RESTART_S: Final = 1.0
+# A process that dies so often, each time before it lived so long, will not do better the next time.
+RESTARTS_MAX: Final = 5
+STEADY_S: Final = 10.0
+STOP_S: Final = 8.0
+LOOK_S: Final = 0.25
+
+
+class StartError(RuntimeError):
+    """The line could not be started; the message names the part and the remedy."""
+
+
+@dataclass
+class Child:
+    """One process of the run."""
+
+    role: str
+    process: subprocess.Popen[bytes]
+    started_s: float
+    restarts: int = 0
+
+
+@dataclass
+class Line:
+    """The running processes and the store they share."""
+
+    run: Run
+    roles: tuple[str, ...]
+    log: Log
+    store: EmbeddedServer | None = None
+    children: dict[str, Child] = field(default_factory=dict)
+    begun_s: float = field(default_factory=time.monotonic)
+    warm_start_s: float | None = None
+    rss_peak_mb: float = 0.0
+
+    def start(self) -> None:
+        """Start everything, in order; nothing is left running if a part fails."""
+        try:
+            for role in self.roles:
+                self._spawn(role)
+        except BaseException:
+            self.stop()
+            raise
+
+    def watch(self, stop: Stop, seconds: float | None) -> None:
+        """Look after the processes until told to stop, or for `seconds` of ticking."""
+        client = connect(self.run.url)
+        while not stop:
+            stop.wait(LOOK_S)
+            self._look_after_store()
+            self._look_after_children()
+            worker = stats(client, self.run.config.area, "worker")
+            if self.warm_start_s is None and worker and worker["ticked"]:
+                self.warm_start_s = time.monotonic() - self.begun_s
+                self.log.info("line up", seconds=round(self.warm_start_s, 2))
+            self.rss_peak_mb = max(self.rss_peak_mb, self._rss_mb())
+            begun_s = self.begun_s + (self.warm_start_s or 0.0)
+            if seconds is not None and self.warm_start_s is not None and time.monotonic() - begun_s >= seconds:
+                return
+
+    def stop(self) -> None:
+        """End the processes along the flow, then the store. Idempotent."""
+        for role in STOP_ORDER:
+            child = self.children.pop(role, None)
+            if child is None:
+                continue
+            child.process.terminate()
+            try:
+                child.process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.log.warning("did not stop in time, killed", role=role)
+                child.process.kill()
+                child.process.wait()
+            if child.process.stdin is not None:
+                with suppress(BrokenPipeError):
+                    child.process.stdin.close()
+
+    def summary(self) -> dict[str, Any]:
+        """What the run came to, from the processes' own counters."""
+        client = connect(self.run.url)
+        area = self.run.config.area
+        return {role: stats(client, area, role) for role in self.roles} | {
+            "statements": [orjson.loads(row) for row in client.hgetall(f"statements:{area}").values()],
+            "warm_start_s": self.warm_start_s,
+            "rss_mb": self.rss_peak_mb,
+            "restarts": {role: child.restarts for role, child in self.children.items()},
+        }
+
+    def _spawn(self, role: str, restarts: int = 0) -> None:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "aggregator.roles", role, str(self.run.folder)],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr,
+            start_new_session=True,
+        )
+        self.children[role] = Child(role, process, time.monotonic(), restarts)
+
+    def _look_after_children(self) -> None:
+        for role, child in list(self.children.items()):
+            code = child.process.poll()
+            if code is None or time.monotonic() - child.started_s < RESTART_S:
+                continue
+            steady = time.monotonic() - child.started_s > STEADY_S
+            restarts = 1 if steady else child.restarts + 1
+            # 2 is the code of wrong use: starting again would fail again.
+            if restarts > RESTARTS_MAX or (code == 2 and self.warm_start_s is None):
+                raise StartError(f"{role} does not stay up; its reason is in the log above")
+            self.log.warning("process ended, started again", process=role, code=code, restarts=restarts)
+            self._spawn(role, restarts)
+
+    def _look_after_store(self) -> None:
+        if self.store is not None and not self.store.alive():
+            self.log.warning("store ended, started again on its data")
+            self.store.restart()
+
+    def _rss_mb(self) -> float:
+        pids = [child.process.pid for child in self.children.values()]
+        if self.store is not None:
+            pids.append(self.store.pid)
+        return rss_mb() + sum(_rss_of(pid) for pid in pids)
+
+
+def stats(client: redis.Redis, area: str, role: str) -> dict[str, Any]:
+    """A process' counters as it last wrote them; empty when there are none."""
+    try:
+        row: Any = client.get(f"stats:{area}:{role}")
+    except redis.RedisError:
+        return {}
+    return dict(orjson.loads(row)) if row else {}
+
+
+def free_port(host: str, port: int, name: str) -> int:
+    """The port itself if it is free, any free one for 0. Raises StartError if it is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StartError(f"{name}: port {port} on {host} is in use ({error.strerror}); choose another") from None
+        return int(probe.getsockname()[1])
+
+
+def with_ports(run: Run) -> Run:
+    """The run with every port known and free."""
+    config = run.config
+    unit = config.unit.model_copy(update={"port": free_port(config.unit.host, config.unit.port, "unit.port")})
+    api = config.api.model_copy(update={"port": free_port(config.api.host, config.api.port, "api.port")})
+    return replace(run, config=config.model_copy(update={"unit": unit, "api": api}))
+
+
+def _rss_of(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    import resource
+
+    return pages * resource.getpagesize() / 2**20

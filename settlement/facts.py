@@ -1,0 +1,134 @@
+"""What was recorded about an interval, as columns: all that a statement is computed from.
+
+This file knows shapes and digests only. The columns are plain arrays, so that settlement needs to know neither the
+wire nor the journal; who fills them has already sorted out what was never meant to count (duplicates).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+
+from settlement.align import Bools, Floats, Ints
+
+
+class Samples(NamedTuple):
+    """Frequency as it entered the engine.
+
+    t_ns   : int64[n]    source time
+    hz     : float64[n]
+    usable : bool[n]     False: rejected at the door; covers nothing
+    """
+
+    t_ns: Ints
+    hz: Floats
+    usable: Bools
+
+
+class Meters(NamedTuple):
+    """Power at the grid connections.
+
+    t_ns     : int64[n]    source time
+    power_kw : float64[n]
+    meter    : int64[n]    which meter; the fleet is the sum of all
+    usable   : bool[n]
+    """
+
+    t_ns: Ints
+    power_kw: Floats
+    meter: Ints
+    usable: Bools
+
+
+class Declarations(NamedTuple):
+    """The baseline as it was declared, one row a step, in the order of declaration.
+
+    declared_ns, start_ns, end_ns : int64[n]
+    power_kw                      : float64[n]
+    run                           : int64[n]  which run of the worker declared it
+    late                          : bool[n]   flagged by the declarer: the first of a run, after the interval began
+    """
+
+    declared_ns: Ints
+    start_ns: Ints
+    end_ns: Ints
+    power_kw: Floats
+    run: Ints
+    late: Bools
+
+
+class Signal(NamedTuple):
+    """Set-points asked of the fleet on top of the products, in the order they came.
+
+    start_ns, end_ns : int64[n]    from the stamp to the end of validity
+    power_kw         : float64[n]
+    """
+
+    start_ns: Ints
+    end_ns: Ints
+    power_kw: Floats
+
+
+class Shortfall(NamedTuple):
+    """What the split could not serve, tick by tick.
+
+    t_ns  : int64[n]
+    kw    : float64[n, k]       by reason, signed as the request
+    names : tuple of k strings
+    """
+
+    t_ns: Ints
+    kw: Floats
+    names: tuple[str, ...]
+
+
+class FleetEnergy(NamedTuple):
+    """What the vehicles' own reports say about the interval (see `settlement.balance`)."""
+
+    reported_kwh: float  # integral of the reported power, positive into the grid
+    stored_kwh: float  # change of the stored energy, positive when it grew
+    losses_kwh: float  # conversion losses, never negative
+
+
+class Facts(NamedTuple):
+    """All of it. Empty columns mean that nothing was recorded."""
+
+    samples: Samples
+    meters: Meters
+    declarations: Declarations
+    signal: Signal
+    shortfall: Shortfall
+    fleet: FleetEnergy | None = None
+    notes: tuple[str, ...] = ()
+
+
+def ints(*values: int) -> Ints:
+    """A column of whole numbers."""
+    return np.array(values, np.int64)
+
+
+def floats(*values: float) -> Floats:
+    """A column of numbers."""
+    return np.array(values, np.float64)
+
+
+def no_signal() -> Signal:
+    """No set-point was ever asked."""
+    return Signal(ints(), ints(), floats())
+
+
+def no_shortfall() -> Shortfall:
+    """Nothing is known to have been unserved."""
+    return Shortfall(ints(), np.zeros((0, 0)), ())
+
+
+def digest(*columns: Ints | Floats | Bools) -> str:
+    """SHA-256 over columns, little endian, in the order given; every value counts, NaN included."""
+    seal = hashlib.sha256()
+    for column in columns:
+        plain = np.ascontiguousarray(column)
+        seal.update(f"{plain.dtype.kind}{plain.dtype.itemsize}:{plain.size};".encode())
+        seal.update(plain.astype(plain.dtype.newbyteorder("<"), copy=False).tobytes())
+    return seal.hexdigest()

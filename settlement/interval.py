@@ -1,0 +1,228 @@
+"""From the recorded rows of one interval to its statements, one per product sold.
+
+Pure: the same rows give the same numbers, which is what `verify` rests on. Energy requested is counted over the time
+in which frequency is known, energy delivered over the time in which meter and baseline are; only seconds in which all
+three are known (at least half of each) are scored. The delivery of stacked products is shared out (`delivered.share`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from droop import products
+from droop.products import Product
+from settlement import align, baseline, delivered, expected, window
+from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
+from settlement.balance import EnergyBalance, balance
+from settlement.baseline import Mirroring
+from settlement.facts import Facts, Signal, digest
+from settlement.mileage import mileage
+from settlement.scores import Delivery, judge
+from settlement.statement import BaselineUsed, Statement, Used, VerifyError, differing
+
+STEP_NS: Final = NS
+LEAD_S: Final = 32  # history before the interval: the slowest admissible response takes 30 s
+SCORED_COVERAGE: Final = 0.5
+
+
+class Sold(NamedTuple):
+    """One product as sold on this fleet."""
+
+    product: Product
+    sold_kw: float
+
+
+class _Span(NamedTuple):
+    """What is computed: [start, end) as far as `until`, with its history, on one grid."""
+
+    start_ns: int
+    end_ns: int
+    until_ns: int
+    final: bool
+    grid: Grid
+    lead: int  # cells before the interval
+
+    def inner(self, cells: Cells) -> Cells:
+        return Cells(cells.mean[self.lead :], cells.coverage_frac[self.lead :])
+
+
+class _Fleet(NamedTuple):
+    """What is common to all products of an interval."""
+
+    declared: Cells
+    metered: Cells
+    net: Cells
+    targets: list[Cells]
+    shares_kw: list[Floats]
+    unserved_kwh: dict[str, float]
+    baseline: BaselineUsed
+    mirror: Mirroring
+    energy_balance: EnergyBalance
+
+
+def settle(
+    sold: Sequence[Sold], facts: Facts, start_ns: int, end_ns: int, *, until_ns: int | None = None, final: bool = True
+) -> list[Statement]:
+    """Statements of [start_ns, end_ns), one per product, computed up to `until_ns`."""
+    until_ns = end_ns if until_ns is None else max(start_ns, min(end_ns, until_ns))
+    cells = LEAD_S * NS // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
+    grid = Grid(start_ns - LEAD_S * NS, STEP_NS, cells)
+    span = _Span(start_ns, end_ns, until_ns, final, grid, LEAD_S * NS // STEP_NS)
+    facts = window.cut(facts, grid.start_ns, until_ns)
+    if not sold:
+        return []
+    fleet = _fleet(sold, facts, span)
+    return [_statement(k, sold, facts, span, fleet) for k in range(len(sold))]
+
+
+def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = products.load) -> None:
+    """Compute a statement again from its rows; VerifyError names the first field that differs.
+
+    facts : the rows of the interval and of the 32 s before it; more do no harm
+    load  : where products come from; the catalogue, or the journal that carries them in full
+    """
+    sold = [Sold(load(name), kw) for name, kw in statement.stack.items()]
+    again = settle(
+        sold, facts, statement.start_ns, statement.end_ns, until_ns=statement.until_ns, final=statement.final
+    )
+    found = next((item for item in again if item.product == statement.product), None)
+    if found is None:
+        raise VerifyError(statement.key, "product", statement.product, list(statement.stack))
+    difference = differing(statement, found)
+    if difference is not None:
+        raise VerifyError(statement.key, *difference)
+
+
+def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span) -> _Fleet:
+    grid = span.grid
+    declared = baseline.power_kw(facts.declarations, grid)
+    metered = delivered.metered_kw(facts.meters, grid)
+    net = delivered.net_kw(metered, declared)
+    targets = [expected.power_kw(item.product, item.sold_kw, facts.samples, grid) for item in sold]
+    dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
+    interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
+    grid_kwh = align.integral(span.inner(metered), grid.step_s) / 3600.0
+    return _Fleet(
+        declared=declared,
+        metered=metered,
+        net=net,
+        targets=targets,
+        shares_kw=_shares(sold, net, targets, _signal_kw(facts.signal, grid)),
+        unserved_kwh=delivered.unserved_kwh(facts.shortfall, interval),
+        baseline=_baseline(facts, declared, span),
+        mirror=baseline.mirroring(span.inner(declared).mean, span.inner(dev).mean, grid.step_s),
+        energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
+    )
+
+
+def _signal_kw(signal: Signal, grid: Grid) -> Floats:
+    """Set-point on top of the products; where none is in force it is 0, not unknown."""
+    cells = align.of_segments(signal.start_ns, signal.end_ns, signal.power_kw, grid)
+    return np.nan_to_num(cells.mean) * cells.coverage_frac
+
+
+def _shares(sold: Sequence[Sold], net: Cells, targets: Sequence[Cells], signal_kw: Floats) -> list[Floats]:
+    """Each product's part of the delivery; a set-point of its own takes its part like a product."""
+    requested = [cells.mean for cells in targets]
+    sizes = [item.sold_kw for item in sold]
+    if signal_kw.any():
+        requested.append(signal_kw)
+        sizes.append(0.0)
+    return delivered.share(net.mean, requested, sizes)
+
+
+def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _Fleet) -> Statement:
+    (product, sold_kw), target, step_s = sold[k], fleet.targets[k], span.grid.step_s
+    known = np.minimum(target.coverage_frac, fleet.net.coverage_frac)
+    given = Cells(fleet.shares_kw[k], fleet.net.coverage_frac)
+    verdict = judge(product, _delivery(sold[k], facts, target, given.mean, known, span))
+    requested = delivered.energy(span.inner(target), step_s)
+    supplied = delivered.energy(span.inner(given), step_s)
+    # The change into the interval counts in it, so that mileage adds up over intervals.
+    moved_kw = mileage(target.mean[span.lead - 1 :])
+    part = _part(k, fleet.targets, span)
+    return Statement(
+        product=product.id,
+        start_ns=span.start_ns,
+        end_ns=span.end_ns,
+        until_ns=span.until_ns,
+        final=span.final,
+        sold_kw=sold_kw,
+        stack={item.product.id: item.sold_kw for item in sold},
+        samples=_used(facts.samples.t_ns, facts.samples.hz, facts.samples.usable),
+        meters=_used(facts.meters.t_ns, *facts.meters[1:]),
+        signal=_used(facts.signal.start_ns, *facts.signal[1:]),
+        baseline=fleet.baseline,
+        requested_up_kwh=requested.up_kwh,
+        requested_down_kwh=requested.down_kwh,
+        delivered_up_kwh=supplied.up_kwh,
+        delivered_down_kwh=supplied.down_kwh,
+        mileage=moved_kw / sold_kw if sold_kw > 0 else 0.0,
+        coverage_frac=_mean(known[span.lead :]),
+        coverage={
+            "frequency": _mean(span.inner(target).coverage_frac),
+            "meter": _mean(span.inner(fleet.metered).coverage_frac),
+            "baseline": _mean(span.inner(fleet.declared).coverage_frac),
+        },
+        score=verdict.score,
+        score_note=verdict.note,
+        kpis={**verdict.kpis, "baseline_mirroring": fleet.mirror.correlation},
+        unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},
+        energy_balance=fleet.energy_balance,
+        notes=(*facts.notes, *_notes(fleet)),
+    )
+
+
+def _delivery(item: Sold, facts: Facts, target: Cells, net_kw: Floats, known: Floats, span: _Span) -> Delivery:
+    """What the rule judges: history included, and only seconds with at least half of everything counted."""
+    dev = expected.deviation_hz(item.product, facts.samples, span.grid)
+    # The engine holds a lost frequency for `hold_s` and then goes back to the baseline: so does the history.
+    held = align.carry(target.mean, max(1, round(item.product.hold_s / span.grid.step_s)))
+    valid: Bools = known >= SCORED_COVERAGE
+    valid[: span.lead] = False
+    return Delivery(net_kw, np.nan_to_num(held), dev.mean, item.sold_kw, valid, span.grid.step_s)
+
+
+def _part(k: int, targets: Sequence[Cells], span: _Span) -> float:
+    """A product's part of a shortfall that is known for the fleet only: by energy requested."""
+    asked = [sum(delivered.energy(span.inner(cells), span.grid.step_s)) for cells in targets]
+    return asked[k] / sum(asked) if sum(asked) > 0 else 1.0 / len(targets)
+
+
+def _baseline(facts: Facts, declared: Cells, span: _Span) -> BaselineUsed:
+    d = facts.declarations
+    rows = baseline.used(d, span.start_ns, span.until_ns)
+    accepted = baseline.accept(d)
+    cells = span.inner(declared)
+    covered_s = float(cells.coverage_frac.sum()) * span.grid.step_s
+    return BaselineUsed(
+        mean_kw=align.integral(cells, span.grid.step_s) / covered_s if covered_s > 0 else None,
+        declared_ns=int(d.declared_ns[rows].max()) if rows.size else None,
+        rows=int(rows.size),
+        late=bool(np.isin(accepted.rows[accepted.late], rows).any()),
+        refused=window.refused_between(d, span.start_ns, span.until_ns),
+        sha256=digest(d.declared_ns[rows], d.start_ns[rows], d.end_ns[rows], d.power_kw[rows]),
+    )
+
+
+def _notes(fleet: _Fleet) -> list[str]:
+    notes = []
+    if fleet.baseline.late:
+        notes.append("baseline late: the first of a run, it counts from its declaration on")
+    if fleet.baseline.refused:
+        notes.append(f"baseline: {fleet.baseline.refused} declarations refused, made after their start")
+    if fleet.mirror.alarm:
+        notes.append(f"baseline mirrors the frequency: correlation {fleet.mirror.correlation:.2f}")
+    return notes
+
+
+def _used(t_ns: Ints, *columns: Ints | Floats | Bools) -> Used:
+    first, last = (int(t_ns[0]), int(t_ns[-1])) if t_ns.size else (None, None)
+    return Used(int(t_ns.size), first, last, digest(t_ns, *columns))
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else 0.0

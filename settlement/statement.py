@@ -1,0 +1,159 @@
+"""One product, one interval, sealed: what was sold, asked, delivered, and from which rows each number came.
+
+This file knows the record, its JSON form and how to check it; `settlement.interval` computes it. A statement carries
+the digests of the rows it was computed from and everything else needed to compute it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from settlement.align import NS
+from settlement.balance import EnergyBalance
+
+VERSION: Final = 1
+TOLERANCE: Final = 1e-9  # relative, for another machine's sums
+
+
+class StatementError(ValueError):
+    """A statement that cannot be read; the message names the field and the remedy."""
+
+
+class VerifyError(StatementError):
+    """A statement that its rows do not bear out; `field` names the first number that differs."""
+
+    def __init__(self, key: str, name: str, stated: object, found: object) -> None:
+        super().__init__(f"statement {key}: field `{name}` states {stated!r}, its rows give {found!r}")
+        self.field = name
+
+
+@dataclass(frozen=True)
+class Used:
+    """Rows a statement was computed from, the lead-in before the interval included."""
+
+    count: int
+    first_t_ns: int | None
+    last_t_ns: int | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BaselineUsed:
+    """The declared baseline of the interval."""
+
+    mean_kw: float | None  # time-weighted; None where nothing was declared
+    declared_ns: int | None  # when the latest row that counts was declared
+    rows: int
+    late: bool  # the first of a run, declared after its start: counts from its declaration on
+    refused: int  # declared after the fact
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """All figures of one product over one interval. Positive power is into the grid; energies are 0 or more."""
+
+    product: str
+    start_ns: int
+    end_ns: int
+    until_ns: int  # computed up to here; end_ns once the interval is complete
+    final: bool
+    sold_kw: float
+    stack: Mapping[str, float]  # everything sold on this fleet, this product included
+    samples: Used
+    meters: Used
+    signal: Used
+    baseline: BaselineUsed
+    requested_up_kwh: float
+    requested_down_kwh: float
+    delivered_up_kwh: float
+    delivered_down_kwh: float
+    mileage: float  # sum of |change| of the expected power, in units of the power sold
+    coverage_frac: float  # share of the time in which frequency, meter and baseline are all known
+    coverage: Mapping[str, float]  # each of them alone
+    score: float | None
+    score_note: str
+    kpis: Mapping[str, float | bool | None]
+    unserved_kwh: Mapping[str, float]  # by reason, this product's part
+    energy_balance: EnergyBalance  # of the whole fleet
+    notes: tuple[str, ...] = ()
+    version: int = field(default=VERSION)
+
+    @property
+    def key(self) -> str:
+        """Identity: one statement per interval and product."""
+        return f"{self.start_ns}:{self.product}"
+
+    @property
+    def partial(self) -> bool:
+        """Whether part of the interval is not covered."""
+        return self.until_ns < self.end_ns or self.coverage_frac < 1.0 - TOLERANCE
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, no NaN; times both as ns and as ISO 8601."""
+        plain = asdict(self)
+        plain["notes"] = list(self.notes)
+        return {"key": self.key, "start": iso(self.start_ns), "end": iso(self.end_ns), "partial": self.partial} | plain
+
+
+def iso(t_ns: int) -> str:
+    """ISO 8601 in UTC, to the microsecond where there is a fraction."""
+    whole, rest_ns = divmod(t_ns, NS)
+    moment = datetime.fromtimestamp(whole, UTC).replace(microsecond=rest_ns // 1000)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def from_dict(plain: Mapping[str, Any]) -> Statement:
+    """The statement that `to_dict` wrote; StatementError names a field that is missing or has the wrong shape."""
+    if plain.get("version") != VERSION:
+        raise StatementError(f"field `version` is {plain.get('version')!r}; this reader knows {VERSION}")
+    values: dict[str, Any] = {}
+    for name in (f.name for f in fields(Statement)):
+        if name not in plain:
+            raise StatementError(f"field `{name}` is missing")
+        values[name] = plain[name]
+    shapes = {
+        "samples": Used,
+        "meters": Used,
+        "signal": Used,
+        "baseline": BaselineUsed,
+        "energy_balance": EnergyBalance,
+    }
+    for name, shape in shapes.items():
+        try:
+            values[name] = shape(**values[name])
+        except TypeError as error:
+            raise StatementError(f"field `{name}`: {error}") from error
+    values["notes"] = tuple(values["notes"])
+    return Statement(**values)
+
+
+def differing(stated: Statement, found: Statement) -> tuple[str, object, object] | None:
+    """First field that differs beyond rounding, digests first: (name, stated, found)."""
+    left, right = _flat(stated.to_dict()), _flat(found.to_dict())
+    names = sorted(left.keys() | right.keys(), key=lambda name: (not name.endswith("sha256"), name))
+    for name in names:
+        a, b = left.get(name), right.get(name)
+        if not _same(a, b):
+            return name, a, b
+    return None
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return a == b

@@ -1,0 +1,62 @@
+"""The errors of the IEC 61850 link, one tree.
+
+    LinkError
+    |- BackendMissing     no library to speak the protocol with
+    |- LibraryVersion     the library is not the one its signatures were written for
+    |- PortInUse          the server's port belongs to someone else
+    |- ServerError        the server would not start, or is not running
+    |- LayoutError        the data set does not hold what a frequency sample needs
+    `- SubscribeError     an association or a report control block was refused
+
+Each message names the field and the remedy.
+"""
+
+from __future__ import annotations
+
+CODES = {
+    1: "not connected",
+    3: "connection lost",
+    5: "connection rejected",
+    6: "too many outstanding requests",
+    20: "no answer in time",
+    21: "access denied",
+    22: "no such object",
+    26: "temporarily unavailable",
+    32: "value not valid",
+}  # IedClientError of libiec61850, the ones met in practice
+
+
+class LinkError(Exception):
+    """Base of every error of this package."""
+
+
+class BackendMissing(LinkError):
+    """No library that speaks IEC 61850 is installed, or not the one asked for."""
+
+
+class LibraryVersion(LinkError):
+    """The installed libiec61850 is not of the series whose signatures we declare."""
+
+
+class PortInUse(LinkError):
+    """Another process listens on the server's port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"port {port} on {host} is in use: stop the process that holds it or choose another port")
+        self.host, self.port = host, port
+
+
+class ServerError(LinkError):
+    """The measuring unit could not start, or is asked to publish while it is not running."""
+
+
+class LayoutError(LinkError):
+    """The data set's members cannot give a frequency, its quality and its time."""
+
+
+class SubscribeError(LinkError):
+    """The peer refused or broke off while we subscribed; `code` is the client library's error, 0 if it has none."""
+
+    def __init__(self, step: str, code: int = 0, reason: str = "") -> None:
+        super().__init__(f"{step}: {reason or CODES.get(code, f'error {code}')}")
+        self.step, self.code = step, code

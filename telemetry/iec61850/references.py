@@ -1,0 +1,34 @@
+"""Names in an IED's model: which report control blocks to try, which members concern us. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+INSTANCES: Final = 3  # indexed blocks tried, from the one named on
+
+
+def candidates(report_block: str) -> list[str]:
+    """The named report control block and its next instances: a block serves one client (7-2 17.2.2).
+
+    "LD/LLN0.RP.urcb01" -> urcb01, urcb02, urcb03; a name without a two-digit index stands alone.
+    Raises ValueError for a reference that is not one of a report control block.
+    """
+    if not re.fullmatch(r"[^/.]+/[^/.]+\.(RP|BR)\.[^/.]+", report_block):
+        raise ValueError(f"report_block {report_block!r}: give LD/LN.RP.name or LD/LN.BR.name")
+    indexed = re.fullmatch(r"(.*\D)(\d\d)", report_block)
+    if not indexed:
+        return [report_block]
+    first = int(indexed[2])
+    return [f"{indexed[1]}{number:02d}" for number in range(first, min(first + INSTANCES, 100))]
+
+
+def hertz_and_volts(report_block: str, hz_ref: str | None, volt_ref: str | None) -> tuple[str, str]:
+    """The MV and the WYE to read: those given, else MMXU1.Hz of the block's logical device and PhV beside Hz."""
+    hz = hz_ref or f"{report_block.partition('/')[0]}/MMXU1.Hz"
+    return hz, volt_ref or f"{hz.rpartition('.')[0]}.PhV"
+
+
+def concerns(member: str, ref: str) -> bool:
+    """Whether a data set member is `ref`, lies inside it, or holds it."""
+    return member == ref or member.startswith(f"{ref}.") or ref.startswith(f"{member}.")

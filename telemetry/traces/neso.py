@@ -1,0 +1,34 @@
+"""NESO's "System Frequency" files (also the legacy one-minute ones): header `dtm,f`, naive time, Hz.
+
+The publisher does not say which zone the time is in; UTC is assumed unless the caller names another.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from telemetry.traces.common import Head, Layout, Options
+from telemetry.traces.errors import BadOption, UnknownFormat
+from telemetry.traces.stamps import Times, zone_of
+from telemetry.traces.units import calibrate
+
+NAME: Final = "neso"
+HEADER: Final = "dtm,f"
+
+
+def recognises(head: Head, options: Options) -> bool:
+    """The header, and no column of another name asked for."""
+    others = (options.time_col, options.hz_col, options.site)
+    return head.lines[0].strip().lower() == HEADER and not any(others) and not options.volt_col
+
+
+def layout(head: Head, options: Options, *, skip_bad: bool) -> Layout:
+    """How to read it. Raises TraceError."""
+    if head.lines[0].strip().lower() != HEADER:
+        raise UnknownFormat(head.path, 1, f"{head.lines[0][:40]!r} is not the header {HEADER!r} of neso")
+    try:
+        zone = zone_of(options.tz)
+    except ValueError as error:
+        raise BadOption(head.path, "--tz", str(error)) from None
+    cut = Layout(NAME, ",", 2, time=0, hz=1, stamps=lambda: Times(zone, None), skip_lines=1)
+    return calibrate(head, cut, options, skip_bad=skip_bad)

@@ -1,0 +1,318 @@
+"""Slow, obvious twins of the engine's kernels: plain Python, one vehicle and one number at a time.
+
+Written from the rules (rulebook 1, 9.1, 12; kernel notes 1-2), not from the kernels; nothing of ours is imported.
+Tests hold the two equal. A twin may be slow; it may not be clever.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+H_NS = 3_600_000_000_000
+S_NS = 1_000_000_000
+
+UNPLUGGED, PLUGGED, FAULT = 0, 1, 2
+NONE, RATING, SOC, SOH, DOD, DEPARTURE, STALE, NO_VEHICLE, FAULTY, REFUSED, HELD = range(11)
+STARTING, NORMAL, HOLD, RAMP, BASELINE = range(5)
+USABLE, UNUSABLE, DEAD_BUS, NO_SAMPLE = range(4)
+
+
+def clip(x: float, lo: float, hi: float) -> float:
+    return lo if x < lo else hi if x > hi else x
+
+
+# ---- curve -------------------------------------------------------------------------------------------------
+
+
+def fraction(dev_hz: float, points: Sequence[tuple[float, float]], deadband_hz: float = 0.0) -> float:
+    """Straight lines between points, flat outside, nothing inside a step dead band or for NaN."""
+    if math.isnan(dev_hz) or abs(dev_hz) < deadband_hz:
+        return 0.0
+    if dev_hz <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if x0 <= dev_hz < x1:
+            return y0 + (y1 - y0) * (dev_hz - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+# ---- dynamics ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Controller:
+    """One product's delay, lag and ramp; every target ever asked is remembered."""
+
+    delay_ns: int = 0
+    tau_s: float = 0.0
+    ramp_pu_s: float = math.inf
+    asked: list[tuple[int, float]] = field(default_factory=list)
+    lagged: float = 0.0
+    given: float = 0.0
+
+    def step(self, now_ns: int, elapsed_s: float, target: float) -> float:
+        self.asked.append((now_ns, target))
+        wanted = 0.0
+        for t_ns, value in self.asked:
+            if t_ns <= now_ns - self.delay_ns:
+                wanted = value
+        if self.tau_s > 0:
+            self.lagged = wanted + (self.lagged - wanted) * math.exp(-elapsed_s / self.tau_s)
+            wanted = self.lagged
+        if math.isfinite(self.ramp_pu_s):
+            most = self.ramp_pu_s * elapsed_s
+            wanted = clip(wanted, self.given - most, self.given + most)
+        self.given = wanted
+        return wanted
+
+    def rest(self) -> None:
+        self.asked, self.lagged, self.given = [], 0.0, 0.0
+
+
+# ---- supervision of the frequency --------------------------------------------------------------------------
+
+
+@dataclass
+class Watch:
+    """Which frequency is acted on and how much of the response is given."""
+
+    hold_ns: int
+    fade_s: float
+    hz: float = math.nan
+    weight: float = 0.0
+    mode: int = STARTING
+    good_ns: int | None = None
+    period_ns: int = 0
+    dead: bool = False
+
+    def see(self, now_ns: int, elapsed_s: float, hz: float, verdict: int) -> None:
+        if verdict == DEAD_BUS:
+            self.weight, self.mode, self.dead = 0.0, BASELINE, True
+        elif verdict == USABLE and math.isfinite(hz):
+            self._good(now_ns, elapsed_s, hz)
+        elif self.mode != STARTING:
+            self._lost(now_ns, elapsed_s)
+
+    def _good(self, now_ns: int, elapsed_s: float, hz: float) -> None:
+        self.dead = False
+        gap_ns = 0 if self.good_ns is None else now_ns - self.good_ns
+        # What ended at the baseline was an outage, and what came in the same breath is no period either.
+        if gap_ns > 0 and self.mode != BASELINE:
+            slower = self.period_ns * 5 // 4 + 1
+            self.period_ns = gap_ns if self.period_ns == 0 else min(gap_ns, slower)
+        self.weight = min(1.0, self.weight + elapsed_s / self.fade_s) if self.mode in (RAMP, BASELINE) else 1.0
+        self.mode = NORMAL if self.weight >= 1.0 else RAMP
+        self.hz, self.good_ns = hz, now_ns
+
+    def _lost(self, now_ns: int, elapsed_s: float) -> None:
+        quiet_ns = now_ns - (self.good_ns or 0)
+        if self.mode != BASELINE and quiet_ns <= max(self.hold_ns, 3 * self.period_ns):
+            self.mode = HOLD if self.mode == NORMAL else self.mode
+            return
+        self.weight = max(0.0, self.weight - elapsed_s / self.fade_s)
+        self.mode = RAMP if self.weight > 0 else BASELINE
+
+
+# ---- one vehicle -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Car:
+    """One charger and its vehicle; field names are the fleet's column names."""
+
+    state: int = PLUGGED
+    usable_kwh: float = 60.0
+    soh_frac: float = 1.0
+    soc_floor_kwh: float = 18.0
+    ceiling_kwh: float = 54.0
+    dod_floor_kwh: float = 0.0
+    charge_max_kw: float = 11.0
+    discharge_max_kw: float = 11.0
+    eta_charge: float = 0.95
+    eta_discharge: float = 0.95
+    safe_kw: float = 0.0
+    depart_ns: int = 0
+    depart_kwh: float = 0.0
+    report_ns: int = 0
+    energy_kwh: float = 36.0
+    energy_ns: int = 0
+    command_kw: float = 0.0
+    valid_until_ns: int = 0
+
+    def doing(self, at_ns: int) -> float:
+        """Power at the grid: the last command while it stands, the safe profile after."""
+        return self.command_kw if at_ns < self.valid_until_ns else self.safe_kw
+
+    def energy_at(self, now_ns: int) -> float:
+        """Energy aboard: the command up to its expiry, the safe profile from there on."""
+        if now_ns <= self.energy_ns:
+            return clip(self.energy_kwh, 0.0, self.usable_kwh)
+        energy, at = self.energy_kwh, self.energy_ns
+        for end in (min(max(self.valid_until_ns, self.energy_ns), now_ns), now_ns):
+            power = self.doing(at)
+            grid_kwh = power * (end - at) / H_NS
+            energy -= grid_kwh / self.eta_discharge if power > 0 else grid_kwh * self.eta_charge
+            energy = clip(energy, 0.0, self.usable_kwh)
+            at = end
+        return energy
+
+    def drain_kw(self, kwh: float, hours: float) -> float:
+        """Grid power that changes the battery by -kwh over some hours; efficiency on the right side."""
+        return kwh / hours * self.eta_discharge if kwh > 0 else kwh / hours / self.eta_charge
+
+
+@dataclass
+class Band:
+    lo: float
+    hi: float
+    plan: float
+    up: int
+    down: int
+    fill: float = 0.0
+    span: float = 0.0
+
+
+def band(car: Car, now_ns: int, fresh_s: float, stale_s: float, horizon_s: float) -> Band:
+    """Bounds and reasons of one vehicle until it is looked at again (rulebook 9.1)."""
+    if car.state != PLUGGED:
+        why = NO_VEHICLE if car.state == UNPLUGGED else FAULTY
+        return Band(0.0, 0.0, 0.0, why, why)
+    h = horizon_s / 3600
+    energy = car.energy_at(now_ns)
+    target = min(car.depart_kwh, car.ceiling_kwh)
+    left_h = max(0, car.depart_ns - now_ns) / H_NS if car.depart_ns > 0 else math.inf
+
+    ups = [(car.discharge_max_kw, RATING)]
+    window = car.drain_kw(max(0.0, energy - car.soc_floor_kwh), h)
+    # SoH is to blame when the same SoC of an unaged battery would have been enough.
+    ups.append((window, SOH if window / car.soh_frac >= car.discharge_max_kw else SOC))
+    ups.append((car.drain_kw(max(0.0, energy - car.dod_floor_kwh), h), DOD))
+    if left_h >= h and left_h < math.inf:
+        least = target - car.charge_max_kw * car.eta_charge * (left_h - h)
+        ups.append((car.drain_kw(energy - least, h), DEPARTURE))
+    elif left_h < h:
+        # The driver leaves before the horizon ends: what is missing must be aboard by then.
+        missing = energy < target and left_h > 0
+        ups.append((car.drain_kw(energy - target, left_h if missing else h), DEPARTURE))
+    hi, up = ups[0]
+    for value, why in ups[1:]:
+        if value < hi:
+            hi, up = value, why
+    hi = max(hi, -car.charge_max_kw)
+
+    room = max(0.0, car.ceiling_kwh - energy) / car.eta_charge / h
+    lo, down = -car.charge_max_kw, RATING
+    if room < car.charge_max_kw:
+        lo, down = -room, SOH if room / car.soh_frac >= car.charge_max_kw else SOC
+    hi = max(hi, lo)
+
+    age_s = (now_ns - car.report_ns) / S_NS
+    if age_s >= stale_s:
+        lo = hi = car.doing(now_ns)
+        up = down = STALE
+    elif age_s > fresh_s:
+        middle = clip(car.doing(now_ns), lo, hi)
+        share = (stale_s - age_s) / (stale_s - fresh_s)
+        lo, hi = middle - (middle - lo) * share, middle + (hi - middle) * share
+        up = down = HELD
+
+    need = target - energy
+    if need <= 0 or left_h == math.inf:
+        plan = 0.0
+    else:
+        plan = -car.charge_max_kw if left_h == 0 else -min(need / car.eta_charge / left_h, car.charge_max_kw)
+    span = car.ceiling_kwh - car.soc_floor_kwh
+    fill = clip(energy - car.soc_floor_kwh, 0.0, span)
+    return Band(lo, hi, clip(plan, lo, hi), up, down, fill, span)
+
+
+def lean(fill_frac: float, mean_frac: float) -> float:
+    """Factor on the willingness to discharge: 10 and 1/10 at the ends, 1 at the mean."""
+    x = clip(2.0 * (fill_frac - mean_frac), -9 / 11, 9 / 11)
+    return (1 + x) / (1 - x)
+
+
+# ---- split -------------------------------------------------------------------------------------------------
+
+
+def dealt(lam: float, t: float, up: float, down: float, lo: float, hi: float) -> float:
+    return clip(t + (up if lam >= 0 else down) * lam, lo, hi)
+
+
+def split(
+    request: float, t: Sequence[float], up: Sequence[float], down: Sequence[float], lo: Sequence[float],
+    hi: Sequence[float],
+) -> list[float]:  # fmt: skip
+    """The optimum by bisection on the multiplier, sums exact."""
+    rows = list(zip(t, up, down, lo, hi, strict=True))
+    if request >= math.fsum(hi):
+        return [float(x) for x in hi]
+    if request <= math.fsum(lo):
+        return [float(x) for x in lo]
+    a, b = -11.0, 11.0
+    for _ in range(200):
+        middle = 0.5 * (a + b)
+        if math.fsum(dealt(middle, *row) for row in rows) < request:
+            a = middle
+        else:
+            b = middle
+    return [dealt(0.5 * (a + b), *row) for row in rows]
+
+
+# ---- capability --------------------------------------------------------------------------------------------
+
+
+def sustained(cars: Sequence[Car], now_ns: int, hours: float) -> tuple[float, float]:
+    """Power held for some hours, up and down, by the vehicles that report (rulebook 1.5)."""
+    up = down = 0.0
+    for car in cars:
+        if car.state != PLUGGED:
+            continue
+        least = max(car.soc_floor_kwh, car.dod_floor_kwh)
+        if car.depart_ns > 0:
+            after_h = max(0.0, (car.depart_ns - now_ns) / H_NS - hours)
+            target = min(car.depart_kwh, car.ceiling_kwh)
+            least = max(least, target - car.charge_max_kw * car.eta_charge * after_h)
+        energy = car.energy_kwh
+        up += min(car.discharge_max_kw, max(0.0, energy - least) / hours * car.eta_discharge)
+        down += min(car.charge_max_kw, max(0.0, car.ceiling_kwh - energy) / hours / car.eta_charge)
+    return up, down
+
+
+# ---- fleets ------------------------------------------------------------------------------------------------
+
+
+def some_car(rng: random.Random, now_ns: int) -> Car:
+    """A vehicle in any state it can be found in, edges more often than chance would have it."""
+    soh = rng.choice([1.0, 0.9, 0.7])
+    usable = rng.choice([24.0, 40.0, 60.0, 100.0]) * soh
+    floor, ceiling = usable * rng.choice([0.0, 0.1, 0.3]), usable * rng.choice([0.8, 0.9, 1.0])
+    near = rng.choice([floor, ceiling, floor + 0.004, ceiling - 0.004, rng.uniform(0.0, usable)])
+    energy = clip(near + rng.choice([0.0, 0.0, 1e-4, -1e-4]), 0.0, usable)
+    power = rng.choice([3.7, 7.4, 11.0, 22.0])
+    command = rng.uniform(-power, power)
+    depart_in_s = rng.choice([-100.0, 0.5, 1.5, 60.0, 3600.0, 5 * 3600.0])
+    age_s = rng.choice([0.0, 1.0, 2.0, 3.0, 3.5, 4.0, 4.9, 5.0, 7.0, 60.0])
+    return Car(
+        state=rng.choice([PLUGGED] * 8 + [UNPLUGGED, FAULT]),
+        usable_kwh=usable,
+        soh_frac=soh,
+        soc_floor_kwh=floor,
+        ceiling_kwh=ceiling,
+        dod_floor_kwh=rng.choice([-5.0, energy - 0.002, energy - 0.8 * usable]),
+        charge_max_kw=power,
+        discharge_max_kw=rng.choice([power, power, 0.0]),
+        eta_charge=rng.choice([1.0, 0.95, 0.85]),
+        eta_discharge=rng.choice([1.0, 0.95, 0.85]),
+        safe_kw=rng.choice([0.0, -1.4]),
+        depart_ns=rng.choice([0, now_ns + int(depart_in_s * S_NS)]),
+        depart_kwh=rng.choice([0.0, energy + 0.003, 0.8 * usable, usable]),
+        report_ns=now_ns - int(age_s * S_NS),
+        energy_kwh=energy,
+        energy_ns=now_ns - int(rng.choice([0.0, age_s, 1.0]) * S_NS),
+        command_kw=float.fromhex(float(command).hex()),
+        valid_until_ns=now_ns + int(rng.choice([-60.0, -0.5, 0.0, 0.5, 4.0]) * S_NS),
+    )

@@ -1,0 +1,424 @@
+"""The dashboard in a real browser: real Valkey, the real API process' code, headless Chromium from PATH.
+
+What the page shows equals what was seeded, changes when it changes, and turns into dashes when the source falls
+silent. No request leaves for another host, nothing fails, nothing is written to the browser's console.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+
+from aggregator import views
+from aggregator.api.server import serve
+from aggregator.api.settings import Settings
+from aggregator.embedded import EmbeddedServer
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.scenario,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: install it to test the dashboard"),
+]
+
+NS = 1_000_000_000
+FLEET = 64
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+REASON_ALARM = "no usable frequency: response held, then ramped to the baseline"
+
+
+class Source:
+    """Writes what the worker, the gateway and settle would, ten times a second while `alive`."""
+
+    def __init__(self, url: str) -> None:
+        self.store = redis.Redis.from_url(url, protocol=3)
+        self.alive = True
+        self.hz: float | None = None  # None: a sine
+        self.alarms: list[dict[str, Any]] = []
+        self._ticks = 0
+        self._stop = threading.Event()
+        start_ns = time.time_ns() // (900 * NS) * 900 * NS
+        for k in range(1, 5):
+            row = statement(start_ns - k * 900 * NS, k)
+            self.store.hset("statements:ce", str(row["start_ns"]), json.dumps(row))
+        self.once()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def once(self) -> None:
+        now_ns = time.time_ns()
+        self._ticks += 5
+        hz = 50.0 + 0.03 * math.sin(now_ns / NS / 3) if self.hz is None else self.hz
+        response_kw = 500.0 * (50.0 - hz) / 0.2
+        rows = fleet()
+        row = {
+            "t_ns": now_ns,
+            "rx_ns": now_ns,
+            "now_ns": now_ns,
+            "area": "ce",
+            "nominal_hz": 50.0,
+            "hz": hz,
+            "mode": "normal",
+            "products": [{"id": "ce_fcr", "sold_kw": 500.0, "fraction": response_kw / 500.0}],
+            "response_kw": response_kw,
+            "baseline_kw": -432.1,
+            "delivered_kw": response_kw - 2.5,
+            "unserved_kw": 0.0,
+            "headroom_up_kw": 1234.5,
+            "headroom_down_kw": 678.9,
+            "capability": {
+                "up_kw": {"15": 700.5, "30": 600.25, "60": 300.0},
+                "down_kw": {"15": 555.5, "30": 505.0, "60": 250.0},
+            },
+            "vehicles": {"total": FLEET, "plugged": 57, "stale": 1, "unplugged": 6, "fault": 1},
+            "soc_hist": np.histogram(rows["soc_frac"], 20, (0, 1))[0].tolist(),
+            "ticks": self._ticks,
+            "commands": 4321,
+            "rejected": {"spike": 2, "dead_bus": 1},
+            "alarms": self.alarms,
+            "latency_ms": {
+                "tick": {"p50": 0.2, "p99": 0.9, "max": 2.1},
+                "total": {"p50": 1.25, "p99": 6.5, "max": 12.0},
+            },
+            "requested_kwh": 12.34,
+            "delivered_kwh": 12.21,
+            "worker": {"epoch": 1, "scheduling": "fifo"},
+        }
+        self.store.set("fleetview:ce", views.encode(now_ns, rows))
+        for role in ("ingest", "worker", "gateway"):
+            self.store.set(f"stats:ce:{role}", json.dumps({"t_ns": now_ns, "published": 98765, "samples_lost": 0}))
+        self.store.set("live:ce", json.dumps(row))
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            if self.alive:
+                self.once()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.store.close()
+
+
+def fleet() -> views.Rows:
+    rows = np.zeros(FLEET, views.FLEETVIEW)
+    slot = np.arange(FLEET)
+    rows["slot"], rows["session"] = slot, 1
+    rows["state"] = np.where(slot % 10 == 9, 0, 1)
+    rows["state"][3] = 2
+    rows["vehicle"] = [b"" if i % 10 == 9 else f"EV-{i:04d}".encode() for i in slot]
+    rows["reason_up"] = np.where(slot % 4 == 2, 2, 0)
+    rows["reason_down"] = 1
+    rows["soc_frac"] = 0.2 + 0.01 * slot
+    rows["lo_kw"], rows["hi_kw"] = -11, np.where(slot % 4 == 2, 0, 9.9)
+    rows["plan_kw"], rows["setpoint_kw"], rows["measured_kw"] = -2.5, 0.25 * (slot % 16) - 3, 0.25 * (slot % 16) - 2.97
+    rows["age_s"] = 0.1 * (slot % 15)
+    return rows
+
+
+def statement(start_ns: int, k: int) -> dict[str, Any]:
+    return {
+        "start_ns": start_ns,
+        "end_ns": start_ns + 900 * NS,
+        "product": "ce_fcr",
+        "final": True,
+        "requested_up_kwh": 10.0 * k,
+        "requested_down_kwh": 1.5,
+        "delivered_up_kwh": 9.9 * k,
+        "delivered_down_kwh": 1.45,
+        "score": 0.987,
+        "score_note": "adequate",
+        "kpis": {"time_out_of_bound_frac": 0.0123, "slope_ratio": 0.991, "adequate": True},
+    }
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    with EmbeddedServer() as server:
+        made = Source(server.url)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def url(source: Source) -> Iterator[str]:
+    """The API's address, served from a thread of its own."""
+    path = source.store.connection_pool.connection_kwargs["path"]
+    settings = Settings(redis_url=f"unix://{path}", token="only-for-this-test", port=0, silent_s=1.0)  # noqa: S106
+    loop, stop, ready, found = asyncio.new_event_loop(), asyncio.Event(), threading.Event(), []
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve(settings, stop, lambda at: (found.append(at), ready.set())))
+        finally:
+            ready.set()
+            loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait(10)
+    yield found[0]
+    with contextlib.suppress(RuntimeError):  # already closed: the server failed, and the test says so
+        loop.call_soon_threadsafe(stop.set)
+    thread.join(10)
+
+
+class Watched:
+    """A page, and all it did that it should not."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda message: self.faults.append(f"console {message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        page.on("response", lambda answer: answer.status < 400 or self.faults.append(f"{answer.status}: {answer.url}"))
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("websocket", lambda socket: self.asked.append(socket.url))
+        page.goto(url)
+        self.expect("#link-text", "Live")
+
+    def expect(self, selector: str, text: str) -> None:
+        playwright.expect(self.page.locator(selector)).to_have_text(text, timeout=10_000)
+
+    def texts(self, selector: str) -> list[str]:
+        found: list[str] = self.page.locator(selector).all_inner_texts()
+        return [text.strip() for text in found]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as p:
+        launched = p.chromium.launch(executable_path=CHROMIUM, args=ARGS, headless=True)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, url: str) -> Iterator[Any]:
+    """Call with context options for a watched page; at the end none of them may have done anything wrong."""
+    opened: list[tuple[Any, Watched]] = []
+
+    def make(**options: Any) -> Watched:
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "color_scheme": "dark", **options})
+        watched = Watched(context.new_page(), url)
+        opened.append((context, watched))
+        return watched
+
+    yield make
+    for context, watched in opened:
+        context.close()
+        assert watched.faults == []
+        host = url.split("/")[2]
+        assert {asked.split("/")[2] for asked in watched.asked} == {host}
+        assert any(asked.startswith("ws://") for asked in watched.asked)
+
+
+def test_figures_equal_what_was_written_and_change_live(source: Source, open_page: Any) -> None:
+    source.hz = 49.95
+    w = open_page()
+    w.expect("#hz", "49.950")
+    for selector, text in {
+        "#deviation": "−50.0",
+        "#response": "+125.0",
+        "#fraction": "+25.0",
+        "#delivered": "+122.5",
+        "#mismatch": "−2.5",
+        "#headroom-up": "1\u202f234.5",
+        "#headroom-down": "678.9",
+        "#capability-up-15": "700.5",
+        "#capability-down-60": "250.0",
+        "#plugged": "57",
+        "#fault-count": "1",
+        "#baseline": "−432.1",
+        "#samples-in": "98\u202f765",
+        "#lost": "0",
+        "#rejected": "3",
+        "#commands": "4\u202f321",
+        "#mode": "normal",
+        "#score": "0.987",
+        "#verdict": "adequate",
+        "#score-note": "1.2 % out of band · slope 0.991",
+        "#statements-total": "4 statements",
+        "#alarm-severity": "No alarms",
+    }.items():
+        w.expect(selector, text)
+    assert w.texts("#latency-rows tr:last-child td") == ["total", "1.25", "6.50", "12.00"]
+    assert w.texts("#statement-rows tr:first-child td")[1:] == [
+        "ce fcr",
+        "10.00 / 1.50",
+        "9.90 / 1.45",
+        "1.2",
+        "0.991",
+        "0.987",
+    ]
+    assert w.texts("#products li") == ["FCR, Continental Europe · 500 kW sold"]
+    source.hz = 50.1
+    w.expect("#hz", "50.100")
+    w.expect("#response", "−250.0")
+    w.expect("#deviation", "+100.0")
+
+
+def test_charts_draw_and_can_be_read_by_keyboard(source: Source, open_page: Any) -> None:
+    w = open_page()
+    w.page.wait_for_timeout(1500)
+    coloured = """(id) => {
+        const c = document.getElementById(id), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+        const seen = new Set();
+        for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200) seen.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]);
+        return seen.size;
+    }"""
+    assert w.page.evaluate(coloured, "chart-hz") > 5
+    assert w.page.evaluate(coloured, "chart-kw") > 5
+    w.page.focus("#chart-hz")
+    w.page.keyboard.press("ArrowLeft")
+    playwright.expect(w.page.locator("#legend-kw")).to_contain_text("UTC")
+    w.page.keyboard.press("Escape")
+    playwright.expect(w.page.locator("#legend-kw")).not_to_contain_text("UTC")
+    w.page.click("text=5 min")
+    assert w.page.get_attribute("[data-window='300']", "aria-pressed") == "true"
+
+
+def test_a_page_opened_late_has_the_past(source: Source, open_page: Any) -> None:
+    first = open_page()
+    first.page.wait_for_timeout(1500)
+    second = open_page()
+    second.page.focus("#chart-hz")
+    second.page.keyboard.press("ArrowLeft")  # a second ago this page was not there
+    playwright.expect(second.page.locator("#legend-hz")).not_to_contain_text("—")
+
+
+def test_vehicles_page_filter_and_sort(source: Source, open_page: Any) -> None:
+    w = open_page()
+    w.expect("#page-text", "1–15 of 64")
+    first = w.texts("#vehicle-rows tr:nth-child(3) td")
+    assert first[:3] == ["2", "EV-0002", "Plugged in"]
+    assert first[3:6] == ["22", "−2.50", "−2.47"]
+    assert first[7:10] == ["−2.50", "SoC window", "rated power"]
+    w.page.click("#page-next")
+    w.expect("#page-text", "16–30 of 64")
+    w.expect("#vehicle-rows tr:first-child td:first-child", "15")
+    for _ in range(3):
+        w.page.click("#page-next")
+    w.expect("#page-text", "61–64 of 64")
+    playwright.expect(w.page.locator("#page-next")).to_be_disabled()
+    w.page.select_option("#filter-state", "fault")
+    w.expect("#page-text", "1–1 of 1")
+    w.expect("#vehicle-rows tr:first-child td:nth-child(2)", "EV-0003")
+    w.page.select_option("#filter-state", "")
+    w.page.select_option("#filter-reason", "soc")
+    w.expect("#page-text", "1–15 of 16")
+    w.page.select_option("#filter-reason", "")
+    w.page.fill("#filter-q", "ev-006")
+    w.expect("#page-text", "1–4 of 4")
+    w.page.fill("#filter-q", "nobody")
+    w.expect("#page-text", "None")
+    w.expect("#vehicles-note", "No vehicle passes this filter.")
+    w.page.fill("#filter-q", "")
+    w.page.get_by_role("button", name="SoC").click()
+    w.page.get_by_role("button", name="SoC").click()
+    w.expect("#vehicle-rows tr:first-child td:first-child", "63")
+    assert w.page.locator("th[aria-sort=descending]").count() == 1
+
+
+def test_alarms_stand_out_with_their_age(source: Source, open_page: Any, tmp_path: Path) -> None:
+    w = open_page()
+    top = w.page.locator("main").bounding_box()["y"]
+    source.alarms = [
+        {
+            "code": "STALE_REPORTS",
+            "severity": "warning",
+            "since_ns": time.time_ns() - 300 * NS,
+            "text": "many are late",
+        },
+        {"code": "FREQUENCY_LOST", "severity": "critical", "since_ns": time.time_ns() - 65 * NS, "text": REASON_ALARM},
+    ]
+    w.expect("#alarm-severity", "Critical")  # the worse one first, though it is younger
+    w.expect("#alarm-text", REASON_ALARM[0].upper() + REASON_ALARM[1:])
+    playwright.expect(w.page.locator("#alarm-age")).to_contain_text("1 min")
+    w.page.click("#alarm-count")
+    playwright.expect(w.page.locator("#alarm-list li")).to_have_count(2)
+    assert w.page.locator("main").bounding_box()["y"] == top  # nothing moved
+    w.page.screenshot(path=str(tmp_path / "alarms.png"))
+    source.alarms = []
+    w.expect("#alarm-severity", "No alarms")
+
+
+def test_silence_turns_figures_into_dashes(source: Source, open_page: Any, tmp_path: Path) -> None:
+    w = open_page()
+    source.alive = False
+    playwright.expect(w.page.locator("#link-text")).to_contain_text("No data since", timeout=10_000)
+    w.expect("#mode", "silent")
+    w.expect("#alarm-severity", "Critical")
+    playwright.expect(w.page.locator("#alarm-text")).to_contain_text("worker is silent")
+    for selector in ("#hz", "#response", "#delivered", "#plugged"):
+        w.expect(selector, "—")
+    w.expect("#headroom-up", "0.0")
+    w.expect("#capability-up-15", "0.0")
+    assert w.page.get_attribute("body", "data-state") == "stale"
+    assert [text.split()[0] for text in w.texts("#processes li")] == ["gateway", "ingest", "worker"]
+    w.page.screenshot(path=str(tmp_path / "silent.png"), full_page=True)
+    source.alive = True
+    w.expect("#link-text", "Live")
+    playwright.expect(w.page.locator("#hz")).not_to_have_text("—")
+
+
+def test_a_page_that_lost_the_api_says_so_itself(source: Source, open_page: Any) -> None:
+    w = open_page()
+    lines: list[Any] = []
+
+    def cut(socket: Any) -> None:
+        lines.append(socket)  # connected to nothing: opens, and never says a word
+
+    w.page.route_web_socket("**/v1/ws", cut)
+    w.page.reload()
+    w.expect("#link-text", "No data yet")
+    w.expect("#mode", "no data")
+    w.expect("#hz", "—")
+    playwright.expect(w.page.locator("#alarm-text")).to_contain_text("receives nothing from the API")
+    assert lines
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dark", {}),
+        ("light", {"color_scheme": "light"}),
+        ("narrow", {"viewport": {"width": 390, "height": 844}}),
+        ("tablet", {"viewport": {"width": 900, "height": 1200}, "color_scheme": "light"}),
+    ],
+)
+def test_fits_every_screen(source: Source, open_page: Any, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    w = open_page(**options)
+    w.expect("#page-text", "1–15 of 64")
+    w.page.wait_for_timeout(600)
+    w.page.screenshot(path=str(tmp_path / f"{name}.png"), full_page=True)
+    width, room = w.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width <= room
+
+
+def test_layout_stands_still(source: Source, open_page: Any) -> None:
+    w = open_page()
+    w.page.wait_for_timeout(1000)
+    shifted = w.page.evaluate(
+        """() => new Promise((done) => {
+            let sum = 0;
+            const watch = new PerformanceObserver((list) => list.getEntries().forEach((e) => (sum += e.value)));
+            watch.observe({ type: "layout-shift" });
+            setTimeout(() => done(sum), 1500);
+        })"""
+    )
+    assert shifted < 0.01
