@@ -1,8 +1,9 @@
 """The declared baseline: the sum of the charging plans, fixed ahead of each interval and then frozen.
 
 When a car leaves during the interval the others cover for it; delivered is metered minus declared, as every
-market's rule wants. A declaration is made `LEAD_NS` before its interval begins, or at the latest when it does.
-The first of a run is made at its first tick, for what is left of the interval, and says so (LATE).
+market's rule wants. A declaration is made `LEAD_NS` before its interval begins. The first of a run is made at
+its first tick and holds from `SETTLE_NS` later, when the chargers have reached their plans, to the end of the
+interval; until then there is no baseline to deliver against. After a pause of the whole line the same again.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from aggregator.records import DECLARATION, Block, DeclarationFlag
+from aggregator.records import DECLARATION, Block
 
 LEAD_NS: Final = 60_000_000_000
+# Dead time and ramp of the slowest chargers: before that the fleet is on its way to the plan.
+SETTLE_NS: Final = 6_000_000_000
 
 
 class Declarations:
@@ -29,7 +32,7 @@ class Declarations:
         self._next: float | None = None
 
     def power_kw(self, now_ns: int) -> float:
-        """What is declared for this moment; 0 before the first declaration."""
+        """What the fleet is held to now; 0 before the first declaration."""
         if now_ns >= self._end_ns and self._next is not None:
             self._now_kw, self._next = self._next, None
             self._end_ns += self._interval_ns
@@ -43,12 +46,10 @@ class Declarations:
     def declare(self, now_ns: int, plan_kw: float, vehicles: int) -> Block:
         """Declare `plan_kw` for the interval that lacks one; the DECLARATION row to journal."""
         row = np.zeros(1, DECLARATION)
-        begun = now_ns - now_ns % self._interval_ns
         if now_ns >= self._end_ns:
-            late = now_ns > begun
-            start, end = (now_ns, begun + self._interval_ns) if late else (begun, begun + self._interval_ns)
+            start = now_ns + SETTLE_NS
+            end = start - start % self._interval_ns + self._interval_ns
             self._now_kw, self._end_ns, self._next = plan_kw, end, None
-            row["flags"] = DeclarationFlag.LATE if late else DeclarationFlag.NONE
         else:
             start, end = self._end_ns, self._end_ns + self._interval_ns
             self._next = plan_kw

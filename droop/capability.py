@@ -41,7 +41,7 @@ def sustained(fleet: Fleet, now_ns: int, hours: float) -> tuple[float, float]:
         floor = max(soc_floor[i], dod_floor[i])
         if depart_ns[i] > 0:
             left_h = max((depart_ns[i] - now_ns) / NS_PER_H - hours, 0.0)
-            floor = max(floor, depart_kwh[i] - eta_charge[i] * charge[i] * left_h)
+            floor = max(floor, min(depart_kwh[i], ceiling[i]) - eta_charge[i] * charge[i] * left_h)
         up += min(discharge[i], max(energy_kwh[i] - floor, 0.0) * eta_discharge[i] / hours)
         down += min(charge[i], max(ceiling[i] - energy_kwh[i], 0.0) / (eta_charge[i] * hours))
     return up, down

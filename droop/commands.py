@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from droop.energy import advanced_kwh
+from droop.energy import standing_kwh
 from droop.fleet import PLUGGED, Fleet
 from droop.numerics import kernel
 from droop.reasons import Reason
@@ -87,10 +87,9 @@ def send(slot: int, now_ns: int, fleet: Fleet, sending: Sending, out: Outbox) ->
 @kernel
 def account(slot: int, now_ns: int, fleet: Fleet) -> None:
     """Bring a vehicle's energy up to now under the command that is about to end."""
-    doing = fleet.command_kw[slot] if now_ns < fleet.valid_until_ns[slot] else fleet.safe_kw[slot]
-    fleet.energy_kwh[slot] = advanced_kwh(
-        fleet.energy_kwh[slot], fleet.energy_ns[slot], now_ns, doing, fleet.eta_charge[slot],
-        fleet.eta_discharge[slot], fleet.usable_kwh[slot],
+    fleet.energy_kwh[slot] = standing_kwh(
+        fleet.energy_kwh[slot], fleet.energy_ns[slot], now_ns, fleet.command_kw[slot], fleet.valid_until_ns[slot],
+        fleet.safe_kw[slot], fleet.eta_charge[slot], fleet.eta_discharge[slot], fleet.usable_kwh[slot],
     )  # fmt: skip
     fleet.energy_ns[slot] = max(now_ns, fleet.energy_ns[slot])
 
@@ -169,12 +168,16 @@ def close(
         b = bucket(mismatch, largest_kw)
         if b <= least if whole else b != least:
             continue
-        held = float(command_kw[i])
-        move = beyond(command_kw[i], power_kw[i], lo_kw[i], hi_kw[i], overshoot)
+        held = command_kw[i]
+        move = beyond(held, power_kw[i], lo_kw[i], hi_kw[i], overshoot)
+        changed = np.float32(held + (open_kw if abs(move) > abs(open_kw) else move))
+        if changed == held:
+            # What is left is below this set-point's float32 step: a message would say nothing.
+            continue
         account(i, now_ns, fleet)
-        command_kw[i] = held + (open_kw if abs(move) > abs(open_kw) else move)
+        command_kw[i] = changed
         send(i, now_ns, fleet, sending, out)
-        open_kw -= float(command_kw[i]) - held
+        open_kw -= float(changed) - float(held)
         if not whole:
             out.start[0] = i + 1
     return open_kw

@@ -87,7 +87,11 @@ def delayed(motion: Motion, row: int, now_ns: int, delay_ns: int, target: float)
     if delay_ns == 0:
         return target
     head = motion.head[row]
-    if head == 0 or motion.history[row, (head - 1) % MEMORY] != target:
+    last = (head - 1) % MEMORY
+    # Changes that come faster than the memory could hold over the delay are thinned: what is forgotten is a part
+    # of 1 in MEMORY of the delay, never the answer.
+    spaced = head == 0 or now_ns - motion.history_ns[row, last] > delay_ns // (MEMORY - 1)
+    if spaced and (head == 0 or motion.history[row, last] != target):
         motion.history_ns[row, head % MEMORY] = now_ns
         motion.history[row, head % MEMORY] = target
         head += 1

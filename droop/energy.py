@@ -28,3 +28,14 @@ def advanced_kwh(
     elapsed_ns = max(now_ns - energy_ns, 0)
     energy = energy_kwh - battery_kwh(grid_kw, elapsed_ns, eta_charge, eta_discharge)
     return min(max(energy, 0.0), usable_kwh)
+
+
+@strict
+def standing_kwh(
+    energy_kwh: float, energy_ns: int, now_ns: int, command_kw: float, valid_until_ns: int, safe_kw: float,
+    eta_charge: float, eta_discharge: float, usable_kwh: float,
+) -> float:  # fmt: skip
+    """Energy aboard at `now_ns` of a charger that follows its command up to its expiry, then its safe profile [kWh]."""
+    end_ns = min(max(valid_until_ns, energy_ns), max(now_ns, energy_ns))
+    energy = advanced_kwh(energy_kwh, energy_ns, end_ns, command_kw, eta_charge, eta_discharge, usable_kwh)
+    return advanced_kwh(energy, end_ns, now_ns, safe_kw, eta_charge, eta_discharge, usable_kwh)

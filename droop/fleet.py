@@ -105,6 +105,7 @@ class Totals(NamedTuple):
     """
 
     refreshed_ns: Column  # int64[SEGMENTS]
+    due_ns: Column  # int64[SEGMENTS]  when the first vehicle's bounds change by themselves
     lo_kw: Column  # float64[SEGMENTS]
     hi_kw: Column
     plan_kw: Column
@@ -125,6 +126,7 @@ def allocate(rows: int) -> Fleet:
 def allocate_totals() -> Totals:
     """Totals of a fleet that was never refreshed."""
     return Totals(
+        np.zeros(SEGMENTS, np.int64),
         np.zeros(SEGMENTS, np.int64),
         *(np.zeros(SEGMENTS) for _ in range(5)),
         np.zeros(SEGMENTS, np.int64),

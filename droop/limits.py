@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from droop.energy import NS_PER_H, advanced_kwh
+from droop.energy import NS_PER_H, standing_kwh
 from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Fleet, Totals
 from droop.numerics import kernel
 from droop.reasons import Reason
@@ -28,6 +28,7 @@ DOD: Final = int(Reason.DOD)
 DEPARTURE: Final = int(Reason.DEPARTURE)
 STALE: Final = int(Reason.STALE)
 HELD: Final = int(Reason.HELD)
+NEVER: Final = np.iinfo(np.int64).max
 NO_VEHICLE: Final = int(Reason.UNPLUGGED)
 FAULTY: Final = int(Reason.FAULT)
 
@@ -72,8 +73,11 @@ def upper(
         reason = DOD
     if depart_in_h < np.inf:
         # Energy that must be aboard at the end of the horizon, so that full charging still makes it in time.
-        needed = depart_kwh - eta_charge * charge_max_kw * max(depart_in_h - horizon_h, 0.0)
-        spare = (energy_kwh - min(needed, ceiling_kwh)) / horizon_h
+        needed = min(depart_kwh, ceiling_kwh) - eta_charge * charge_max_kw * max(depart_in_h - horizon_h, 0.0)
+        spare_kwh = energy_kwh - needed
+        # A driver who leaves before the horizon ends needs what is missing by then, not by its end.
+        leaving = spare_kwh < 0.0 and 0.0 < depart_in_h < horizon_h
+        spare = spare_kwh / (depart_in_h if leaving else horizon_h)
         allowed = spare * eta_discharge if spare > 0.0 else spare / eta_charge
         if allowed < hi:
             hi = max(allowed, -charge_max_kw)
@@ -137,6 +141,8 @@ def refresh(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ages: Ages,
     lost_down[:] = 0.0
     lo_sum = hi_sum = plan_sum = stored = window = 0.0
     fresh = 0
+    due_ns = NEVER
+    stale_ns = round(stale_s * 1e9)
     for i in range(segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS):
         if state[i] != PLUGGED:
             why = NO_VEHICLE if state[i] == UNPLUGGED else FAULTY
@@ -148,8 +154,9 @@ def refresh(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ages: Ages,
                 lost_down[why] += charge[i]
             continue
         doing = command_kw[i] if now_ns < valid_until_ns[i] else safe_kw[i]
-        energy = advanced_kwh(
-            energy_kwh[i], energy_ns[i], now_ns, doing, eta_charge[i], eta_discharge[i], usable_kwh[i]
+        energy = standing_kwh(
+            energy_kwh[i], energy_ns[i], now_ns, command_kw[i], valid_until_ns[i], safe_kw[i], eta_charge[i],
+            eta_discharge[i], usable_kwh[i],
         )  # fmt: skip
         depart_in_h = max((depart_ns[i] - now_ns) / NS_PER_H, 0.0) if depart_ns[i] > 0 else np.inf
         hi, why_up = upper(
@@ -181,7 +188,10 @@ def refresh(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ages: Ages,
         plan_sum += plan_kw[i]
         lost_up[why_up] += max(discharge[i] - hi, 0.0)
         lost_down[why_down] += max(lo + charge[i], 0.0)
-        if why_up != STALE:
+        if why_up == STALE:
+            due_ns = min(due_ns, valid_until_ns[i] if now_ns < valid_until_ns[i] else NEVER)
+        else:
+            due_ns = min(due_ns, report_ns[i] + stale_ns)
             fresh += 1
             stored += held
             window += span
@@ -192,6 +202,7 @@ def refresh(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ages: Ages,
     totals.window_kwh[segment] = window
     totals.fresh[segment] = fresh
     totals.refreshed_ns[segment] = now_ns
+    totals.due_ns[segment] = due_ns
 
 
 @kernel
@@ -205,7 +216,9 @@ def refresh_due(fleet: Fleet, totals: Totals, now_ns: int, period_ns: int, ages:
     done = 0
     for segment in range(SEGMENTS):
         never = totals.refreshed_ns[segment] == 0
-        if never or now_ns - totals.refreshed_ns[segment] >= period_ns:
+        # A report that turns stale, and a silent charger that falls back to its safe profile, do not wait.
+        waited = now_ns - totals.refreshed_ns[segment] >= period_ns or now_ns >= totals.due_ns[segment]
+        if never or waited:
             refresh(fleet, totals, segment, now_ns, ages, mean_fill)
             done += 1
             if never:

@@ -73,7 +73,7 @@ class Product:
 
 def parse(table: Mapping[str, Any], where: str) -> Product:
     """A product from one TOML table; ProductError names `where`, the field and the remedy."""
-    known = set(Product.__dataclass_fields__) | {"curve"}
+    known = set(Product.__dataclass_fields__) - {"curve_hz", "curve_frac"} | {"curve"}
     for key in table:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
@@ -103,6 +103,14 @@ def _check(product: Product, where: str) -> None:
         if not holds:
             raise ProductError(f"{where}: {what}")
 
+    for name in ("id", "title", "area"):
+        value = getattr(product, name)
+        need(isinstance(value, str) and value != "", f"field `{name}` takes a text")
+    for name in ("sources", "notes"):
+        value = getattr(product, name)
+        texts = isinstance(value, tuple) and all(isinstance(text, str) for text in value)
+        need(texts, f"field `{name}` takes a list of texts")
+    need(isinstance(product.score, Mapping), "field `score` takes a table")
     x, y = np.array(product.curve_hz), np.array(product.curve_frac)
     need(x.size >= 2, "field `curve` takes at least two points")
     need(bool(np.isfinite(x).all() and np.isfinite(y).all()), "field `curve` takes finite numbers")
@@ -115,12 +123,24 @@ def _check(product: Product, where: str) -> None:
     need(product.confidence in CONFIDENCE, f"field `confidence` takes one of {', '.join(CONFIDENCE)}")
     need(product.direction != "up" or bool((y >= 0).all()), "direction `up` takes fractions of 0 or more")
     need(product.direction != "down" or bool((y <= 0).all()), "direction `down` takes fractions of 0 or less")
-    for name in ("deadband_hz", "delay_s", "olrt_s", "delay_max_s", "half_s", "full_s", "hold_s"):
+    for name in ("deadband_hz", "delay_s", "olrt_s", "delay_max_s", "half_s", "full_s", "hold_s", "sustain_min"):
         value = getattr(product, name)
-        need(math.isfinite(value) and value >= 0, f"field `{name}` takes a number of 0 or more")
-    need(product.ramp_pu_s > 0, "field `ramp_pu_s` takes a rate above 0")
-    need(product.fade_s > 0, "field `fade_s` takes a time above 0")
-    need(product.interval_s > 0, "field `interval_s` takes a time above 0")
+        need(_number(value) and math.isfinite(value) and value >= 0, f"field `{name}` takes a number of 0 or more")
+    band = product.deadband_hz
+    need((band > 0) == (product.deadband_kind != "none"), "field `deadband_kind`: `none` goes with a width of 0 alone")
+    inside = np.interp([-band, band], x, y)
+    offset = product.deadband_kind == "offset"
+    need(not (offset and inside.any()), "field `deadband_hz`: an offset dead band is where `curve` is 0")
+    need(_number(product.ramp_pu_s) and product.ramp_pu_s > 0, "field `ramp_pu_s` takes a rate above 0")
+    fade = product.fade_s
+    need(_number(fade) and math.isfinite(fade) and fade > 0, "field `fade_s` takes a time above 0")
+    whole = isinstance(product.interval_s, int) and not isinstance(product.interval_s, bool)
+    need(whole and product.interval_s > 0, "field `interval_s` takes whole seconds above 0")
+
+
+def _number(value: object) -> bool:
+    """Whether a TOML value is a number; `true` is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def load_file(path: Path) -> Product:
@@ -129,6 +149,8 @@ def load_file(path: Path) -> Product:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ProductError(f"{path}: no such product file") from None
+    except OSError as error:
+        raise ProductError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProductError(f"{path}: not a TOML file: {error}") from error
     return parse(table, str(path))

@@ -100,6 +100,7 @@ def solve(
 
     a = LAM_MIN
     b = LAM_MAX
+    number = t.dtype.type
     lam = memory[0]
     if memory[2] > 0.0:
         lam += (request_kw - memory[1]) / memory[2]
@@ -108,7 +109,7 @@ def solve(
     total = 0.0
     slope = 0.0
     passes = 0
-    while passes < MAX_PASSES:
+    while True:
         total, slope = fill(lam, t, s_up if lam >= 0.0 else s_dn, lo, hi, p)
         passes += 1
         residual = request_kw - total
@@ -123,9 +124,10 @@ def solve(
         step = lam + residual / slope if slope > 0.0 else 0.5 * (a + b)
         if lam * step < 0.0:
             step = 0.0
-        if not (step > a and step < b):
+        if not (step > a and step < b) or number(step) == number(lam):
             step = 0.5 * (a + b)
-        if step == lam:
+        # Finer than the columns' own numbers there is no other p.
+        if number(step) == number(lam) or passes == MAX_PASSES:
             break
         lam = step
     memory[0] = lam

@@ -26,7 +26,6 @@ from droop.watch import Memory, supervise
 
 Column = npt.NDArray[Any]
 
-DEAD_BUS = int(watch.Verdict.DEAD_BUS)
 RATING = int(Reason.RATING)
 
 
@@ -117,7 +116,8 @@ def tick(
     elapsed_s = (now_ns - last_ns) / 1e9 if last_ns > 0 else 0.0
     engine.last_ns[0] = now_ns
     supervise(engine.memory, now_ns, elapsed_s, hz, verdict, settings.hold_ns, settings.fade_s)
-    if verdict == DEAD_BUS:
+    if engine.memory.dead[0] != 0:
+        # Until a usable sample says that there is a grid again; no sample says nothing.
         reset(engine.motion)
         signal_kw = 0.0
     weight = engine.memory.weight[0]

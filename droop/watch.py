@@ -45,6 +45,7 @@ class Memory(NamedTuple):
     good_ns: Column  # int64[1]  arrival of the last usable sample
     period_ns: Column  # int64[1]  typical time between usable samples
     mode: Column  # int64[1]
+    dead: Column  # int64[1]  1 from a dead bus until the next usable sample
 
 
 USABLE: Final = int(Verdict.USABLE)
@@ -58,7 +59,7 @@ BASELINE: Final = int(Mode.BASELINE)
 
 def unaware() -> Memory:
     """The state before the first sample."""
-    return Memory(np.full(1, np.nan), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    return Memory(np.full(1, np.nan), np.zeros(1), *(np.zeros(1, np.int64) for _ in range(4)))
 
 
 @strict
@@ -73,15 +74,19 @@ def supervise(
     if verdict == DEAD_BUS:
         memory.weight[0] = 0.0
         memory.mode[0] = BASELINE
+        memory.dead[0] = 1
         return
     step = elapsed_s / fade_s
-    if verdict == USABLE:
-        if memory.good_ns[0] > 0:
-            gap = now_ns - memory.good_ns[0]
+    # The gate lets no such number through; if one came, it would ask for full power.
+    if verdict == USABLE and np.isfinite(hz):
+        gap = now_ns - memory.good_ns[0]
+        # A gap that ended at the baseline was an outage; samples that came in one breath have no gap.
+        if memory.good_ns[0] > 0 and gap > 0 and memory.mode[0] != BASELINE:
             # Shrinks fast, grows slowly: one gap must not stretch the hold that follows it.
             memory.period_ns[0] = gap if memory.period_ns[0] == 0 else min(gap, memory.period_ns[0] * 5 // 4 + 1)
         recovering = memory.mode[0] == RAMP or memory.mode[0] == BASELINE
         memory.good_ns[0] = now_ns
+        memory.dead[0] = 0
         memory.hz[0] = hz
         memory.weight[0] = min(memory.weight[0] + step, 1.0) if recovering else 1.0
         memory.mode[0] = NORMAL if memory.weight[0] >= 1.0 else RAMP

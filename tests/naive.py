@@ -313,6 +313,6 @@ def some_car(rng: random.Random, now_ns: int) -> Car:
         report_ns=now_ns - int(age_s * S_NS),
         energy_kwh=energy,
         energy_ns=now_ns - int(rng.choice([0.0, age_s, 1.0]) * S_NS),
-        command_kw=float.fromhex(float(command).hex()),
+        command_kw=command,
         valid_until_ns=now_ns + int(rng.choice([-60.0, -0.5, 0.0, 0.5, 4.0]) * S_NS),
     )

@@ -83,7 +83,6 @@ class Draw(IntEnum):
     TELLS_WRONG = auto()
     WISH = auto()
     NOISE = auto()
-    NOISE_2 = auto()
     REFUSAL_WAIT = auto()
     REFUSAL_LENGTH = auto()
     DROPOUT_WAIT = auto()

@@ -41,7 +41,7 @@ class ReportClient(Supervisor):
     source            : number of the measuring point, copied into each row
     connect_timeout_s : for the connection and for each request
 
-    Raises BackendMissing or LibraryVersion if libiec61850 cannot be used.
+    Raises ValueError for a parameter that cannot be, BackendMissing or LibraryVersion if libiec61850 cannot be used.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class ReportClient(Supervisor):
         connect_timeout_s: float = 1.0,
     ) -> None:
         library = ied.load()
+        blocks = candidates(report_block)
         references = hertz_and_volts(report_block, hz_ref, volt_ref)
         intake = Intake(nominal_volt, source)
 
@@ -65,7 +66,7 @@ class ReportClient(Supervisor):
             association = _Association(library, intake, connect_timeout_s)
             try:
                 association.connect(host, port, give_up)
-                association.enable(candidates(report_block), *references, integrity_ms)
+                association.enable(blocks, *references, integrity_ms)
             except BaseException:
                 association.close(polite=False)
                 raise

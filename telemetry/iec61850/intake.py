@@ -26,6 +26,7 @@ class Intake:
         self._on_block: OnBlock | None = None
         self._volts = math.nan
         self._last_utc = b""
+        self._last_periodic: tuple[float, int] | None = None  # value of the last row, if a periodic report brought it
         self._sequence: int | None = None
         self._modulus = 256
         self.reports = self.gaps = self.repeats = self.surprises = self.handler_errors = 0
@@ -62,6 +63,7 @@ class Intake:
             self.repeats += 1
             return
         self._last_utc = report.utc
+        self._last_periodic = None if report.reason & ~REPEATING else (report.hz, report.quality)
         self._deliver(report, rx_ns)
 
     def surprise(self, what: str, rx_ns: int) -> None:
@@ -84,11 +86,12 @@ class Intake:
         """A periodic report of a value already delivered, or of one never measured.
 
         A report that claims a change or an update is delivered whatever its time says: a source whose clock stands
-        still must meet the quality gate, not vanish here.
+        still must meet the quality gate, not vanish here. Except right after a periodic report that was quicker to
+        bring the very same value: a server's timer may fire between its update and the report of it.
         """
-        if report.reason & ~REPEATING:
-            return False
         instant = report.utc[:7]  # without the TimeQuality octet
+        if report.reason & ~REPEATING:
+            return instant == self._last_utc[:7] and self._last_periodic == (report.hz, report.quality)
         return instant in (self._last_utc[:7], NEVER_MEASURED)
 
     def _deliver(self, report: Report, rx_ns: int) -> None:

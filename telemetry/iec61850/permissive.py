@@ -52,13 +52,14 @@ class ReportClient(Supervisor):
         source: int = 0,
         connect_timeout_s: float = 1.0,
     ) -> None:
+        blocks = candidates(report_block)
         references = hertz_and_volts(report_block, hz_ref, volt_ref)
         intake = Intake(nominal_volt, source)
 
         def subscribe(_give_up: Callable[[], bool]) -> _Association:
             association = _Association(intake, host, port, connect_timeout_s)
             try:
-                association.enable(candidates(report_block), *references, integrity_ms)
+                association.enable(blocks, *references, integrity_ms)
             except BaseException:
                 association.close(polite=False)
                 raise

@@ -180,6 +180,7 @@ def test_a_crash_between_temporary_file_and_rename(tmp_path, monkeypatch):
         monkeypatch.undo()
         assert list(read(folder)) == []
         again = JournalWriter(folder)
+        assert not [path for path in folder.rglob("*") if path.is_file()]  # no table without its entries
         assert read_ticks(folder).size == 0
         again.append(many, "7-1")
         again.flush()

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from aggregator import journal, settle
+from aggregator import journal, journal_files, settle
 from aggregator.book import LATENCY_S, ROWS_MAX, Rows
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.journal import Entry, JournalError, Kind
@@ -57,7 +57,7 @@ class Worker:
             end = (s // QUARTER + 1) * QUARTER
             late = not self.declared_until_s
             row["declared_ns"] = t_ns if late else t_ns - 60 * NS
-            row["start_ns"], row["end_ns"] = t_ns, (START_S + end) * NS
+            row["start_ns"], row["end_ns"] = (START_S + end - QUARTER) * NS, (START_S + end) * NS
             row["power_kw"], row["flags"] = BASELINE_KW, late
             self.declared_until_s = end
             yield Kind.BASELINE, row.tobytes()
@@ -174,6 +174,22 @@ def test_a_restart_changes_nothing(recorded, tmp_path, stop, clean):
     assert finals(settle_folder(tmp_path)) == finals(recorded[1])
 
 
+def test_a_final_statement_rests_on_files(tmp_path):
+    """Whoever is told a final can read its rows, and itself, from disk at that moment."""
+    on_disk = []
+
+    def tell(item):
+        if item.final:
+            last_ns = max(entry.now_ns for entry in journal_files.read(tmp_path))
+            on_disk.append((last_ns > item.end_ns, item in written(tmp_path)))
+
+    settler = Settler(tmp_path, tell)
+    worker = Worker()
+    for s in range(QUARTER + 10):
+        settler.feed(*worker.second(s))
+    assert on_disk == [(True, True)]
+
+
 def test_rows_of_after_the_close_do_not_reopen_it(tmp_path):
     """A meter row that comes after its interval is closed is in the files and in no statement, live and again."""
     worker, told = Worker(), []
@@ -225,7 +241,22 @@ def test_every_interval_of_a_crash_is_settled(tmp_path):
     assert [s.sold_kw for s in done] == [1000.0, 1000.0, 500.0]  # what ran before is closed under its own contract
     assert done[1].coverage_frac == 0.0
     assert done[2].baseline.late
+    assert done[2].baseline.refused == 0
+    assert done[2].coverage["baseline"] == pytest.approx(600 / QUARTER)  # from its declaration on
     assert any("restarted" in note for note in done[2].notes)
+    assert finals(settle_folder(tmp_path)) == finals(told)
+
+
+def test_a_worker_restarted_within_the_interval_may_declare_late_again(tmp_path):
+    told = []
+    settler = live(tmp_path, Worker(), range(300), told, every_s=60)
+    again = Worker(epoch=8)
+    for s in range(400, QUARTER + 10):
+        settler.feed(*again.second(s))
+    settler.close()
+    (found,) = finals(told).values()
+    assert (found.baseline.rows, found.baseline.refused, found.baseline.late) == (2, 0, True)
+    assert found.coverage["baseline"] == 1.0
     assert finals(settle_folder(tmp_path)) == finals(told)
 
 

@@ -28,8 +28,9 @@ def test_the_fleet_is_the_sum_of_its_meters():
     np.testing.assert_array_equal(cells.coverage_frac, [0.5, 1, 1, 1])
 
 
-def test_one_silent_meter_makes_the_sum_unknown():
-    rows = [(t, 10.0, 1, True) for t in range(40)] + [(t, 5.0, 2, True) for t in range(5)]
+@pytest.mark.parametrize(("steady", "silent"), [(1, 2), (2, 1)])
+def test_one_silent_meter_makes_the_sum_unknown(steady, silent):
+    rows = [(t, 10.0, steady, True) for t in range(40)] + [(t, 5.0, silent, True) for t in range(5)]
     cells = delivered.metered_kw(meters(*rows), Grid(0, NS, 40))
     np.testing.assert_array_equal(cells.mean[:7], np.full(7, 15.0))  # three periods of 1 s after its last row
     assert np.isnan(cells.mean[7:]).all()

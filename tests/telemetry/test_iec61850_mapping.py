@@ -248,6 +248,17 @@ def test_a_clock_that_stands_still_reaches_the_gate() -> None:
     assert [row["hz"] for row in taken.rows] == [50.0, 49.9, 49.8]
 
 
+def test_a_periodic_report_may_overtake_the_change_it_shows() -> None:
+    taken = Taken()
+    taken.take(1.0, hz=50.0)
+    taken.take(2.0, hz=49.9, reason=INTEGRITY)
+    taken.take(2.0, hz=49.9, reason=DATA_CHANGE)  # the same news
+    taken.take(2.0, hz=49.8, reason=DATA_CHANGE)  # other news with the same time
+    taken.take(2.0, hz=49.8, reason=DATA_CHANGE)
+    assert [row["hz"] for row in taken.rows] == [50.0, 49.9, 49.8, 49.8]
+    assert taken.intake.repeats == 1
+
+
 @pytest.mark.parametrize(
     ("buffered", "numbers", "gaps"),
     [
