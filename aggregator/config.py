@@ -53,6 +53,7 @@ class UnitTable(Table):
     nominal_volt: float = Field(11547.0, gt=0)
     report_block: str = "GRIDMEAS/LLN0.RP.urcb01"
     silent_after_s: float = Field(3.0, gt=0)
+    backend: Literal["libiec61850", "open61850"] | None = Field(None, description="unset: the best one installed")
     simulated: bool = True
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -27,8 +27,9 @@ from aggregator.records import DECLARATION, TICK
 from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
 from droop.fleet import PLUGGED
+from droop.handle import hold
 from droop.reasons import Reason
-from droop.step import Tick, engine, tick
+from droop.step import Tick, engine, tick_held
 from droop.watch import Mode, Verdict
 from telemetry import wire
 from telemetry.samples import Block, Quality
@@ -36,6 +37,13 @@ from telemetry.samples import Block, Quality
 # One TICK row, packed in one call: a row of a structured array costs ten times as much to fill.
 TICK_ROW: Final = struct.Struct("<qqqddddddddddHBBId16fQ")
 assert TICK_ROW.size == TICK.itemsize  # noqa: S101 - layouts that must agree
+
+# Plain numbers: an enumeration costs its name at every use.
+AGE, DEAD_BUS = int(Quality.AGE), int(Quality.DEAD_BUS)
+USABLE, UNUSABLE, BUS_DEAD, NO_SAMPLE = (
+    int(Verdict.USABLE), int(Verdict.UNUSABLE), int(Verdict.DEAD_BUS), int(Verdict.NONE)
+)  # fmt: skip
+FADING = (int(Mode.RAMP), int(Mode.BASELINE))
 
 # Power that nobody would miss: below it a shortfall is rounding.
 NEGLIGIBLE_KW: Final = 1e-3
@@ -79,6 +87,7 @@ class Aggregator:
     def __init__(self, settings: CoreSettings, *, journal: bool = True) -> None:
         self.settings = settings
         self.engine = engine(settings.rows, [(c.product, c.sold_kw) for c in settings.contracts])
+        self._held = hold(self.engine)
         self.registry = Registry(self.engine.fleet, self.engine.totals)
         self.alarms = Alarms()
         self.sums = Sums()
@@ -100,6 +109,14 @@ class Aggregator:
         self._seq = 0
         self._record(Kind.START, 0, settings.to_json())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the handle, which is an address."""
+        return {name: value for name, value in self.__dict__.items() if name != "_held"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._held = hold(self.engine)
+
     # ---- what comes in -------------------------------------------------------------------------------------
 
     def on_samples(self, block: Block, now_ns: int) -> None:
@@ -107,13 +124,12 @@ class Aggregator:
         self._record(Kind.SAMPLES, now_ns, wire.encode(block) if self._journal else b"")
         oldest_ns = now_ns - round(self.settings.sample_age_max_s * 1e9)
         for t_ns, rx_ns, hz, _, quality, _ in block.tolist():
-            mark = quality | (Quality.AGE if rx_ns < oldest_ns else 0)
-            self._reject(mark)
-            if not mark:
-                verdict = Verdict.USABLE
-            else:
-                verdict = Verdict.DEAD_BUS if mark & Quality.DEAD_BUS else Verdict.UNUSABLE
-            self._decide(now_ns, t_ns, rx_ns, hz, int(mark), int(verdict))
+            mark = quality | AGE if rx_ns < oldest_ns else quality
+            verdict = USABLE
+            if mark:
+                self._reject(mark)
+                verdict = BUS_DEAD if mark & DEAD_BUS else UNUSABLE
+            self._decide(now_ns, t_ns, rx_ns, hz, mark, verdict)
 
     def on_sessions(self, block: Block, now_ns: int) -> None:
         """Plug-ins and plug-outs. block : SESSION[n]"""
@@ -148,7 +164,7 @@ class Aggregator:
     def on_time(self, now_ns: int) -> None:
         """Time went by without a sample: hold, ramp, renew what expires."""
         self._record(Kind.TIME, now_ns, struct.pack("<q", now_ns))
-        self._decide(now_ns, now_ns, now_ns, float("nan"), 0, int(Verdict.NONE))
+        self._decide(now_ns, now_ns, now_ns, float("nan"), 0, NO_SAMPLE)
 
     def on_renew(self, now_ns: int) -> None:
         """Set-points may have been lost on their way: every vehicle is commanded anew at the next decision."""
@@ -186,7 +202,7 @@ class Aggregator:
             self._declare(now_ns)
         self.baseline_kw = self._declared.power_kw(now_ns)
         signal_kw = self.signal_kw_at(now_ns)
-        result = Tick(*tick(self.engine, self._settings, now_ns, hz, verdict, self.baseline_kw, signal_kw))
+        result = Tick(*tick_held(self._held, self._settings, now_ns, hz, verdict, self.baseline_kw, signal_kw))
         self.last, self.last_sample = result, (t_ns, rx_ns, hz, quality)
         count = self._queue(now_ns, t_ns)
         self._sum(result, elapsed_h, count)
@@ -213,7 +229,7 @@ class Aggregator:
         totals = self.engine.totals
         if not totals.refreshed_ns.all():
             # The very first decision: plans come with the first refresh, so a tick that asks nothing goes before.
-            tick(self.engine, self._settings, now_ns, float("nan"), int(Verdict.NONE), 0.0, 0.0)
+            tick_held(self._held, self._settings, now_ns, float("nan"), NO_SAMPLE, 0.0, 0.0)
         row = self._declared.declare(now_ns, float(totals.plan_kw.sum()), int(totals.fresh.sum()))
         self._declared_rows.append(row)
         self._record(Kind.BASELINE, now_ns, row.tobytes())
@@ -237,13 +253,13 @@ class Aggregator:
         self.sums.delivered_down_kwh += max(-delivered_kw, 0.0) * hours
 
     def _watch(self, result: Tick, verdict: int, now_ns: int) -> None:
-        lost = result.mode in (Mode.RAMP, Mode.BASELINE) and verdict != Verdict.USABLE
+        lost = verdict != USABLE and result.mode in FADING
         alarms, totals = self.alarms, self.engine.totals
-        alarms.set("FREQUENCY_LOST", lost and verdict != Verdict.DEAD_BUS, now_ns)
-        if verdict in (Verdict.USABLE, Verdict.DEAD_BUS):
-            alarms.set("DEAD_BUS", verdict == Verdict.DEAD_BUS, now_ns)
+        alarms.set("FREQUENCY_LOST", lost and verdict != BUS_DEAD, now_ns)
+        if verdict in (USABLE, BUS_DEAD):
+            alarms.set("DEAD_BUS", verdict == BUS_DEAD, now_ns)
         alarms.set("SHORTFALL", abs(result.unserved_kw) > NEGLIGIBLE_KW, now_ns)
-        alarms.set("NO_FLEET", totals.fresh.sum() == 0, now_ns)
+        alarms.set("NO_FLEET", not totals.fresh.any(), now_ns)
         for alarm in alarms.drain():
             self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
 
@@ -282,9 +298,8 @@ class Aggregator:
         self._seq += 1
 
     def _reject(self, mark: int) -> None:
-        if mark:
-            for flag in Quality(mark):
-                self.sums.rejected[str(flag.name).lower()] += 1
+        for flag in Quality(mark):
+            self.sums.rejected[str(flag.name).lower()] += 1
 
     def declared_rows(self) -> Block:
         """DECLARATION[n]: every baseline declared so far."""

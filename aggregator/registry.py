@@ -7,12 +7,13 @@ session is counted by reason and changes nothing. This file computes no bounds a
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Fleet, Totals
+from droop.handle import hold
 from droop.numerics import kernel
 from telemetry.samples import Block, SlotState
 
@@ -29,8 +30,12 @@ SLOT, STATE, SESSION_OVER, NOT_A_NUMBER, OUT_OF_RANGE = range(len(REPORT_REASONS
 
 
 @kernel
-def _take_reports(fleet: Fleet, refreshed_ns: Mask, rows: Block, now_ns: int, bad: Block) -> int:
-    """Reports into the fleet's columns; returns how many were refused, and counts them by reason in `bad`."""
+def _take_reports(held: Any, refreshed_ns: Mask, rows: Block, now_ns: int, bad: Block) -> int:
+    """Reports into the fleet's columns; returns how many were refused, and counts them by reason in `bad`.
+
+    held : the fleet's handle; rows : VEHICLE[n]
+    """
+    fleet = held.value
     state, session, usable_kwh = fleet.state, fleet.session, fleet.usable_kwh
     measured_kw, energy_kwh = fleet.measured_kw, fleet.energy_kwh
     energy_ns, report_ns = fleet.energy_ns, fleet.report_ns
@@ -75,9 +80,18 @@ class Registry:
 
     def __init__(self, fleet: Fleet, totals: Totals) -> None:
         self._fleet, self._totals = fleet, totals
+        self._held = hold(fleet)
         self.vehicles = np.zeros(fleet.state.size, "S24")
         self.refused: Counter[str] = Counter()
         self._bad = np.zeros(len(REPORT_REASONS), np.int64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the handle, which is an address."""
+        return {name: value for name, value in self.__dict__.items() if name != "_held"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._held = hold(self._fleet)
 
     def sessions(self, block: Block, now_ns: int) -> int:
         """Take plug-ins and plug-outs in their order; returns how many rows were refused.
@@ -101,8 +115,10 @@ class Registry:
         block : VEHICLE[n]
         """
         self._bad[:] = 0
-        # A copy: blocks off the wire lie at any address, the kernel sees one memory layout.
-        if _take_reports(self._fleet, self._totals.refreshed_ns, np.array(block), now_ns, self._bad):
+        # Blocks off the wire lie at any address and are read-only; the kernel sees one memory layout.
+        plain = block.flags.aligned and block.flags.writeable and block.flags.c_contiguous
+        rows = block if plain else np.array(block)
+        if _take_reports(self._held, self._totals.refreshed_ns, rows, now_ns, self._bad):
             for code, reason in enumerate(REPORT_REASONS):
                 if self._bad[code]:
                     self.refused[reason] += int(self._bad[code])

@@ -5,6 +5,7 @@ Composes `supervisor` from a configuration; the summary's keys are those scripts
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from aggregator.process import Log, Stop
 from aggregator.roles import Run
 from aggregator.supervisor import ORDER, Line, with_ports
 from droop.products import load
+from telemetry.generator import parse_faults
 from telemetry.traces import open_trace
 
 # Sold when nobody says how much: well within what a plugged-in vehicle can sustain both ways.
@@ -53,12 +55,14 @@ def core_settings(config: Config) -> CoreSettings:
 
 
 def check_trace(trace: Path, nominal_hz: float, overrides: dict[str, Any]) -> None:
-    """Refuse a trace of the wrong grid before anything starts. Raises TraceError, ConfigError."""
-    found = open_trace(trace, **overrides).nominal_hz
-    if found != nominal_hz:
+    """Refuse a trace that is malformed or of the wrong grid before anything starts. Raises TraceError, ConfigError."""
+    found = open_trace(trace, **overrides)
+    if found.nominal_hz != nominal_hz:
         raise ConfigError(
-            f"--trace {trace}: a {found:g} Hz grid, and the product is for {nominal_hz:g} Hz; choose a product for it"
+            f"--trace {trace}: a {found.nominal_hz:g} Hz grid, and the product is for {nominal_hz:g} Hz; "
+            "choose a product for it"
         )
+    found.read_all()
 
 
 def run(
@@ -70,6 +74,9 @@ def run(
     Raises ConfigError, ProductError, TraceError, StartError, EmbeddedError: each one line with a remedy.
     """
     core = core_settings(config)
+    if seconds is not None and not 0.0 < seconds < math.inf:
+        raise ConfigError(f"--seconds {seconds:g}: give a number above 0, or leave it out to run until stopped")
+    parse_faults(",".join(config.unit.faults))
     if trace is not None:
         check_trace(trace, core.nominal_hz, trace_overrides or {})
     folder = config.folder / datetime.now(UTC).strftime("run-%Y%m%dT%H%M%S.%f")[:-3]

@@ -156,20 +156,16 @@ def split(
 
     Raises ValueError naming the argument for shapes that differ, numbers that are not finite or lo > hi.
     """
-    t = np.ascontiguousarray(t)
-    if t.dtype not in (np.float32, np.float64):
-        t = t.astype(np.float64)
-    up = np.asarray(hi) - t if s_up is None else s_up
-    dn = t - np.asarray(lo) if s_dn is None else s_dn
-    columns = {"lo": lo, "hi": hi, "s_up": up, "s_dn": dn}
-    arrays = {name: np.ascontiguousarray(column, t.dtype) for name, column in columns.items()}
-    for name, column in {"t": t, **arrays}.items():
-        if column.shape != t.shape or column.ndim != 1:
-            raise ValueError(f"{name}: takes one row of {t.size} numbers, got shape {column.shape}")
-        if not np.isfinite(column).all():
-            raise ValueError(f"{name}: takes finite numbers; {int((~np.isfinite(column)).sum())} are not")
+    t = _column("t", t, np.asarray(t).size, np.float32 if np.asarray(t).dtype == np.float32 else np.float64)
+    arrays = {name: _column(name, column, t.size, t.dtype) for name, column in {"lo": lo, "hi": hi}.items()}
+    slopes = {"s_up": arrays["hi"] - t if s_up is None else s_up, "s_dn": t - arrays["lo"] if s_dn is None else s_dn}
+    arrays |= {name: _column(name, column, t.size, t.dtype) for name, column in slopes.items()}
     if not np.isfinite(request_kw):
         raise ValueError(f"request_kw: takes a finite number, got {request_kw}")
+    if relative_tolerance is not None and not relative_tolerance > 0.0:
+        raise ValueError(f"relative_tolerance: takes a number above 0, got {relative_tolerance}")
+    if (arrays["lo"] > arrays["hi"]).any():
+        raise ValueError("lo: must not be above hi for any vehicle")
     if (arrays["lo"] > t).any() or (t > arrays["hi"]).any():
         raise ValueError("t: must lie within lo..hi for every vehicle")
     if (arrays["s_up"] < 0).any() or (arrays["s_dn"] < 0).any():
@@ -184,6 +180,19 @@ def split(
         lo_sum, hi_sum, np.zeros(3),
     )  # fmt: skip
     return p, Solution(*result)
+
+
+def _column(name: str, column: Any, size: int, dtype: Any) -> Column:
+    """One argument as the contiguous row the kernels take; ValueError names it."""
+    try:
+        row = np.asarray(column, dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: takes one row of {size} numbers: {error}") from error
+    if row.shape != (size,):
+        raise ValueError(f"{name}: takes one row of {size} numbers, got shape {row.shape}")
+    if not np.isfinite(row).all():
+        raise ValueError(f"{name}: takes finite numbers; {int((~np.isfinite(row)).sum())} are not")
+    return np.ascontiguousarray(row)
 
 
 def _reach(t: Column, lo: Column, hi: Column, s_up: Column, s_dn: Column) -> None:

@@ -140,3 +140,11 @@ def tick(
     return (
         request, response, dealt, commanded, unserved, lo, hi, lam, passes, engine.memory.mode[0], broken
     )  # fmt: skip
+
+
+@kernel
+def tick_held(
+    held: Any, settings: Settings, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
+) -> tuple[float, float, float, float, float, float, float, float, int, int, int]:  # fmt: skip
+    """`tick` for an engine behind a handle (`droop.handle`)."""
+    return tick(held.value, settings, now_ns, hz, verdict, baseline_kw, signal_kw)

@@ -8,24 +8,47 @@ the commands, so that `flyball respond` does not wait for what `flyball run` nee
 from __future__ import annotations
 
 import sys
+from typing import Any, Final, NoReturn
+
+import typer
 
 from aggregator.cli import backtesting, catalogue, diagnosis, processes, replaying, running
 from aggregator.cli.output import app, fail
 
 __all__ = ["app", "backtesting", "catalogue", "diagnosis", "main", "processes", "replaying", "running"]
 
+# Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
+WRONG_USE: Final[tuple[type[Exception], ...]] = tuple(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
 
 def main() -> None:
     """Entry point of the `flyball` script."""
     try:
-        app(prog_name="flyball")
+        # Not standalone: a wrong option reads like every other wrong input, one line.
+        raise SystemExit(app(prog_name="flyball", standalone_mode=False) or 0)
+    except typer.Abort:
+        fail("interrupted", code=130)
     except BrokenPipeError:
         # Whoever read our output has had enough; that is no fault of ours.
         sys.stderr.close()
     except KeyboardInterrupt:
         fail("interrupted", code=130)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (*WRONG_USE, ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, WRONG_USE):
+            _misused(error)
         if isinstance(error, (UnicodeError, RecursionError, NotImplementedError)):
             raise
         # Named errors of the house are ValueErrors and RuntimeErrors whose message is the line to show.
         fail(" ".join(str(error).split()))
+
+
+def _misused(error: Any) -> NoReturn:
+    """A wrong command, option or argument: one line, and where the right ones are listed."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help(), file=sys.stderr)
+        raise SystemExit(2)
+    where = context.command_path if context is not None else "flyball"
+    fail(f"{' '.join(error.format_message().split())}; `{where} --help` lists what there is")

@@ -150,10 +150,7 @@ class SimulatedFleet:
     def meter(self, now_ns: int) -> Block:
         """POWER block, one reading for each whole second since last asked: the true power and register."""
         self.advance(now_ns)
-        block = empty(POWER, len(self._readings))
-        for row, (t_ns, power_kw, energy_kwh) in zip(block, self._readings, strict=True):
-            row["t_ns"], row["power_kw"], row["energy_kwh"] = t_ns, power_kw, energy_kwh
-        block["rx_ns"], block["meter"] = self.now_ns, METER
+        block = np.array([(t_ns, self.now_ns, kw, kwh, METER, 0) for t_ns, kw, kwh in self._readings], POWER)
         self._readings.clear()
         return block
 

@@ -18,7 +18,7 @@ from droop.reasons import Reason
 from settlement.interval import LEAD_S
 from settlement.statement import StatementError, VerifyError
 from telemetry import wire
-from telemetry.samples import FREQUENCY, POWER, SESSION, VEHICLE, Quality
+from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Quality
 
 NS = 1_000_000_000
 QUARTER = 900
@@ -258,6 +258,40 @@ def test_a_worker_restarted_within_the_interval_may_declare_late_again(tmp_path)
     assert (found.baseline.rows, found.baseline.refused, found.baseline.late) == (2, 0, True)
     assert found.coverage["baseline"] == 1.0
     assert finals(settle_folder(tmp_path)) == finals(told)
+
+
+def test_a_restart_remembers_vehicles_plugged_in_hours_ago(tmp_path):
+    """Old hours are not read again in full, but who is plugged in and what is sold is in them."""
+    begin = 4 * 3600
+    told, again, whole = [], [], []
+    for folder, stop in (("restarted", begin + 300), ("whole", None)):
+        worker = Worker()
+        worker_seconds = [*range(5), *range(begin, begin + QUARTER + 10)]
+        settler = Settler(tmp_path / folder, (whole if stop is None else told).append)
+        for s in worker_seconds:
+            if s == stop:
+                settler.close()
+                settler = Settler(tmp_path / folder, again.append)
+            settler.feed(*worker.second(s))
+        settler.close()
+    assert finals(again) == finals(whole)
+    assert max(finals(again).values(), key=lambda s: s.start_ns).energy_balance.stored_kwh is not None
+
+
+def test_a_set_point_that_the_core_refuses_is_no_set_point(tmp_path):
+    own = CoreSettings("CE", 4, settings().contracts, signal_max_kw=100.0)
+    worker, told = Worker(own=own), []
+    settler = live(tmp_path, worker, range(10), told, every_s=60)
+    signal = np.zeros(2, SIGNAL)
+    signal["t_ns"], signal["valid_until_ns"] = (START_S + 10) * NS, (START_S + QUARTER) * NS
+    signal["power_kw"], signal["quality"] = [300.0, 50.0], [0, 1]
+    entry = Entry(Kind.SIGNAL, 0, next(worker.seq), (START_S + 10) * NS, wire.encode(signal))
+    settler.feed(f"7-{next(worker.counter)}", journal.pack([entry]))
+    for s in range(10, QUARTER + 10):
+        settler.feed(*worker.second(s))
+    (found,) = finals(told).values()
+    assert found.signal.count == 0
+    assert found.score == pytest.approx(1.0, abs=1e-9)
 
 
 def test_vehicles_that_wait_before_the_service_open_no_interval(tmp_path):
