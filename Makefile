@@ -17,6 +17,8 @@ STAMP := $(VENV)/.installed
 LOCKER := build/locker
 LOCKED := iec61850 fast test check
 PIP := -m pip --disable-pip-version-check --no-input
+# Where the system can (util-linux), a killed make takes the run with it, in order; signals reach it anyhow.
+GUARD := setpriv --pdeathsig TERM
 
 # The first interpreter that runs and is one of ours. Shims of version managers may exist and still not run.
 define FIND_PYTHON
@@ -38,7 +40,7 @@ help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(STAMP) ## the whole line on this machine and its dashboard; options in ARGS; Ctrl-C ends it
-	@exec $(BIN)/flyball run $(ARGS)
+	@guard=; if $(GUARD) true 2>/dev/null; then guard='$(GUARD)'; fi; exec $$guard $(BIN)/flyball run $(ARGS)
 
 test: $(STAMP) ## every test, scenarios included; the browser's is skipped visibly without Chromium
 	@exec $(BIN)/python -m pytest $(ARGS)

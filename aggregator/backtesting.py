@@ -6,6 +6,7 @@ loading a pickle runs code), so that a run that was stopped goes on to the same 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import pickle
@@ -20,8 +21,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aggregator import report
 from aggregator.backtest import Backtest, weighted_score
 from aggregator.contracts import CoreSettings
+from droop.curve import fractions
 from droop.split import LAM_MAX
 from settlement.statement import Statement
 from telemetry.quality import GateSettings
@@ -79,12 +82,12 @@ def run(
             )
     what = _digest(traces, settings, gate, seed, perfect)
     state = _load(out, what) if resume and out is not None else State(what)
+    saved_ns: int | None = None
     for block, last_ns in _blocks(traces, state):
+        first_ns = int(block["t_ns"][0])
         if state.backtest is None:
-            state.backtest = Backtest(settings, gate, int(block["t_ns"][0]), seed, perfect)
-            saved_ns = int(block["t_ns"][0])
-        elif state.row == 0:
-            saved_ns = int(block["t_ns"][0])
+            state.backtest = Backtest(settings, gate, first_ns, seed, perfect)
+        saved_ns = first_ns if saved_ns is None else saved_ns
         state.backtest.feed(block)
         state.row += int(block.size)
         now_ns = int(block["t_ns"][-1])
@@ -162,12 +165,35 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
     for name, block in (("frequency", test.samples), ("meter", test.meters)):
         columns = {column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()}
         pq.write_table(pa.table(columns), out / f"{name}.parquet")
+    title = ", ".join(f"{c.sold_kw:g} kW of {c.product.id}" for c in test.settings.contracts)
+    report.write(out / "report.html", title, *_series(test), statements)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
 
+def _series(test: Backtest) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[Any, Any]]:
+    """Frequency, power asked and power given, as (t_ns, value) each; the last two relative to the baseline."""
+    samples, meters, declared = test.samples, test.meters, test.core.declared_rows()
+    hz = np.where(samples["quality"] == 0, samples["hz"], np.nan)
+    asked = np.zeros(hz.size)
+    for contract in test.settings.contracts:
+        product = contract.product
+        asked += contract.sold_kw * fractions(product.response, hz - product.nominal_hz)
+    step = np.searchsorted(declared["start_ns"], meters["t_ns"], side="right") - 1
+    baseline = np.where(step >= 0, declared["power_kw"][np.maximum(step, 0)], np.nan)
+    return (samples["t_ns"], hz), (samples["t_ns"], asked), (meters["t_ns"], meters["power_kw"] - baseline)
+
+
 def _digest(traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, seed: int, perfect: bool) -> str:
-    files = [(str(trace.path), Path(trace.path).stat().st_size) for trace in traces]
+    # The first rows tell how the file was read: columns, zone, start and step.
+    files = [
+        (str(trace.path), Path(trace.path).stat().st_size, trace.skip_bad, hashlib.sha256(_head(trace)).hexdigest())
+        for trace in traces
+    ]
     return repr((files, settings.to_json(), gate, seed, perfect, LAM_MAX))
+
+
+def _head(trace: Trace) -> bytes:
+    return next((block.tobytes() for block in trace), b"")
 
 
 def _save(out: Path, state: State) -> None:
@@ -182,12 +208,13 @@ def _load(out: Path, what: str) -> State:
     path = out / CHECKPOINT
     try:
         status = path.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise BacktestError(f"--resume {out}: {CHECKPOINT} can be written by others; it is not loaded")
-        state = pickle.loads(path.read_bytes())  # noqa: S301 - our own file, not writable by others
-    except FileNotFoundError:
+    except OSError:
         raise BacktestError(f"--resume {out}: no {CHECKPOINT} there; start the run with --out {out}") from None
-    except (pickle.UnpicklingError, EOFError, AttributeError) as error:
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise BacktestError(f"--resume {out}: {CHECKPOINT} can be written by others; it is not loaded")
+    try:
+        state = pickle.loads(path.read_bytes())  # noqa: S301 - our own file, not writable by others
+    except Exception as error:  # damaged bytes raise whatever they happen to spell
         raise BacktestError(f"--resume {out}: {CHECKPOINT} cannot be read ({error}); start again") from error
     if not isinstance(state, State) or state.what != what:
         raise BacktestError(f"--resume {out}: that run was asked something else; give the same files and options")

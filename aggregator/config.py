@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class ConfigError(ValueError):
@@ -38,7 +38,6 @@ class FleetTable(Table):
     vehicles: int = Field(1000, ge=1, le=2_000_000)
     seed: int = Field(1, ge=0)
     perfect: bool = False
-    report_s: float = Field(1.5, gt=0, le=5, description="mean time between a vehicle's reports")
 
 
 class UnitTable(Table):
@@ -52,7 +51,7 @@ class UnitTable(Table):
     faults: tuple[str, ...] = ()
     nominal_volt: float = Field(11547.0, gt=0)
     report_block: str = "GRIDMEAS/LLN0.RP.urcb01"
-    silent_after_s: float = Field(3.0, gt=0)
+    silent_after_s: float = Field(3.0, gt=0, le=3600)
     backend: Literal["libiec61850", "open61850"] | None = Field(None, description="unset: the best one installed")
     simulated: bool = True
 
@@ -71,11 +70,17 @@ class EngineTable(Table):
     """The core's times."""
 
     refresh_s: float = Field(1.0, gt=0, le=10)
-    fresh_s: float = Field(3.0, gt=0)
+    fresh_s: float = Field(3.0, gt=0, le=5)
     stale_s: float = Field(5.0, gt=0, le=5)
     validity_s: float = Field(6.0, gt=0.5, le=60)
     overshoot_frac: float = Field(0.05, ge=0, le=0.5)
-    sample_age_max_s: float = Field(1.0, gt=0)
+    sample_age_max_s: float = Field(1.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EngineTable:
+        if self.fresh_s > self.stale_s:
+            raise ValueError("`fresh_s` must not be above `stale_s`")
+        return self
 
 
 class ApiTable(Table):
@@ -123,7 +128,9 @@ def load(path: Path | None, **overrides: Any) -> Config:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such configuration file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}; give a TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not a TOML file: {error}") from error
     for dotted, value in overrides.items():
         if value is not None:
@@ -147,6 +154,8 @@ def redis_url(embedded_url: str | None) -> str | None:
 def _put(table: dict[str, Any], names: list[str], value: Any) -> None:
     for name in names[:-1]:
         table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            return  # no table: the check names it
     table[names[-1]] = value
 
 

@@ -25,6 +25,10 @@ class Contract:
     product: Product
     sold_kw: float
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.sold_kw < math.inf:
+            raise ValueError(f"sold_kw {self.sold_kw}: give a number of 0 or more for {self.product.id}")
+
 
 @dataclass(frozen=True)
 class CoreSettings:

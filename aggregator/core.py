@@ -10,6 +10,7 @@ age at the moment of decision.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,8 @@ from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
 from droop.fleet import PLUGGED
 from droop.handle import hold
+from droop.limits import refresh_due
+from droop.numerics import kernel
 from droop.reasons import Reason
 from droop.step import Tick, engine, tick_held
 from droop.watch import Mode, Verdict
@@ -40,6 +43,9 @@ assert TICK_ROW.size == TICK.itemsize  # noqa: S101 - layouts that must agree
 
 # Plain numbers: an enumeration costs its name at every use.
 AGE, DEAD_BUS = int(Quality.AGE), int(Quality.DEAD_BUS)
+NAN, ZERO, RANGE = int(Quality.NAN), int(Quality.ZERO), int(Quality.RANGE)
+# No gate can be set wider: a value beyond it that comes unmarked was never judged.
+WIDEST_BAND_FRAC: Final = 0.5
 USABLE, UNUSABLE, BUS_DEAD, NO_SAMPLE = (
     int(Verdict.USABLE), int(Verdict.UNUSABLE), int(Verdict.DEAD_BUS), int(Verdict.NONE)
 )  # fmt: skip
@@ -47,6 +53,21 @@ FADING = (int(Mode.RAMP), int(Mode.BASELINE))
 
 # Power that nobody would miss: below it a shortfall is rounding.
 NEGLIGIBLE_KW: Final = 1e-3
+# A line that never saw a frequency says so after this time; sources need a moment to connect.
+START_NS: Final = 10_000_000_000
+# A stamp further ahead of us is a broken clock's: taken as it is, it would outdate all that follow it.
+AHEAD_NS: Final = 5_000_000_000
+
+
+@kernel
+def _fill(held: Any, rows: Block) -> None:
+    """The engine's outbox as SETPOINT rows. held : the engine's handle"""
+    out, session = held.value.out, held.value.fleet.session
+    slot, setpoint_kw = out.slot, out.setpoint_kw
+    for k in range(rows.size):
+        rows[k].slot = slot[k]
+        rows[k].session = session[slot[k]]
+        rows[k].setpoint_kw = setpoint_kw[k]
 
 
 @dataclass
@@ -101,7 +122,7 @@ class Aggregator:
         self._settings = settings.engine()
         self._declared = Declarations(settings.interval_s)
         self._declared_rows: list[Block] = []
-        self._last_ns = 0
+        self._first_ns = self._last_ns = 0
         self._sequence = 0
         self._commands: list[Command] = []
         self._journal = journal
@@ -123,8 +144,11 @@ class Aggregator:
         """Judged frequency rows, oldest first; one decision each. block : FREQUENCY[n]"""
         self._record(Kind.SAMPLES, now_ns, wire.encode(block) if self._journal else b"")
         oldest_ns = now_ns - round(self.settings.sample_age_max_s * 1e9)
+        low_hz, high_hz = ((1 + side * WIDEST_BAND_FRAC) * self.settings.nominal_hz for side in (-1, 1))
         for t_ns, rx_ns, hz, _, quality, _ in block.tolist():
             mark = quality | AGE if rx_ns < oldest_ns else quality
+            if not mark and not low_hz < hz < high_hz:
+                mark = RANGE if math.isfinite(hz) and hz else ZERO if hz == 0.0 else NAN
             verdict = USABLE
             if mark:
                 self._reject(mark)
@@ -145,7 +169,8 @@ class Aggregator:
         """Readings of the meter at the grid connection, oldest first. block : POWER[n]"""
         self._record(Kind.METERS, now_ns, wire.encode(block) if self._journal else b"")
         for t_ns, _, power_kw, _, _, quality in block.tolist():
-            if not np.isfinite(power_kw) or quality or t_ns <= self.meter_t_ns:
+            known = math.isfinite(power_kw) and not quality
+            if not known or not self.meter_t_ns < t_ns <= now_ns + AHEAD_NS:
                 self.sums.rejected["meter"] += 1
                 continue
             if self.meter_t_ns and self.last is not None:
@@ -156,7 +181,7 @@ class Aggregator:
         """A balancing authority's set-point on top of the products; the newest stands. block : SIGNAL[n]"""
         self._record(Kind.SIGNAL, now_ns, wire.encode(block) if self._journal else b"")
         for _, _, valid_until_ns, power_kw, _, quality in block.tolist():
-            if quality or not np.isfinite(power_kw) or abs(power_kw) > self.settings.signal_max_kw:
+            if quality or not math.isfinite(power_kw) or abs(power_kw) > self.settings.signal_max_kw:
                 self.sums.rejected["signal"] += 1
                 continue
             self.signal_kw, self._signal_until_ns = power_kw, valid_until_ns
@@ -197,18 +222,24 @@ class Aggregator:
     def _decide(self, now_ns: int, t_ns: int, rx_ns: int, hz: float, quality: int, verdict: int) -> None:
         now_ns = max(now_ns, self._last_ns)
         elapsed_h = (now_ns - self._last_ns) / 3.6e12 if self._last_ns else 0.0
+        self._first_ns = self._first_ns or now_ns
         self._last_ns = now_ns
+        self._account(elapsed_h)
         if self._declared.due(now_ns):
             self._declare(now_ns)
         self.baseline_kw = self._declared.power_kw(now_ns)
         signal_kw = self.signal_kw_at(now_ns)
         result = Tick(*tick_held(self._held, self._settings, now_ns, hz, verdict, self.baseline_kw, signal_kw))
-        self.last, self.last_sample = result, (t_ns, rx_ns, hz, quality)
+        lost = verdict != USABLE and self._lost(result.mode, now_ns)
+        sample = t_ns, rx_ns, hz, quality
+        self.last = result
+        if verdict != NO_SAMPLE or lost:
+            self.last_sample = sample
         count = self._queue(now_ns, t_ns)
-        self._sum(result, elapsed_h, count)
-        self._watch(result, verdict, now_ns)
+        self._sum(result, count)
+        self._watch(result, lost, now_ns)
         if self._journal:
-            self._record(Kind.TICKS, now_ns, self._row(result, now_ns, count))
+            self._record(Kind.TICKS, now_ns, self._row(result, sample, now_ns, count))
 
     def _queue(self, now_ns: int, t_ns: int) -> int:
         """The tick's set-points as one command; how many."""
@@ -216,9 +247,7 @@ class Aggregator:
         count = int(out.count[0])
         if count:
             rows = np.empty(count, SETPOINT)
-            rows["slot"] = out.slot[:count]
-            rows["session"] = self.engine.fleet.session[out.slot[:count]]
-            rows["setpoint_kw"] = out.setpoint_kw[:count]
+            _fill(self._held, rows)
             self._sequence += 1
             valid_until_ns = now_ns + self._settings.sending.validity_ns
             self._commands.append(Command(self._sequence, t_ns, now_ns, valid_until_ns, rows))
@@ -226,38 +255,52 @@ class Aggregator:
 
     def _declare(self, now_ns: int) -> None:
         """Fix the baseline of the interval that lacks one: the sum of the plans as they stand."""
-        totals = self.engine.totals
-        if not totals.refreshed_ns.all():
-            # The very first decision: plans come with the first refresh, so a tick that asks nothing goes before.
-            tick_held(self._held, self._settings, now_ns, float("nan"), NO_SAMPLE, 0.0, 0.0)
+        totals, settings = self.engine.totals, self._settings
+        # Plans come with the refresh; the one within this tick would come too late for the declaration.
+        refresh_due(self.engine.fleet, totals, now_ns, settings.refresh_ns, settings.ages)
         row = self._declared.declare(now_ns, float(totals.plan_kw.sum()), int(totals.fresh.sum()))
         self._declared_rows.append(row)
         self._record(Kind.BASELINE, now_ns, row.tobytes())
 
-    def _sum(self, result: Tick, elapsed_h: float, count: int) -> None:
+    def _account(self, elapsed_h: float) -> None:
+        """Energy of what the last decision asked, which stood until now."""
+        if self.last is None:
+            return
+        sums, last = self.sums, self.last
+        sums.requested_up_kwh += max(last.response_kw, 0.0) * elapsed_h
+        sums.requested_down_kwh += max(-last.response_kw, 0.0) * elapsed_h
+        if last.unserved_kw != 0.0:
+            sums.unserved_kwh += abs(last.unserved_kw) * elapsed_h
+            sums.unserved_by_reason_kwh += np.abs(self.engine.unserved_kw) * elapsed_h
+
+    def _sum(self, result: Tick, count: int) -> None:
         sums = self.sums
         sums.ticks += 1
         sums.commands += count
         sums.passes += result.passes
-        sums.requested_up_kwh += max(result.response_kw, 0.0) * elapsed_h
-        sums.requested_down_kwh += max(-result.response_kw, 0.0) * elapsed_h
         sums.bound_violations += result.broken
         error_kw = abs(result.commanded_kw - (result.request_kw - result.unserved_kw))
         sums.max_sum_error_kw = max(sums.max_sum_error_kw, error_kw)
-        if result.unserved_kw != 0.0:
-            sums.unserved_kwh += abs(result.unserved_kw) * elapsed_h
-            sums.unserved_by_reason_kwh += np.abs(self.engine.unserved_kw) * elapsed_h
 
     def _deliver(self, delivered_kw: float, hours: float) -> None:
         self.sums.delivered_up_kwh += max(delivered_kw, 0.0) * hours
         self.sums.delivered_down_kwh += max(-delivered_kw, 0.0) * hours
 
-    def _watch(self, result: Tick, verdict: int, now_ns: int) -> None:
-        lost = verdict != USABLE and result.mode in FADING
+    def _lost(self, mode: int, now_ns: int) -> bool:
+        """Whether the frequency, unusable now, has been so for longer than is held, or since the start."""
+        if mode == Mode.STARTING:
+            return now_ns - self._first_ns > START_NS
+        memory = self.engine.memory
+        # The time between two samples while the response comes back is no second loss.
+        held_ns = max(self._settings.hold_ns, 3 * int(memory.period_ns[0]))
+        return mode in FADING and now_ns - int(memory.good_ns[0]) > held_ns
+
+    def _watch(self, result: Tick, lost: bool, now_ns: int) -> None:
         alarms, totals = self.alarms, self.engine.totals
-        alarms.set("FREQUENCY_LOST", lost and verdict != BUS_DEAD, now_ns)
-        if verdict in (USABLE, BUS_DEAD):
-            alarms.set("DEAD_BUS", verdict == BUS_DEAD, now_ns)
+        # A bus seen dead stays dead until a usable sample says otherwise; it is not a lost measurement besides.
+        dead = bool(self.engine.memory.dead[0])
+        alarms.set("FREQUENCY_LOST", lost and not dead, now_ns)
+        alarms.set("DEAD_BUS", dead, now_ns)
         alarms.set("SHORTFALL", abs(result.unserved_kw) > NEGLIGIBLE_KW, now_ns)
         alarms.set("NO_FLEET", not totals.fresh.any(), now_ns)
         for alarm in alarms.drain():
@@ -283,8 +326,8 @@ class Aggregator:
 
     # ---- records -------------------------------------------------------------------------------------------
 
-    def _row(self, result: Tick, now_ns: int, count: int) -> bytes:
-        t_ns, rx_ns, hz, quality = self.last_sample
+    def _row(self, result: Tick, sample: tuple[int, int, float, int], now_ns: int, count: int) -> bytes:
+        t_ns, rx_ns, hz, quality = sample
         error_kw = result.commanded_kw - (result.request_kw - result.unserved_kw)
         return TICK_ROW.pack(
             t_ns, rx_ns, now_ns, hz, result.request_kw, self.baseline_kw, result.response_kw, result.dealt_kw,

@@ -16,10 +16,13 @@ from aggregator.views import FLEETVIEW, Rows
 from droop.capability import MINUTES, table
 from droop.fleet import FAULT, PLUGGED
 from droop.reasons import Reason
+from droop.step import Tick
 from droop.watch import Mode
 from telemetry.samples import Quality
 
 SOC_BINS: Final = 20
+# Before the first decision.
+NOTHING: Final = Tick(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, int(Mode.STARTING), 0)
 
 
 def _number(value: float) -> float | None:
@@ -51,7 +54,8 @@ def vehicles(core: Aggregator) -> dict[str, int]:
 def soc_frac(core: Aggregator) -> Rows:
     """float64[n]: state of charge of the capacity left; 0 where nothing is plugged in."""
     fleet = core.engine.fleet
-    return np.divide(fleet.energy_kwh, fleet.usable_kwh, out=np.zeros(fleet.state.size), where=fleet.usable_kwh > 0)
+    here = (fleet.state > 0) & (fleet.usable_kwh > 0)
+    return np.divide(fleet.energy_kwh, fleet.usable_kwh, out=np.zeros(fleet.state.size), where=here)
 
 
 def live(core: Aggregator, now_ns: int, slow: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +65,7 @@ def live(core: Aggregator, now_ns: int, slow: dict[str, Any]) -> dict[str, Any]:
     """
     last, sums, settings = core.last, core.sums, core.settings
     t_ns, rx_ns, hz, quality = core.last_sample
-    zero = last is None
+    asked = NOTHING if last is None else last
     metered = core.metered_kw
     fractions = core.engine.motion.fraction
     return {
@@ -72,25 +76,25 @@ def live(core: Aggregator, now_ns: int, slow: dict[str, Any]) -> dict[str, Any]:
         "nominal_hz": settings.nominal_hz,
         "hz": _number(hz),
         "quality": [str(flag.name).lower() for flag in Quality(quality)],
-        "mode": Mode.STARTING.name.lower() if last is None else Mode(last.mode).name.lower(),
+        "mode": Mode(asked.mode).name.lower(),
         "products": [
             {"id": c.product.id, "sold_kw": c.sold_kw, "fraction": float(fractions[row])}
             for row, c in enumerate(settings.contracts)
         ],
         "signal_kw": core.signal_kw_at(now_ns),
-        "request_kw": 0.0 if zero else last.request_kw,
+        "request_kw": asked.request_kw,
         "baseline_kw": core.baseline_kw,
-        "response_kw": 0.0 if zero else last.response_kw,
-        "dealt_kw": 0.0 if zero else last.dealt_kw,
-        "commanded_kw": 0.0 if zero else last.commanded_kw,
-        "unserved_kw": 0.0 if zero else last.unserved_kw,
+        "response_kw": asked.response_kw,
+        "dealt_kw": asked.dealt_kw,
+        "commanded_kw": asked.commanded_kw,
+        "unserved_kw": asked.unserved_kw,
         "unserved_by_reason": {
             reason.name.lower(): float(core.engine.unserved_kw[reason])
             for reason in Reason
             if core.engine.unserved_kw[reason]
         },
-        "headroom_up_kw": 0.0 if zero else max(last.hi_kw - last.dealt_kw, 0.0),
-        "headroom_down_kw": 0.0 if zero else max(last.dealt_kw - last.lo_kw, 0.0),
+        "headroom_up_kw": max(asked.hi_kw - asked.dealt_kw, 0.0),
+        "headroom_down_kw": max(asked.dealt_kw - asked.lo_kw, 0.0),
         "metered_kw": _number(metered),
         "meter_t_ns": core.meter_t_ns,
         "delivered_kw": _number(metered - core.baseline_kw),

@@ -9,44 +9,74 @@ expire.
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 import redis
 
+from aggregator import sessions
 from aggregator.config import Config
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.ports import VehicleGateway
 from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient, settle_memory
+from aggregator.setpoints import SetpointError, decode
 from aggregator.sink import CommandSink, Refusal
 from telemetry import wire
-from telemetry.redis_stream import StreamReader, StreamWriter, connect
+from telemetry.redis_stream import FIELD, StreamReader, StreamWriter, connect
 from telemetry.samples import Block
 
 NAME: Final = "g1"
 MAXLEN: Final = 5_000
 # Reports are gathered for so long before they travel together.
 BATCH_MS: Final = 50
+# The stream must still hold what came after the table was written: at 60 entries a second it holds 80 s.
+TABLE_S: Final = 20.0
 
 
-def serve(config: Config, keys: dict[int, bytes], url: str, stop: Stop, log: Log) -> None:
-    """Run the simulated fleet behind the sink until told to stop."""
-    fleet = SimulatedFleet(
-        config.fleet.vehicles, config.fleet.seed, time.time_ns(), perfect=config.fleet.perfect
-    )  # fmt: skip
+def serve(
+    config: Config, keys: dict[int, bytes], url: str, stop: Stop, log: Log, since: dict[str, str] | None = None
+) -> None:  # fmt: skip
+    """Run the simulated fleet behind the sink until told to stop. since : newest entries when the run began"""
     client = patient(url, stop)
     if client is None:
         return
+    fleet = SimulatedFleet(
+        config.fleet.vehicles, config.fleet.seed, time.time_ns(), perfect=config.fleet.perfect,
+        first_session=_sessions_before(client, config.area, since or {}),
+    )  # fmt: skip
+    sink = CommandSink(keys, _told_before(client, f"cmd:{config.area}:{NAME}", keys))
     lower_nice(5)
     settle_memory()
-    Fleetside(config.area, fleet, CommandSink(keys), client, url, stop, log).run()
+    Fleetside(config.area, fleet, sink, client, url, stop, log, config.fleet.vehicles).run()
+
+
+def _sessions_before(client: redis.Redis, area: str, since: dict[str, str]) -> int:
+    """The highest session an earlier life of this gateway announced in this run: ours go on above it."""
+    table = sessions.read(client, area, NAME)
+    if table is None or not table.newer_than(since.get(f"fleet:{area}:{NAME}", "0")) or not table.rows.size:
+        return 0
+    return int(table.rows["session"].max())
+
+
+def _told_before(client: redis.Redis, stream: str, keys: dict[int, bytes]) -> tuple[int, int] | None:
+    """(epoch, sequence) of the newest message on the stream: what came before our time is not let through again."""
+    newest: Any = client.xrevrange(stream, count=1)
+    try:
+        message = decode(newest[0][1][FIELD], keys)
+    except (IndexError, KeyError, SetpointError):
+        return None
+    return message.epoch, message.sequence
 
 
 class Fleetside:
     """One gateway and its two streams."""
 
     def __init__(
-        self, area: str, fleet: VehicleGateway, sink: CommandSink, client: redis.Redis, url: str, stop: Stop, log: Log
-    ) -> None:
+        self, area: str, fleet: VehicleGateway, sink: CommandSink, client: redis.Redis, url: str, stop: Stop, log: Log,
+        slots: int,
+    ) -> None:  # fmt: skip
+        self._area, self._client = area, client
+        self._sessions = sessions.Sessions(slots)
+        self._table_due_s = 0.0
         self._fleet, self._sink, self._stop, self._log = fleet, sink, stop, log
         self._writer = StreamWriter(client, f"fleet:{area}:{NAME}", epoch(), maxlen=MAXLEN)
         self._reader = StreamReader(connect(url, blocking=True), {f"cmd:{area}:{NAME}": "$"})
@@ -63,6 +93,7 @@ class Fleetside:
             if now_s >= due_s:
                 due_s = now_s + BATCH_MS / 1e3
                 self._report()
+                self._keep_table(now_s)
                 self._stats.write(self.figures())
         self._stats.write(self.figures(), now=True)
 
@@ -86,9 +117,23 @@ class Fleetside:
     def _report(self) -> None:
         now_ns = time.time_ns()
         self._fleet.advance(now_ns)
-        for block in (self._fleet.sessions(now_ns), self._fleet.reports(now_ns), self._fleet.meter(now_ns)):
+        changes = self._fleet.sessions(now_ns)
+        self._sessions.take(changes)
+        for block in (changes, self._fleet.reports(now_ns), self._fleet.meter(now_ns)):
             if block.size:
                 self._publish(block)
+
+    def _keep_table(self, now_s: float) -> None:
+        """Write the sessions for readers that come later, when due and when the stream has all they rest on."""
+        if now_s < self._table_due_s or self._writer.pending:
+            return
+        position = f"{self._writer.epoch}-{self._writer.counter}"
+        try:
+            sessions.write(self._client, self._area, NAME, sessions.SessionTable(position, self._sessions.rows()))
+        except redis.RedisError as error:
+            self._log.warning("store away, sessions not kept", error=str(error))
+            return
+        self._table_due_s = now_s + TABLE_S
 
     def _publish(self, block: Block) -> None:
         try:

@@ -54,7 +54,7 @@ class Intake:
         return taken
 
 
-def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, backend: str | None = None) -> None:
+def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log) -> None:
     """Follow the measuring unit and publish until told to stop."""
     client = patient(url, stop)
     if client is None:
@@ -62,7 +62,7 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, bac
     lower_nice(-5)
     unit = config.unit
     source = make_client(
-        backend, unit.host, unit.port, unit.report_block, nominal_volt=unit.nominal_volt,
+        unit.backend, unit.host, unit.port, unit.report_block, nominal_volt=unit.nominal_volt,
         silent_after_s=unit.silent_after_s, source=1,
     )  # fmt: skip
     gate = Gate(gate_settings(config, nominal_hz), live=True)

@@ -6,8 +6,10 @@ messages and journals; the key itself is written nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -27,16 +29,26 @@ def command_keys(folder: Path) -> dict[int, bytes]:
         return {KEY_ID: _parse(named, ENV)}
     path = folder / f"command-{KEY_ID}.key"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        _make(path)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
         if path.stat().st_mode & 0o077:
-            raise KeyFault(f"{path} can be read by others: chmod 600 it, or remove it to have a new one") from None
-        return {KEY_ID: _parse(path.read_text(encoding="ascii"), str(path))}
-    key = secrets.token_bytes(BYTES)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(key.hex() + "\n")
-    return {KEY_ID: key}
+            raise KeyFault(f"{path} can be read by others: chmod 600 it, or remove it to have a new one")
+        return {KEY_ID: _parse(path.read_text(encoding="ascii", errors="replace"), str(path))}
+    except OSError as error:
+        raise KeyFault(f"{path}: cannot be read ({error.strerror}); give it to this user, or remove it") from error
+
+
+def _make(path: Path) -> None:
+    """A new key; if another process made one meanwhile, that one stands. No reader ever sees half of it."""
+    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_bytes(BYTES).hex() + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
 
 
 def _parse(text: str, where: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -48,27 +49,42 @@ class Stop:
     """
 
     def __init__(self, *, guarded: bool) -> None:
-        self._event = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: self._event.set())
+        # Not an Event: its lock, held by the very thread that a signal interrupts, would never come free.
+        self._told = False
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        signal.signal(signal.SIGTERM, lambda *_: self._tell())
         # A terminal's Ctrl-C reaches the whole group; under a supervisor the order of stopping is its business.
-        signal.signal(signal.SIGINT, signal.SIG_IGN if guarded else lambda *_: self._event.set())
+        signal.signal(signal.SIGINT, signal.SIG_IGN if guarded else lambda *_: self._tell())
         if guarded:
             threading.Thread(target=self._orphan, name="guard", daemon=True).start()
 
     def _orphan(self) -> None:
-        while os.read(0, 1024):
-            pass
-        self._event.set()
+        try:
+            while os.read(0, 1024):
+                pass
+        except OSError:
+            pass  # nothing left to be held by
+        self._tell()
         # A process stuck in a foreign library must not survive its parent.
         time.sleep(5.0)
         os._exit(1)
 
+    def _tell(self) -> None:
+        self._told = True
+        self._bell.put(None)
+
     def __bool__(self) -> bool:
-        return self._event.is_set()
+        return self._told
 
     def wait(self, seconds: float) -> bool:
         """Sleep, or less; whether to stop."""
-        return self._event.wait(seconds)
+        if not self._told:
+            try:
+                self._bell.get(timeout=max(seconds, 0.0))
+            except queue.Empty:
+                return self._told
+            self._bell.put(None)  # for the other threads that wait
+        return self._told
 
 
 def urgent() -> str:

@@ -25,8 +25,15 @@ FINITE = (
 )  # fmt: skip
 FRACTIONS = ("soh_frac", "soc_frac", "soc_min_frac", "soc_max_frac", "dod_max_frac")
 EFFICIENCIES = ("eta_charge_frac", "eta_discharge_frac")
-REPORT_REASONS: Final = ("report_slot", "report_state", "report_session", "report_nan", "report_range")
-SLOT, STATE, SESSION_OVER, NOT_A_NUMBER, OUT_OF_RANGE = range(len(REPORT_REASONS))
+# More than any charger or vehicle has; beyond it float32 sums of the fleet would lose everyone else's power.
+POWER_MAX_KW: Final = 1e4
+CAPACITY_MAX_KWH: Final = 1e5
+REPORT_REASONS: Final = (
+    "report_slot", "report_state", "report_session", "report_nan", "report_range", "report_old"
+)  # fmt: skip
+SLOT, STATE, SESSION_OVER, NOT_A_NUMBER, OUT_OF_RANGE, OLD = range(len(REPORT_REASONS))
+# A report far older than its arrival was not buffered: the charger's clock is wrong, and the arrival counts.
+CLOCK_WRONG_NS: Final = 60_000_000_000
 
 
 @kernel
@@ -54,8 +61,11 @@ def _take_reports(held: Any, refreshed_ns: Mask, rows: Block, now_ns: int, bad: 
             why = SESSION_OVER
         elif not (np.isfinite(row.power_kw) and np.isfinite(soc)):
             why = NOT_A_NUMBER
-        elif soc < 0.0 or soc > 1.0:
+        elif soc < 0.0 or soc > 1.0 or abs(row.power_kw) > POWER_MAX_KW:
             why = OUT_OF_RANGE
+        elif row.rx_ns < report_ns[slot]:
+            # Overtaken on its way: what it says is no longer so.
+            why = OLD
         if why >= 0:
             bad[why] += 1
             refused += 1
@@ -63,8 +73,9 @@ def _take_reports(held: Any, refreshed_ns: Mask, rows: Block, now_ns: int, bad: 
         measured_kw[slot] = row.power_kw
         energy_kwh[slot] = soc * usable_kwh[slot]
         # A report tells of its own time; a clock ahead of ours must not make it younger than its arrival.
-        energy_ns[slot] = min(row.t_ns, now_ns)
-        report_ns[slot] = min(row.rx_ns, now_ns)
+        arrived_ns = min(row.rx_ns, now_ns)
+        energy_ns[slot] = min(row.t_ns, now_ns) if row.t_ns > arrived_ns - CLOCK_WRONG_NS else arrived_ns
+        report_ns[slot] = arrived_ns
         if state[slot] != row.state:
             state[slot] = row.state
             segment = ((slot + 1) * SEGMENTS - 1) // n
@@ -82,6 +93,7 @@ class Registry:
         self._fleet, self._totals = fleet, totals
         self._held = hold(fleet)
         self.vehicles = np.zeros(fleet.state.size, "S24")
+        self._told_ns = np.zeros(fleet.state.size, np.int64)  # source time of the session row that stands
         self.refused: Counter[str] = Counter()
         self._bad = np.zeros(len(REPORT_REASONS), np.int64)
 
@@ -100,9 +112,10 @@ class Registry:
         """
         before = sum(self.refused.values())
         rows = self._checked_sessions(block)
-        # One slot may end and begin in the same block: the order within a slot decides, the last row stands.
-        _, last = np.unique(rows["slot"][::-1], return_index=True)
-        final = rows[rows.size - 1 - last]
+        # One slot may end and begin in the same block: its newest row stands.
+        rows = rows[np.lexsort((rows["state"] == SlotState.UNPLUGGED, rows["t_ns"], rows["session"], rows["slot"]))]
+        final = rows[np.flatnonzero(np.diff(rows["slot"], append=np.int64(-1)))]
+        self._told_ns[final["slot"]] = final["t_ns"]
         self._end(final[final["state"] == SlotState.UNPLUGGED])
         self._begin(final[final["state"] != SlotState.UNPLUGGED], now_ns)
         if rows.size:
@@ -144,7 +157,7 @@ class Registry:
         fleet.depart_ns[at] = rows["depart_ns"]
         fleet.depart_kwh[at] = rows["depart_kwh"]
         fleet.energy_kwh[at] = energy
-        fleet.energy_ns[at] = fleet.report_ns[at] = np.minimum(rows["rx_ns"], now_ns)
+        fleet.energy_ns[at] = fleet.report_ns[at] = np.clip(rows["rx_ns"], 0, now_ns)
         # Nobody has told this charger anything yet: it does what it does when left alone.
         fleet.measured_kw[at] = fleet.command_kw[at] = rows["safe_kw"]
         fleet.valid_until_ns[at] = 0
@@ -168,11 +181,21 @@ class Registry:
         sane = np.logical_and.reduce([(rows[name] >= 0) & (rows[name] <= 1) for name in FRACTIONS])
         sane &= np.logical_and.reduce([(rows[name] > 0) & (rows[name] <= 1) for name in EFFICIENCIES])
         sane &= (rows["capacity_kwh"] > 0) & (rows["soc_min_frac"] <= rows["soc_max_frac"])
+        sane &= rows["capacity_kwh"] <= CAPACITY_MAX_KWH
+        sane &= (rows["charge_max_kw"] <= POWER_MAX_KW) & (rows["discharge_max_kw"] <= POWER_MAX_KW)
         sane &= (rows["charge_max_kw"] >= 0) & (rows["discharge_max_kw"] >= 0) & (rows["depart_kwh"] >= 0)
         # A safe profile is what a charger does with nobody watching: it never discharges.
         sane &= (rows["safe_kw"] <= 0) & (rows["safe_kw"] >= -rows["charge_max_kw"])
         rows = self._keep(rows, sane | ~begins, "session_range")
-        return self._keep(rows, rows["session"] >= self._fleet.session[rows["slot"]], "session_old")
+        return self._keep(rows, self._newer(rows), "session_old")
+
+    def _newer(self, rows: Block) -> Mask:
+        """Rows that tell something new of their slot: a repeated or overtaken one must not plug a car back in."""
+        at = rows["slot"]
+        session, told_ns = self._fleet.session[at], self._told_ns[at]
+        ends = (rows["state"] == SlotState.UNPLUGGED) & (self._fleet.state[at] != SlotState.UNPLUGGED)
+        later = (rows["t_ns"] > told_ns) | ((rows["t_ns"] == told_ns) & ends)
+        return np.asarray((rows["session"] > session) | ((rows["session"] == session) & later))
 
     def _keep(self, rows: Block, good: Mask, reason: str) -> Block:
         if good.all():

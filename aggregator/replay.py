@@ -20,18 +20,23 @@ class ReplayError(ValueError):
 
 @dataclass
 class Comparison:
-    """What a replay found. first_difference : sequence of the first command that differs, in journal numbers"""
+    """What a replay found.
+
+    extra            : commands made that were never sent
+    first_difference : sequence of the first command that differs, in journal numbers
+    """
 
     calls: int = 0
     commands: int = 0
     equal: int = 0
+    extra: int = 0
     gaps: int = 0
     first_difference: int | None = None
 
     @property
     def same(self) -> bool:
         """Whether every command came out as it was sent."""
-        return self.commands > 0 and self.equal == self.commands
+        return self.commands > 0 and self.equal == self.commands and not self.extra
 
 
 def replay(entries: Iterable[Entry], keys: Mapping[int, bytes]) -> Comparison:
@@ -42,6 +47,7 @@ def replay(entries: Iterable[Entry], keys: Mapping[int, bytes]) -> Comparison:
     made: list[bytes] = []
     for entry in entries:
         if entry.kind is Kind.START:
+            found.extra += len(made)
             settings = from_json(entry.payload)
             core, key, made = Aggregator(settings), _key(keys, settings.key_id), []
         elif entry.kind is Kind.GAP:
@@ -55,6 +61,7 @@ def replay(entries: Iterable[Entry], keys: Mapping[int, bytes]) -> Comparison:
             call(core, entry)
             made += [core.sign(command, key) for command in core.drain_commands()]
             core.drain_entries()
+    found.extra += len(made)
     return found
 
 

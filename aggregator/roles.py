@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from aggregator.config import Config, validate
+from aggregator.config import Config, redis_url, validate
 from aggregator.process import Log, Stop, logger
 
 RUN: str = "run.json"
@@ -25,6 +25,7 @@ class Run:
     """What the processes of a run share.
 
     folder : where journal and keys lie; core : the CoreSettings as JSON text
+    since : newest entry of each stream when the run began; what is older is another run's
     """
 
     config: Config
@@ -34,11 +35,13 @@ class Run:
     nominal_hz: float
     trace: str | None = None
     trace_overrides: dict[str, Any] | None = None
-    backend: str | None = None
+    since: dict[str, str] | None = None
 
     def write(self) -> None:
         """Put the run where its processes find it."""
-        table = {**self.__dict__, "config": self.config.model_dump(mode="json"), "folder": str(self.folder)}
+        # A server of one's own may have its password in its address: the environment hands it on, no file does.
+        url = "" if self.url == redis_url(None) else self.url
+        table = {**self.__dict__, "config": self.config.model_dump(mode="json"), "folder": str(self.folder), "url": url}
         path = self.folder / RUN
         path.touch(mode=0o600)
         path.write_bytes(orjson.dumps(table))
@@ -49,6 +52,7 @@ def read(folder: Path) -> Run:
     table = orjson.loads((folder / RUN).read_bytes())
     table["config"] = validate(table["config"], str(folder / RUN))
     table["folder"] = Path(table["folder"])
+    table["url"] = table["url"] or redis_url(None) or ""
     return Run(**table)
 
 
@@ -57,14 +61,14 @@ def unit(run: Run, stop: Stop, log: Log) -> None:
     from aggregator.unit import Playing, serve
 
     trace = Path(run.trace) if run.trace else None
-    serve(run.config.unit, Playing(run.nominal_hz, trace, run.trace_overrides), stop, log, run.backend)
+    serve(run.config.unit, Playing(run.nominal_hz, trace, run.trace_overrides), stop, log)
 
 
 def ingest(run: Run, stop: Stop, log: Log) -> None:
     """Reports to the frequency stream."""
     from aggregator.ingest import serve
 
-    serve(run.config, run.nominal_hz, run.url, stop, log, run.backend)
+    serve(run.config, run.nominal_hz, run.url, stop, log)
 
 
 def worker(run: Run, stop: Stop, log: Log) -> None:
@@ -73,7 +77,8 @@ def worker(run: Run, stop: Stop, log: Log) -> None:
     from aggregator.keys import KEY_ID, command_keys
     from aggregator.worker import serve
 
-    serve(from_json(run.core.encode()), command_keys(run.folder / "keys")[KEY_ID], run.url, NAMES, stop, log)
+    key = command_keys(run.folder / "keys")[KEY_ID]
+    serve(from_json(run.core.encode()), key, run.url, NAMES, stop, log, run.since)
 
 
 def gateway(run: Run, stop: Stop, log: Log) -> None:
@@ -81,14 +86,14 @@ def gateway(run: Run, stop: Stop, log: Log) -> None:
     from aggregator.fleetside import serve
     from aggregator.keys import command_keys
 
-    serve(run.config, command_keys(run.folder / "keys"), run.url, stop, log)
+    serve(run.config, command_keys(run.folder / "keys"), run.url, stop, log, run.since)
 
 
 def settle(run: Run, stop: Stop, log: Log) -> None:
     """Journal and statements."""
     from aggregator.settling import serve
 
-    serve(run.config.area, run.url, run.folder / "journal", NAMES["worker"], stop, log)
+    serve(run.config.area, run.url, run.folder / "journal", NAMES["worker"], stop, log, run.since)
 
 
 def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for all roles
@@ -101,6 +106,16 @@ def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for 
 def sold_kw(run: Run) -> list[float]:
     """What the run sells, per contract [kW]."""
     return [float(entry["sold_kw"]) for entry in orjson.loads(run.core)["contracts"]]
+
+
+def streams(area: str) -> list[str]:
+    """Every stream of an area."""
+    return [
+        f"{name}:{area}:{NAMES[role]}"
+        for name, role in (
+            ("freq", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"), ("signal", "api"), ("journal", "worker")
+        )
+    ]  # fmt: skip
 
 
 ROLES = {"unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "settle": settle, "api": api}

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,14 +24,17 @@ from aggregator.contracts import Contract, CoreSettings
 from aggregator.embedded import EmbeddedServer
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
-from aggregator.roles import Run
-from aggregator.supervisor import ORDER, Line, with_ports
+from aggregator.roles import Run, streams
+from aggregator.supervisor import ORDER, Line, newest, with_ports
 from droop.products import load
 from telemetry.generator import parse_faults
+from telemetry.redis_stream import parse_id
 from telemetry.traces import open_trace
 
 # Sold when nobody says how much: well within what a plugged-in vehicle can sustain both ways.
 SOLD_KW_PER_VEHICLE: Final = 2.0
+# Bounds must last until the next refresh, and as long again as a report may be on its way.
+REPORT_DELAY_S: Final = 1.0
 TOKEN: Final = "api.token"  # noqa: S105 - a file's name
 
 
@@ -48,7 +52,8 @@ def core_settings(config: Config) -> CoreSettings:
     return CoreSettings(
         config.area, config.fleet.vehicles, contracts,
         signal_max_kw=sum(c.sold_kw for c in contracts) if limit is None else limit,
-        sample_age_max_s=engine.sample_age_max_s, refresh_s=engine.refresh_s, fresh_s=engine.fresh_s,
+        sample_age_max_s=engine.sample_age_max_s, refresh_s=engine.refresh_s,
+        horizon_s=engine.refresh_s + REPORT_DELAY_S, fresh_s=engine.fresh_s,
         stale_s=engine.stale_s, validity_s=engine.validity_s, renew_s=engine.validity_s / 2,
         overshoot_frac=engine.overshoot_frac,
     )  # fmt: skip
@@ -79,6 +84,7 @@ def run(
     parse_faults(",".join(config.unit.faults))
     if trace is not None:
         check_trace(trace, core.nominal_hz, trace_overrides or {})
+    config = with_ports(config)
     folder = config.folder / datetime.now(UTC).strftime("run-%Y%m%dT%H%M%S.%f")[:-3]
     folder.mkdir(mode=0o700, parents=True)
     stop = Stop(guarded=False)
@@ -86,12 +92,11 @@ def run(
     given = redis_url(None)
     store = None if given else EmbeddedServer(maxmemory_mb=config.store.maxmemory_mb).start()
     try:
+        url = given or (store.url if store else "")
         line = Line(
-            with_ports(
-                Run(
-                    config, folder, given or (store.url if store else ""), core.to_json().decode(), core.nominal_hz,
-                    str(trace.resolve()) if trace else None, trace_overrides,
-                )
+            Run(
+                config, folder, url, core.to_json().decode(), core.nominal_hz,
+                str(trace.resolve()) if trace else None, trace_overrides, newest(url, streams(config.area)),
             ),
             ORDER if config.unit.simulated else tuple(role for role in ORDER if role != "unit"),
             log, store, begun_s=begun_s,
@@ -134,38 +139,74 @@ def _open(page: str, stop: Stop) -> None:
 
 
 def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
-    """The summary's keys from the processes' counters."""
-    worker, ingest, gateway = parts["worker"], parts["ingest"], parts["gateway"]
-    ticked = int(worker.get("ticked", 0))
-    # Entries and samples are one to one: what was published after the first tick is told by the counters.
-    published = int(ingest.get("published", 0)) - int(worker.get("first_counter", 0)) + 1 if ticked else 0
-    restarted = ingest.get("epoch") is not None and str(ingest["epoch"]) not in str(worker.get("first_id", ""))
-    samples_in = ticked + int(worker.get("missing", 0)) if restarted else max(published, ticked)
-    rejected = dict(worker.get("rejected", {}))
-    for reason, count in gateway.get("refused", {}).items():
+    """The summary's keys from the processes' counters, those of lives that ended early included."""
+    past: dict[str, list[dict[str, Any]]] = parts.get("past", {})
+    workers = [*past.get("worker", []), parts["worker"]]
+    gateways = [*past.get("gateway", []), parts["gateway"]]
+    ticked = int(_sum(workers, "ticked"))
+    samples_in = max(ticked, _published([*past.get("ingest", []), parts["ingest"]], workers))
+    rejected = _count(workers, "rejected")
+    for reason, count in _count(gateways, "refused").items():
         rejected[f"command_{reason}"] = count
     score, note, statements = _score(parts["statements"])
     return {
         "samples_in": samples_in,
         "samples_lost": samples_in - ticked,
-        "ticks": worker.get("ticks", 0),
-        "commands": worker.get("commands", 0),
+        "ticks": _sum(workers, "ticks"),
+        "commands": _sum(workers, "commands"),
         "rejected": rejected,
-        "latency_ms": worker.get("latency_ms", {}),
-        "requested_kwh": worker.get("requested_kwh", 0.0),
-        "delivered_kwh": worker.get("delivered_kwh", 0.0),
-        "unserved_kwh": worker.get("unserved_kwh", 0.0),
+        "latency_ms": _latency(workers),
+        "requested_kwh": _sum(workers, "requested_kwh"),
+        "delivered_kwh": _sum(workers, "delivered_kwh"),
+        "unserved_kwh": _sum(workers, "unserved_kwh"),
         "score": score,
         "score_note": note,
-        "alarms": worker.get("alarms", []),
+        "alarms": list(dict.fromkeys(code for life in workers for code in life.get("alarms", []))),
         "rss_mb": parts["rss_mb"],
         "warm_start_s": parts["warm_start_s"],
-        "max_sum_error_kw": worker.get("max_sum_error_kw", 0.0),
-        "bound_violations": worker.get("bound_violations", 0),
-        "scheduling": worker.get("scheduling", ""),
+        "max_sum_error_kw": max(life.get("max_sum_error_kw", 0.0) for life in workers),
+        "bound_violations": _sum(workers, "bound_violations"),
+        "scheduling": parts["worker"].get("scheduling", ""),
+        "restarts": parts.get("restarts", {}),
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in core.contracts],
         "statements": statements,
     }
+
+
+def _published(ingests: list[dict[str, Any]], workers: list[dict[str, Any]]) -> int:
+    """Samples published from the first one ticked: entries and samples are one to one, so counters tell."""
+    first_id = next((life["first_id"] for life in workers if life.get("first_id")), None)
+    if first_id is None:
+        return 0
+    epoch, counter = parse_id(first_id)
+    count = 0
+    for life in ingests:
+        if life.get("epoch", 0) >= epoch:
+            count += int(life["published"]) - (counter - 1 if life["epoch"] == epoch else 0)
+    return count
+
+
+def _sum(lives: list[dict[str, Any]], name: str) -> Any:
+    return sum(life.get(name, 0) for life in lives)
+
+
+def _count(lives: list[dict[str, Any]], name: str) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for life in lives:
+        total.update(life.get(name, {}))
+    return dict(total)
+
+
+def _latency(lives: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Figures of each stage; of several lives the worst."""
+    worst: dict[str, dict[str, float]] = {}
+    for life in lives:
+        for stage, found in life.get("latency_ms", {}).items():
+            kept = worst.setdefault(stage, {})
+            for name, value in found.items():
+                before = kept.get(name, math.nan)
+                kept[name] = before if math.isnan(value) or value < before else value
+    return worst
 
 
 def _score(rows: list[dict[str, Any]]) -> tuple[float | None, str, list[dict[str, Any]]]:

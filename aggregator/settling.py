@@ -20,8 +20,13 @@ from telemetry.redis_stream import StreamReader, connect
 BLOCK_MS: Final = 200
 
 
-def serve(area: str, url: str, folder: Path, worker: str, stop: Stop, log: Log) -> None:
-    """Follow the journal until told to stop. folder : the journal's; worker : whose stream"""
+def serve(
+    area: str, url: str, folder: Path, worker: str, stop: Stop, log: Log, since: dict[str, str] | None = None
+) -> None:  # fmt: skip
+    """Follow the journal until told to stop.
+
+    folder : the journal's; worker : whose stream; since : newest entries when the run began: older ones are another's
+    """
     client = patient(url, stop)
     if client is None:
         return
@@ -34,7 +39,7 @@ def serve(area: str, url: str, folder: Path, worker: str, stop: Stop, log: Log) 
 
     settler = Settler(folder, tell)
     stream = f"journal:{area}:{worker}"
-    reader = StreamReader(connect(url, blocking=True), {stream: settler.resume_id() or "0"})
+    reader = StreamReader(connect(url, blocking=True), {stream: settler.resume_id() or (since or {}).get(stream, "0")})
     stats = Stats(client, area, "settle")
     log.info("settling", stream=stream, folder=str(folder), resume=settler.resume_id())
     while not stop:

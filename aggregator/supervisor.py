@@ -12,14 +12,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import redis
 
+from aggregator.config import Config
 from aggregator.embedded import EmbeddedServer
 from aggregator.process import Log, Stop, rss_mb
 from aggregator.roles import Run
@@ -61,6 +63,10 @@ class Line:
     begun_s: float = field(default_factory=time.monotonic)
     warm_start_s: float | None = None
     rss_peak_mb: float = 0.0
+    begun_ns: int = field(default_factory=time.time_ns)
+    pids: dict[str, int] = field(default_factory=dict)
+    past: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    restarts: Counter[str] = field(default_factory=Counter)
 
     def start(self) -> None:
         """Start everything, in order; nothing is left running if a part fails."""
@@ -77,8 +83,8 @@ class Line:
         while not stop:
             stop.wait(LOOK_S)
             self._look_after_store()
-            self._look_after_children()
-            worker = stats(client, self.run.config.area, "worker")
+            self._look_after_children(client)
+            worker = self._stats(client, "worker")
             if self.warm_start_s is None and worker and worker["ticked"]:
                 self.warm_start_s = time.monotonic() - self.begun_s
                 self.log.info("line up", seconds=round(self.warm_start_s, 2))
@@ -105,15 +111,23 @@ class Line:
                     child.process.stdin.close()
 
     def summary(self) -> dict[str, Any]:
-        """What the run came to, from the processes' own counters."""
+        """What the run came to, from the processes' own counters; `past` holds those of lives that ended early."""
         client = connect(self.run.url)
-        area = self.run.config.area
-        return {role: stats(client, area, role) for role in self.roles} | {
-            "statements": [orjson.loads(row) for row in client.hgetall(f"statements:{area}").values()],
+        stated: Any = client.hgetall(f"statements:{self.run.config.area}")
+        statements = [orjson.loads(row) for row in stated.values()]
+        return {role: self._stats(client, role) for role in self.roles} | {
+            "past": self.past,
+            # A server of one's own may still hold those of earlier runs.
+            "statements": [row for row in statements if row["end_ns"] > self.begun_ns],
             "warm_start_s": self.warm_start_s,
             "rss_mb": self.rss_peak_mb,
-            "restarts": {role: child.restarts for role, child in self.children.items()},
+            "restarts": dict(self.restarts),
         }
+
+    def _stats(self, client: redis.Redis, role: str) -> dict[str, Any]:
+        """The counters of the process that runs now, or ran last: not those of an earlier life or another run."""
+        row = stats(client, self.run.config.area, role)
+        return row if row.get("pid") == self.pids.get(role) else {}
 
     def _spawn(self, role: str, restarts: int = 0) -> None:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -123,8 +137,9 @@ class Line:
             start_new_session=True,
         )
         self.children[role] = Child(role, process, time.monotonic(), restarts)
+        self.pids[role] = process.pid
 
-    def _look_after_children(self) -> None:
+    def _look_after_children(self, client: redis.Redis) -> None:
         for role, child in list(self.children.items()):
             code = child.process.poll()
             if code is None or time.monotonic() - child.started_s < RESTART_S:
@@ -135,11 +150,16 @@ class Line:
             if restarts > RESTARTS_MAX or (code == 2 and self.warm_start_s is None):
                 raise StartError(f"{role} does not stay up; its reason is in the log above")
             self.log.warning("process ended, started again", process=role, code=code, restarts=restarts)
+            self.restarts[role] += 1
+            told = self._stats(client, role)
+            if told:
+                self.past.setdefault(role, []).append(told)
             self._spawn(role, restarts)
 
     def _look_after_store(self) -> None:
         if self.store is not None and not self.store.alive():
             self.log.warning("store ended, started again on its data")
+            self.restarts["store"] += 1
             self.store.restart()
 
     def _rss_mb(self) -> float:
@@ -158,6 +178,19 @@ def stats(client: redis.Redis, area: str, role: str) -> dict[str, Any]:
     return dict(orjson.loads(row)) if row else {}
 
 
+def newest(url: str, keys: list[str]) -> dict[str, str]:
+    """The newest entry of each stream, "0-0" where it has none. Raises StartError if the store does not answer."""
+    found: dict[str, str] = {}
+    try:
+        client = connect(url)
+        for key in keys:
+            last: Any = client.xrevrange(key, count=1)
+            found[key] = last[0][0].decode() if last else "0-0"
+    except (redis.RedisError, ValueError) as error:
+        raise StartError(f"FLYBALL_REDIS_URL: {error}; start that server, or unset it for an embedded one") from error
+    return found
+
+
 def free_port(host: str, port: int, name: str) -> int:
     """The port itself if it is free, any free one for 0. Raises StartError if it is taken."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -169,12 +202,13 @@ def free_port(host: str, port: int, name: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def with_ports(run: Run) -> Run:
-    """The run with every port known and free."""
-    config = run.config
-    unit = config.unit.model_copy(update={"port": free_port(config.unit.host, config.unit.port, "unit.port")})
-    api = config.api.model_copy(update={"port": free_port(config.api.host, config.api.port, "api.port")})
-    return replace(run, config=config.model_copy(update={"unit": unit, "api": api}))
+def with_ports(config: Config) -> Config:
+    """The configuration with every port known and free. Raises StartError for one that is taken."""
+    unit, api = config.unit, config.api
+    if unit.simulated:
+        unit = unit.model_copy(update={"port": free_port(unit.host, unit.port, "unit.port")})
+    api = api.model_copy(update={"port": free_port(api.host, api.port, "api.port")})
+    return config.model_copy(update={"unit": unit, "api": api})
 
 
 def _rss_of(pid: int) -> float:

@@ -30,13 +30,15 @@ class Playing:
     overrides: dict[str, Any] | None = None
 
 
-def serve(unit: UnitTable, playing: Playing, stop: Stop, log: Log, backend: str | None = None) -> None:
+def serve(unit: UnitTable, playing: Playing, stop: Stop, log: Log) -> None:
     """Publish samples at the unit's rate until told to stop; a trace that has ended leaves the unit silent.
 
     Raises what `make_unit` and `open_trace` raise.
     """
     source = _source(unit, playing)
-    server = make_unit(backend, unit.port, unit.host, nominal_hz=playing.nominal_hz, nominal_volt=unit.nominal_volt)
+    server = make_unit(
+        unit.backend, unit.port, unit.host, nominal_hz=playing.nominal_hz, nominal_volt=unit.nominal_volt
+    )
     server.start()
     log.info("measuring unit up", host=server.host, port=server.port, rate_hz=unit.rate_hz, trace=str(playing.trace))
     begin_s = time.monotonic()

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 import redis
 
-from aggregator import figures, journal, views
+from aggregator import figures, journal, sessions, views
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
@@ -28,6 +28,7 @@ from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Block
 STAGES: Final = ("report", "stream", "engine", "publish", "total")
 NAME: Final = "w1"
 BLOCK_MS: Final = 50
+BATCH: Final = 256
 # Without a sample for so long the core is told that time went by.
 IDLE_S: Final = 0.2
 LIVE_S: Final = 0.2
@@ -37,8 +38,15 @@ JOURNAL_MAXLEN: Final = 8_000
 FLEET_WAIT_S: Final = 3.0
 
 
-def serve(settings: CoreSettings, key: bytes, url: str, names: dict[str, str], stop: Stop, log: Log) -> None:
-    """Run until told to stop. names : ingest, gateway and api: whose streams to follow"""
+def serve(
+    settings: CoreSettings, key: bytes, url: str, names: dict[str, str], stop: Stop, log: Log,
+    since: dict[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Run until told to stop.
+
+    names : ingest, gateway and api: whose streams to follow
+    since : newest entries when the run began, by stream; what is older is another run's
+    """
     client = patient(url, stop)
     if client is None:
         return
@@ -47,7 +55,7 @@ def serve(settings: CoreSettings, key: bytes, url: str, names: dict[str, str], s
     scheduling = urgent()
     settle_memory()
     log.info("worker warm", epoch=settings.epoch, scheduling=scheduling)
-    Worker(settings, key, client, url, names, stop, log, scheduling).run()
+    Worker(settings, key, client, url, names, stop, log, scheduling, since or {}).run()
 
 
 def warm(settings: CoreSettings) -> None:
@@ -62,12 +70,13 @@ class Worker:
 
     def __init__(
         self, settings: CoreSettings, key: bytes, client: redis.Redis, url: str, names: dict[str, str], stop: Stop,
-        log: Log, scheduling: str,
+        log: Log, scheduling: str, since: dict[str, str],
     ) -> None:  # fmt: skip
         area = settings.area
         self.core = Aggregator(settings)
         self._key, self._client, self._stop, self._log = key, client, stop, log
         self._area, self._scheduling = area, scheduling
+        self._gateway, self._since = names["gateway"], since
         self._freq = f"freq:{area}:{names['ingest']}"
         self._fleet = f"fleet:{area}:{names['gateway']}"
         self._signal = f"signal:{area}:{names['api']}"
@@ -105,28 +114,51 @@ class Worker:
 
     def _await_fleet(self) -> None:
         """Take in the fleet before the first sample, for a while: the first baseline should know it."""
+        signal_from = self._resume()
         while not self._stop and time.monotonic() - self._begun_s < FLEET_WAIT_S:
-            self._read()
-            if (self.core.engine.fleet.state > 0).any():
+            # All that has gathered: vehicles whose reports still wait to be read would count as stale.
+            if self._read() < BATCH and (self.core.engine.fleet.state > 0).any():
                 break
         while not self._stop:
             try:
-                start = {self._fleet: self._reader.positions[self._fleet], self._freq: "$", self._signal: "$"}
+                start = {self._fleet: self._reader.positions[self._fleet], self._freq: "$", self._signal: signal_from}
                 self._reader = StreamReader(self._follower, start)
                 return
             except redis.RedisError as error:
                 self._store_away(error)
 
-    def _read(self) -> None:
-        """One batch of entries into the core: what the fleet and the authority say before the samples."""
+    def _resume(self) -> str:
+        """Begin where an earlier life ended: the gateway's table of sessions, and the authority's last word again.
+
+        Returns the signal stream's position.
+        """
+        while not self._stop:
+            begin = self._since.get(self._fleet, "0")
+            try:
+                table = sessions.read(self._client, self._area, self._gateway)
+                said: Any = self._client.xrevrange(self._signal, count=2)
+            except redis.RedisError as error:
+                self._store_away(error)
+                continue
+            if table is not None and table.newer_than(begin):
+                begin = table.position
+                self.core.on_sessions(table.rows, time.time_ns())
+            self._reader = StreamReader(self._follower, {self._fleet: begin})
+            before = said[1][0].decode() if len(said) == 2 else "0"
+            return max(before, self._since.get(self._signal, "0"), key=parse_id)
+        return "0"
+
+    def _read(self) -> int:
+        """One batch of entries into the core, what the fleet and the authority say before the samples; how many."""
         try:
-            entries = self._reader.read(block_ms=BLOCK_MS, count=256)
+            entries = self._reader.read(block_ms=BLOCK_MS, count=BATCH)
         except redis.RedisError as error:
             self._store_away(error)
-            return
+            return 0
         read_ns = time.time_ns()
         for key, entry_id, payload in sorted(entries, key=lambda entry: entry[0] == self._freq):
             self._take(key, entry_id, payload, read_ns)
+        return len(entries)
 
     def _take(self, key: str, entry_id: str, payload: bytes, read_ns: int) -> None:
         """One entry of any stream into the core."""

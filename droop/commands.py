@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from droop.energy import standing_kwh
 from droop.fleet import PLUGGED, Fleet
-from droop.numerics import kernel
+from droop.numerics import kernel, strict
 from droop.reasons import Reason
 
 Column = npt.NDArray[Any]
@@ -101,6 +101,15 @@ def beyond(command: float, optimum: float, lo: float, hi: float, overshoot_frac:
     return min(optimum + extra, hi) - command if optimum > command else max(optimum - extra, lo) - command
 
 
+@strict
+def stepped(command: float, move_kw: float) -> tuple[np.float32, np.float64]:
+    """A set-point moved, as float32 holds it, and how far that is, exactly [kW]."""
+    # np.float64, not float: of a float32 numba's `float` makes a float32, and the difference would be rounded.
+    before = np.float64(command)
+    changed = np.float32(before + move_kw)
+    return changed, np.float64(changed) - before
+
+
 @kernel
 def bucket(move_kw: float, largest_kw: float) -> int:
     """Index of a mismatch: equal steps of its square root, finer where mismatches are many."""
@@ -170,14 +179,14 @@ def close(
             continue
         held = command_kw[i]
         move = beyond(held, power_kw[i], lo_kw[i], hi_kw[i], overshoot)
-        changed = np.float32(held + (open_kw if abs(move) > abs(open_kw) else move))
-        if changed == held:
+        changed, moved = stepped(held, open_kw if abs(move) > abs(open_kw) else move)
+        if moved == 0.0:
             # What is left is below this set-point's float32 step: a message would say nothing.
             continue
         account(i, now_ns, fleet)
         command_kw[i] = changed
         send(i, now_ns, fleet, sending, out)
-        open_kw -= float(changed) - float(held)
+        open_kw -= moved
         if not whole:
             out.start[0] = i + 1
     return open_kw

@@ -51,14 +51,12 @@ class Motion(NamedTuple):
 
 def terms(sold: list[tuple[Product, float]]) -> Terms:
     """Products and the kW sold of each as the columns the kernels take."""
-    count = max(len(sold), 1)
     width = max((len(product.curve_hz) for product, _ in sold), default=2)
     table = Terms(
         np.zeros(len(sold), np.int64), np.zeros((len(sold), width)), np.zeros((len(sold), width)),
         *(np.zeros(len(sold)) for _ in range(3)), np.zeros(len(sold), np.int64),
         *(np.zeros(len(sold)) for _ in range(2)),
     )  # fmt: skip
-    assert count
     for row, (product, sold_kw) in enumerate(sold):
         k = len(product.curve_hz)
         table.points[row] = k
@@ -88,10 +86,11 @@ def delayed(motion: Motion, row: int, now_ns: int, delay_ns: int, target: float)
         return target
     head = motion.head[row]
     last = (head - 1) % MEMORY
-    # Changes that come faster than the memory could hold over the delay are thinned: what is forgotten is a part
-    # of 1 in MEMORY of the delay, never the answer.
-    spaced = head == 0 or now_ns - motion.history_ns[row, last] > delay_ns // (MEMORY - 1)
-    if spaced and (head == 0 or motion.history[row, last] != target):
+    if head > 0 and now_ns - motion.history_ns[row, last] <= delay_ns // (MEMORY - 1):
+        # Changes that come faster than the memory could hold over the delay share a place: the answer may be early
+        # by 1 in MEMORY of the delay, and never runs out.
+        motion.history[row, last] = target
+    elif head == 0 or motion.history[row, last] != target:
         motion.history_ns[row, head % MEMORY] = now_ns
         motion.history[row, head % MEMORY] = target
         head += 1

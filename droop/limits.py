@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from droop.energy import NS_PER_H, standing_kwh
-from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Fleet, Totals
+from droop.fleet import PLUGGED, SEGMENTS, UNPLUGGED, Fleet, Totals
 from droop.numerics import kernel
 from droop.reasons import Reason
 from droop.weights import LEAST, lean
@@ -173,21 +173,22 @@ def refresh(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ages: Ages,
         t = min(max(plan(energy, ceiling[i], charge[i], eta_charge[i], depart_in_h, depart_kwh[i]), lo), hi)
         span = ceiling[i] - soc_floor[i]
         held = min(max(energy - soc_floor[i], 0.0), span)
-        g = lean(held / span if span > 0.0 else mean_fill, mean_fill)
+        up, down = lean(held / span if span > 0.0 else mean_fill, mean_fill)
         lo_kw[i] = lo
         hi_kw[i] = hi
         plan_kw[i] = t
         # The slope is taken from the float32 numbers the split sees, so that it reaches the bound inside the
         # multiplier's bracket.
-        slope_up[i] = max((hi_kw[i] - plan_kw[i]) * g, LEAST)
-        slope_dn[i] = max((plan_kw[i] - lo_kw[i]) / g, LEAST)
+        slope_up[i] = max((hi_kw[i] - plan_kw[i]) * up, LEAST)
+        slope_dn[i] = max((plan_kw[i] - lo_kw[i]) * down, LEAST)
         reason_up[i] = why_up
         reason_down[i] = why_down
         lo_sum += lo_kw[i]
         hi_sum += hi_kw[i]
         plan_sum += plan_kw[i]
-        lost_up[why_up] += max(discharge[i] - hi, 0.0)
-        lost_down[why_down] += max(lo + charge[i], 0.0)
+        # From the float32 bounds as well: then what was lost explains a shortfall to the last digit.
+        lost_up[why_up] += max(discharge[i] - hi_kw[i], 0.0)
+        lost_down[why_down] += max(lo_kw[i] + charge[i], 0.0)
         if why_up == STALE:
             due_ns = min(due_ns, valid_until_ns[i] if now_ns < valid_until_ns[i] else NEVER)
         else:

@@ -87,9 +87,7 @@ def parse(table: Mapping[str, Any], where: str) -> Product:
         values[key] = str(values.get(key, ""))
     try:
         points = [(float(x), float(y)) for x, y in table["curve"]]
-        product = Product(
-            **values, curve_hz=tuple(x for x, _ in points), curve_frac=tuple(y for _, y in points)
-        )
+        product = Product(**values, curve_hz=tuple(x for x, _ in points), curve_frac=tuple(y for _, y in points))
     except (TypeError, ValueError) as error:
         raise ProductError(f"{where}: field `curve` takes [[deviation_hz, fraction], ...]: {error}") from error
     _check(product, where)

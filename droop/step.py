@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from droop import commands, dynamics, watch
-from droop.commands import Outbox, Sending, broken_bounds, choose
+from droop.commands import Outbox, Sending, broken_bounds, choose, commandable
 from droop.dynamics import Motion, Terms, requested_kw, reset
 from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals
 from droop.limits import Ages, refresh_due
@@ -101,6 +101,23 @@ def attribute(lost: Column, shortfall_kw: float, out: Column) -> None:
 
 
 @kernel
+def nothing_out(fleet: Fleet, totals: Totals) -> None:
+    """Bounds for a dead bus: a sum of nothing is not enough, no vehicle that hears us may discharge into it."""
+    n = fleet.state.size
+    for segment in range(SEGMENTS):
+        lo_sum = hi_sum = 0.0
+        for i in range(segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS):
+            if commandable(fleet.state[i], fleet.reason_up[i]):
+                fleet.lo_kw[i] = min(fleet.lo_kw[i], 0.0)
+                fleet.hi_kw[i] = min(fleet.hi_kw[i], 0.0)
+                fleet.plan_kw[i] = min(fleet.plan_kw[i], 0.0)
+            lo_sum += fleet.lo_kw[i]
+            hi_sum += fleet.hi_kw[i]
+        totals.lo_kw[segment] = lo_sum
+        totals.hi_kw[segment] = hi_sum
+
+
+@kernel
 def tick(
     engine: Engine, settings: Settings, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
 ) -> tuple[float, float, float, float, float, float, float, float, int, int, int]:  # fmt: skip
@@ -115,6 +132,7 @@ def tick(
     last_ns = engine.last_ns[0]
     elapsed_s = (now_ns - last_ns) / 1e9 if last_ns > 0 else 0.0
     engine.last_ns[0] = now_ns
+    was_dead = engine.memory.dead[0] != 0
     supervise(engine.memory, now_ns, elapsed_s, hz, verdict, settings.hold_ns, settings.fade_s)
     if engine.memory.dead[0] != 0:
         # Until a usable sample says that there is a grid again; no sample says nothing.
@@ -124,7 +142,13 @@ def tick(
     response = requested_kw(engine.motion, engine.terms, engine.memory.hz[0], weight, now_ns, elapsed_s) + signal_kw
     request = baseline_kw + response
 
+    dead = engine.memory.dead[0] != 0
+    if was_dead and not dead:
+        # As at the start: all of them now, and in turn from then on.
+        totals.refreshed_ns[:] = 0
     refresh_due(fleet, totals, now_ns, settings.refresh_ns, settings.ages)
+    if dead:
+        nothing_out(fleet, totals)
     lo = totals.lo_kw.sum()
     hi = totals.hi_kw.sum()
     tolerance = settings.tolerance_rel * max(hi, -lo, 1.0)

@@ -80,8 +80,10 @@ def supervise(
     # The gate lets no such number through; if one came, it would ask for full power.
     if verdict == USABLE and np.isfinite(hz):
         gap = now_ns - memory.good_ns[0]
-        # A gap that ended at the baseline was an outage; samples that came in one breath have no gap.
-        if memory.good_ns[0] > 0 and gap > 0 and memory.mode[0] != BASELINE:
+        # A gap that ended at the baseline was an outage, unless the source is so slow that no period is known yet;
+        # samples that came in one breath have no gap.
+        known = memory.mode[0] != BASELINE or memory.period_ns[0] == 0
+        if memory.good_ns[0] > 0 and gap > 0 and known:
             # Shrinks fast, grows slowly: one gap must not stretch the hold that follows it.
             memory.period_ns[0] = gap if memory.period_ns[0] == 0 else min(gap, memory.period_ns[0] * 5 // 4 + 1)
         recovering = memory.mode[0] == RAMP or memory.mode[0] == BASELINE

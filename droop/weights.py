@@ -20,7 +20,9 @@ LEAST: Final = 1e-6
 
 
 @kernel
-def lean(fill_frac: float, mean_frac: float) -> float:
-    """g for a vehicle whose window is filled to `fill_frac` when the fleet's stands at `mean_frac`."""
+def lean(fill_frac: float, mean_frac: float) -> tuple[float, float]:
+    """g and 1/g for a vehicle whose window is filled to `fill_frac` when the fleet's stands at `mean_frac`."""
     x = min(max(GAIN * (fill_frac - mean_frac), -EDGE), EDGE)
-    return (1.0 + x) / (1.0 - x)
+    # One division for both.
+    share = 1.0 / ((1.0 + x) * (1.0 - x))
+    return (1.0 + x) * (1.0 + x) * share, (1.0 - x) * (1.0 - x) * share

@@ -42,9 +42,10 @@ class Player(Generator):
         """How many samples the trace gives."""
         return int(self._hz.size)
 
-    def _grid(self, k: int, count: int) -> tuple[Floats, Floats]:
-        hz, volts = np.full(count, math.nan), np.ones(count)
-        given = self._hz[k : k + count]
-        hz[: given.size] = given + np.random.default_rng((SEED, k)).normal(0.0, NOISE_HZ, given.size)
-        volts[: given.size] = self._volts[k : k + count]
+    def _chunk_grid(self, number: int) -> tuple[Floats, Floats]:
+        hz, volts = np.full(self._chunk, math.nan), np.ones(self._chunk)
+        begin = number * self._chunk
+        given = self._hz[begin : begin + self._chunk]
+        hz[: given.size] = given + np.random.default_rng((SEED, number)).normal(0.0, NOISE_HZ, given.size)
+        volts[: given.size] = self._volts[begin : begin + self._chunk]
         return hz, volts

@@ -6,6 +6,7 @@ Tests hold the two equal. A twin may be slow; it may not be clever.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def fraction(dev_hz: float, points: Sequence[tuple[float, float]], deadband_hz: 
         return 0.0
     if dev_hz <= points[0][0]:
         return points[0][1]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if x0 <= dev_hz < x1:
             return y0 + (y1 - y0) * (dev_hz - x0) / (x1 - x0)
     return points[-1][1]
@@ -99,8 +100,9 @@ class Watch:
     def _good(self, now_ns: int, elapsed_s: float, hz: float) -> None:
         self.dead = False
         gap_ns = 0 if self.good_ns is None else now_ns - self.good_ns
-        # What ended at the baseline was an outage, and what came in the same breath is no period either.
-        if gap_ns > 0 and self.mode != BASELINE:
+        # What ended at the baseline was an outage (or the first look at a very slow source), and what came in the
+        # same breath is no period either.
+        if gap_ns > 0 and (self.mode != BASELINE or self.period_ns == 0):
             slower = self.period_ns * 5 // 4 + 1
             self.period_ns = gap_ns if self.period_ns == 0 else min(gap_ns, slower)
         self.weight = min(1.0, self.weight + elapsed_s / self.fade_s) if self.mode in (RAMP, BASELINE) else 1.0
@@ -316,3 +318,125 @@ def some_car(rng: random.Random, now_ns: int) -> Car:
         command_kw=command,
         valid_until_ns=now_ns + int(rng.choice([-60.0, -0.5, 0.0, 0.5, 4.0]) * S_NS),
     )
+
+
+# ---- the whole tick ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tick:
+    request: float
+    response: float
+    unserved: float
+    lo: float
+    hi: float
+    power: list[float]
+    reasons: list[float]
+    mode: int
+
+
+@dataclass
+class Line:
+    """Every rule above in the order of a tick; what chargers were told comes back in as messages."""
+
+    cars: list[Car]
+    watch: Watch
+    sold: list[tuple[float, float, Sequence[tuple[float, float]], float, Controller]]  # kW, nominal, curve, band
+    ages: tuple[float, float, float]
+    period_ns: int
+    segments: int
+    validity_ns: int
+    last_ns: int = 0
+    bands: list[Band] = field(default_factory=list)
+    taken: list[tuple[float, float]] = field(default_factory=list)
+    slopes: list[tuple[float, float]] = field(default_factory=list)
+    renewed_ns: list[int] = field(default_factory=list)
+    wake_ns: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        n = len(self.cars)
+        self.bands = [Band(0, 0, 0, NO_VEHICLE, NO_VEHICLE)] * n
+        self.taken = [(0.0, 0.0)] * n
+        self.slopes = [(1e-6, 1e-6)] * n
+        self.renewed_ns, self.wake_ns = [0] * self.segments, [0.0] * self.segments
+
+    def rows(self, segment: int) -> range:
+        n = len(self.cars)
+        return range(segment * n // self.segments, (segment + 1) * n // self.segments)
+
+    def counted(self) -> list[Band]:
+        return [b for b in self.bands if b.up not in (NO_VEHICLE, FAULTY, STALE)]
+
+    def renew(self, now_ns: int) -> None:
+        window = sum(b.span for b in self.counted())
+        mean = sum(b.fill for b in self.counted()) / window if window > 0 else 0.5
+        for segment in range(self.segments):
+            first = self.renewed_ns[segment] == 0
+            late = now_ns - self.renewed_ns[segment] >= self.period_ns or now_ns >= self.wake_ns[segment]
+            if not (first or late):
+                continue
+            wakes = [math.inf]
+            for row in self.rows(segment):
+                car = self.cars[row]
+                b = self.bands[row] = band(car, now_ns, *self.ages)
+                self.taken[row] = (max(car.discharge_max_kw - b.hi, 0.0), max(car.charge_max_kw + b.lo, 0.0))
+                dead = b.up in (NO_VEHICLE, FAULTY)
+                g = lean(b.fill / b.span if b.span > 0 else mean, mean)
+                up, down = ((b.hi - b.plan) * g, (b.plan - b.lo) / g) if not dead else (0.0, 0.0)
+                self.slopes[row] = (max(up, 1e-6), max(down, 1e-6))
+                if b.up == STALE and now_ns < car.valid_until_ns:
+                    wakes.append(car.valid_until_ns)
+                elif not dead and b.up != STALE:
+                    wakes.append(car.report_ns + round(self.ages[1] * S_NS))
+            self.wake_ns[segment] = min(wakes)
+            self.renewed_ns[segment] = now_ns - (segment * self.period_ns // self.segments if first else 0)
+
+    def lost(self, up: bool) -> list[float]:
+        """Rated power that limits take away, by reason."""
+        out = [0.0] * 16
+        for taken, b in zip(self.taken, self.bands, strict=True):
+            if b.up != NO_VEHICLE:
+                out[b.up if up else b.down] += taken[0 if up else 1]
+        return out
+
+    def tick(self, now_ns: int, hz: float, verdict: int, baseline: float, signal: float) -> Tick:
+        elapsed = (now_ns - self.last_ns) / S_NS if self.last_ns else 0.0
+        self.last_ns = now_ns
+        was_dead = self.watch.dead
+        self.watch.see(now_ns, elapsed, hz, verdict)
+        if self.watch.dead:
+            signal = 0.0
+            for *_, controller in self.sold:
+                controller.rest()
+        response = signal
+        for kw, nominal, points, deadband, controller in self.sold:
+            target = self.watch.weight * fraction(self.watch.hz - nominal, points, deadband)
+            response += kw * controller.step(now_ns, elapsed, target)
+        request = baseline + response
+        if was_dead and not self.watch.dead:
+            self.renewed_ns = [0] * self.segments
+        self.renew(now_ns)
+        if self.watch.dead:
+            # Nobody who hears us discharges into a dead bus, not even to balance another's charging.
+            for b in self.bands:
+                if b.up not in (NO_VEHICLE, FAULTY, STALE):
+                    b.lo, b.hi, b.plan = min(b.lo, 0.0), min(b.hi, 0.0), min(b.plan, 0.0)
+        lo, hi = math.fsum(b.lo for b in self.bands), math.fsum(b.hi for b in self.bands)
+        unserved = request - clip(request, lo, hi)
+        power = split(
+            request, [b.plan for b in self.bands], [s[0] for s in self.slopes], [s[1] for s in self.slopes],
+            [b.lo for b in self.bands], [b.hi for b in self.bands],
+        )  # fmt: skip
+        reasons = [0.0] * 16
+        if unserved:
+            taken = self.lost(unserved > 0)
+            share = min(1.0, abs(unserved) / sum(taken)) if sum(taken) else 0.0
+            reasons = [math.copysign(x * share, unserved) for x in taken]
+            reasons[RATING] += math.copysign(max(0.0, abs(unserved) - sum(taken)), unserved)
+        return Tick(request, response, unserved, lo, hi, power, reasons, self.watch.mode)
+
+    def told(self, slot: int, setpoint_kw: float, now_ns: int) -> None:
+        """A charger hears its set-point."""
+        car = self.cars[slot]
+        car.energy_kwh, car.energy_ns = car.energy_at(now_ns), max(now_ns, car.energy_ns)
+        car.command_kw, car.valid_until_ns = setpoint_kw, now_ns + self.validity_ns

@@ -18,7 +18,7 @@ from aggregator.cli.output import app, fail
 __all__ = ["app", "backtesting", "catalogue", "diagnosis", "main", "processes", "replaying", "running"]
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
-WRONG_USE: Final[tuple[type[Exception], ...]] = tuple(
+WRONG_USE: Final[type[Exception]] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
@@ -35,9 +35,9 @@ def main() -> None:
         sys.stderr.close()
     except KeyboardInterrupt:
         fail("interrupted", code=130)
-    except (*WRONG_USE, ValueError, OSError, RuntimeError) as error:
-        if isinstance(error, WRONG_USE):
-            _misused(error)
+    except WRONG_USE as error:
+        _misused(error)
+    except (ValueError, OSError, RuntimeError) as error:
         if isinstance(error, (UnicodeError, RecursionError, NotImplementedError)):
             raise
         # Named errors of the house are ValueErrors and RuntimeErrors whose message is the line to show.
@@ -46,7 +46,7 @@ def main() -> None:
 
 def _misused(error: Any) -> NoReturn:
     """A wrong command, option or argument: one line, and where the right ones are listed."""
-    context = getattr(error, "ctx", None)
+    context: Any = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help(), file=sys.stderr)
         raise SystemExit(2)

@@ -60,7 +60,8 @@ def backtest(
     if result is None:
         where = resume or out
         raise RuntimeError(
-            "stopped before the end" + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
+            "stopped before the end"
+            + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
         )
     emit(result, json, figures(f"{found.id}, {vehicles} vehicles, {sold:g} kW", result))
 

@@ -44,7 +44,10 @@ def doctor(json: Json = None) -> None:
 def _python() -> Finding:
     good = (3, 11) <= sys.version_info[:2] <= (3, 13)
     return Finding(
-        "Python", "ok" if good else "missing", platform.python_version(), "" if good else "use Python 3.11, 3.12 or 3.13"
+        "Python",
+        "ok" if good else "missing",
+        platform.python_version(),
+        "" if good else "use Python 3.11, 3.12 or 3.13",
     )
 
 
@@ -55,11 +58,13 @@ def _store() -> Finding:
     if given:
         from telemetry.redis_stream import connect
 
+        # The address may hold a password.
+        shown = f"FLYBALL_REDIS_URL, {given.rpartition('@')[2].rpartition('//')[2]}"
         try:
             connect(given).ping()
         except Exception as error:
-            return Finding("store", "missing", f"{given}: {error}", "start it, or unset FLYBALL_REDIS_URL")
-        return Finding("store", "ok", given)
+            return Finding("store", "missing", f"{shown}: {error}", "start it, or unset FLYBALL_REDIS_URL")
+        return Finding("store", "ok", shown)
     try:
         with EmbeddedServer() as server:
             return Finding("store", "ok", f"embedded Valkey answers (pid {server.pid})")
@@ -102,7 +107,10 @@ def _browser() -> Finding:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         return Finding(
-            "Chromium", "optional", "not on PATH: the dashboard test is skipped", "install the system's chromium package"
+            "Chromium",
+            "optional",
+            "not on PATH: the dashboard test is skipped",
+            "install the system's chromium package",
         )
     return Finding("Chromium", "ok", found)
 
@@ -111,7 +119,9 @@ def _uvloop() -> Finding:
     try:
         return Finding("uvloop", "ok", importlib.metadata.version("uvloop"))
     except importlib.metadata.PackageNotFoundError:
-        return Finding("uvloop", "optional", "not installed: the API uses asyncio's own loop", "pip install flyball[fast]")
+        return Finding(
+            "uvloop", "optional", "not installed: the API uses asyncio's own loop", "pip install flyball[fast]"
+        )
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (_python, _store, _iec61850, _kernels, _scheduling, _browser, _uvloop)

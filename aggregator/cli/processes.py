@@ -45,8 +45,11 @@ def ied(
     from aggregator.process import Stop, logger
     from aggregator.unit import Playing, serve
 
-    loaded = load(config, unit__port=port, unit__rate_hz=rate, unit__seed=seed, unit__faults=tuple(fault or ()) or None)
-    serve(loaded.unit, Playing(nominal_hz, trace), Stop(guarded=False), logger("ied", loaded.log), backend)
+    loaded = load(
+        config, unit__port=port, unit__rate_hz=rate, unit__seed=seed, unit__faults=tuple(fault or ()) or None,
+        unit__backend=backend,
+    )  # fmt: skip
+    serve(loaded.unit, Playing(nominal_hz, trace), Stop(guarded=False), logger("ied", loaded.log))
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball ingest --config flyball.toml")
@@ -92,5 +95,3 @@ def settle(
     if json is None:
         for row in rows:
             emit(row, None, figures(row["key"], row))
-
-

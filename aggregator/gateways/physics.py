@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from aggregator.gateways.population import Chargers
+from aggregator.gateways.population import Chargers, mixed
 from telemetry.samples import SlotState
 
 # Without nnan and ninf: an infinite ramp and a NaN must stay what they are.
@@ -172,38 +172,32 @@ def step(c: Any, t0_ns: int, t1_ns: int, taper_per_frac: float) -> tuple[float, 
 
 @njit(cache=True)
 def receive(
-    c: Any,
-    sessions: npt.NDArray[np.uint32],
-    deaf: npt.NDArray[np.bool_],
-    slots: npt.NDArray[np.uint32],
-    row_sessions: npt.NDArray[np.uint32],
-    setpoints_kw: npt.NDArray[np.float32],
-    valid_until_ns: int,
-    now_ns: int,
-) -> tuple[int, int]:
+    c: Any, sessions: npt.NDArray[np.uint32], deaf_until_ns: I8, cut_until_ns: I8, rows: npt.NDArray[Any],
+    valid_until_ns: int, now_ns: int,
+) -> tuple[int, int]:  # fmt: skip
     """Hand set-points to the chargers; how many were refused, and how many vanished without a word.
 
-    sessions, deaf : [n] per charger; slots, row_sessions, setpoints_kw : [rows]
+    sessions, deaf_until_ns, cut_until_ns : [n] per charger; rows : SETPOINT[k]
 
     A set-point acts after the charger's dead time. One that arrives meanwhile waits behind it, and only the latest of
     those is kept: the first is never postponed, and each that acts is exactly one dead time old or older.
     """
     refused = 0
     vanished = 0
-    for row in range(slots.size):
-        i = slots[row]
-        if i >= sessions.size or not c.plugged[i] or sessions[i] != row_sessions[row]:
+    for k in range(rows.size):
+        i = int(rows[k].slot)
+        if i >= sessions.size or not c.plugged[i] or sessions[i] != rows[k].session:
             refused += 1
             continue
-        if deaf[i]:
+        if deaf_until_ns[i] > now_ns or cut_until_ns[i] > now_ns:
             vanished += 1
             continue
         if c.first_ns[i] == NEVER:
-            c.first_kw[i] = setpoints_kw[row]
+            c.first_kw[i] = rows[k].setpoint_kw
             c.first_ns[i] = now_ns + c.dead_ns[i]
             c.first_valid_ns[i] = valid_until_ns
         else:
-            c.second_kw[i] = setpoints_kw[row]
+            c.second_kw[i] = rows[k].setpoint_kw
             c.second_ns[i] = now_ns + c.dead_ns[i]
             c.second_valid_ns[i] = valid_until_ns
         c.next_ns[i] = min(c.next_ns[i], c.first_ns[i])
@@ -212,13 +206,8 @@ def receive(
 
 @njit(cache=True)
 def _noise(salt: int, slot: int, before: int) -> float:
-    """About standard normal: four 16-bit uniforms of one hash (as in `population.uniform`), summed."""
-    x = np.uint64(slot) * np.uint64(0xA0761D6478BD642F) + np.uint64(before) * np.uint64(0xE7037ED1A0B428DB)
-    x += np.uint64(salt)
-    for _ in range(2):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
+    """About standard normal: four 16-bit uniforms of one hash, summed."""
+    x = mixed(slot, before, salt)
     total = 0.0
     for part in range(4):
         total += float((x >> np.uint64(16 * part)) & np.uint64(0xFFFF)) / 65536.0

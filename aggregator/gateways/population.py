@@ -1,8 +1,9 @@
 """Who the simulated chargers, cars and drivers are: everything random about the fleet, drawn by name.
 
 A draw is a hash of (seed, what, slot, how many before): no generator with a hidden state, so the same slot lives the
-same life however time is cut into steps and whatever happens to its neighbours. Pure numpy, no time, no physics.
+same life however time is cut into steps and whatever happens to its neighbours. No time, no physics.
 """
+# mypy: disallow-untyped-decorators=False, warn-return-any=False
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]
@@ -94,16 +96,29 @@ def salt_of(seed: int, what: Draw) -> np.uint64:
     return np.uint64((seed * 0xD1342543DE82EF95 + int(what) * 0x9E3779B97F4A7C15) & _MASK)
 
 
-def uniform(seed: int, what: Draw, slots: I8, before: npt.ArrayLike) -> F8:
-    """Numbers in [0, 1), one per slot; `before` counts the earlier draws for the same purpose."""
-    salt = salt_of(seed, what)
-    counts = np.atleast_1d(np.asarray(before, np.int64)).astype(np.uint64)
-    x = slots.astype(np.uint64) * np.uint64(0xA0761D6478BD642F) + counts * np.uint64(0xE7037ED1A0B428DB) + salt
-    for _ in range(2):  # splitmix64's finalizer, twice: the inputs are far from random
+@njit(cache=True)
+def mixed(slot: int, before: int, salt: int) -> int:
+    """64 well mixed bits of (slot, how many before, salt): splitmix64's finalizer, twice; the inputs are not random."""
+    x = np.uint64(slot) * np.uint64(0xA0761D6478BD642F) + np.uint64(before) * np.uint64(0xE7037ED1A0B428DB)
+    x += np.uint64(salt)
+    for _ in range(2):
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x = x ^ (x >> np.uint64(31))
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return x
+
+
+@njit(cache=True)
+def _uniform(slots: I8, before: I8, salt: int, out: F8) -> None:
+    for i in range(slots.size):
+        out[i] = float(mixed(slots[i], before[i if before.size > 1 else 0], salt) >> np.uint64(11)) * 2.0**-53
+
+
+def uniform(seed: int, what: Draw, slots: I8, before: npt.ArrayLike) -> F8:
+    """Numbers in [0, 1), one per slot; `before` counts the earlier draws for the same purpose."""
+    out = np.empty(slots.size)
+    _uniform(slots, np.atleast_1d(np.asarray(before, np.int64)), salt_of(seed, what), out)
+    return out
 
 
 def normal(seed: int, first: Draw, second: Draw, slots: I8, before: npt.ArrayLike) -> F8:

@@ -66,6 +66,8 @@ class SimulatedFleet:
 
     perfect : no imperfection at all: no dead time, ramp, loss, noise, refusal, drop-out, and nobody leaves
     behaviour : how imperfect; takes precedence over `perfect`
+    first_session : sessions count on from here; above 0 the empty chargers are announced too, for readers who knew
+        the cars of an earlier life
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class SimulatedFleet:
         *,
         perfect: bool = False,
         behaviour: Behaviour | None = None,
+        first_session: int = 0,
     ) -> None:
         if vehicles < 1:
             raise ValueError(f"vehicles: {vehicles}, take at least 1")
@@ -83,7 +86,7 @@ class SimulatedFleet:
         self.now_ns, self._seed = start_ns, seed
         self._slots = np.arange(vehicles)
         self._chargers = population.chargers(seed, vehicles, self.behaviour)
-        self._session = np.zeros(vehicles, np.uint32)
+        self._session = np.full(vehicles, first_session, np.uint32)
         self._car = np.zeros(vehicles, SESSION)  # the session record of the car that is here
         self._c = physics.columns(self._chargers)
         self._period_ns = ns(self._chargers.report_s)
@@ -145,7 +148,9 @@ class SimulatedFleet:
             self._c, self._session, self._report_ns, self._period_ns, self._cut_until_ns, self.now_ns, self._salt,
             self.behaviour.noise_frac, self.behaviour.soc_step_frac, self._outbox,
         )  # fmt: skip
-        return self._outbox[:count].copy()
+        # As bytes: numpy copies structured rows field by field.
+        reported: Block = self._outbox[:count].view(np.uint8).copy().view(VEHICLE)
+        return reported
 
     def meter(self, now_ns: int) -> Block:
         """POWER block, one reading for each whole second since last asked: the true power and register."""
@@ -157,12 +162,12 @@ class SimulatedFleet:
     def apply(self, rows: Rows, valid_until_ns: int, now_ns: int) -> int:
         """Hand set-points to the chargers; how many were refused (no such slot, no car, another session)."""
         self.advance(now_ns)
-        deaf = (self._deaf_until_ns > self.now_ns) | (self._cut_until_ns > self.now_ns)
-        # Copies: the kernel sees one memory layout, whatever view the message is.
-        slots, sessions, setpoints_kw = (np.array(rows[name]) for name in ("slot", "session", "setpoint_kw"))
+        # Messages off the wire lie at any address and are read-only; the kernel sees one memory layout.
+        plain = rows.flags.aligned and rows.flags.writeable and rows.flags.c_contiguous
         refused, vanished = physics.receive(
-            self._c, self._session, deaf, slots, sessions, setpoints_kw, valid_until_ns, self.now_ns
-        )
+            self._c, self._session, self._deaf_until_ns, self._cut_until_ns, rows if plain else np.array(rows),
+            valid_until_ns, self.now_ns,
+        )  # fmt: skip
         self.vanished += vanished
         return int(refused)
 
@@ -230,6 +235,11 @@ class SimulatedFleet:
         occupied = population.uniform(self._seed, Draw.OCCUPIED, self._slots, 0) < self.behaviour.occupied_frac
         taken, free = self._slots[occupied], self._slots[~occupied]
         self._plug_in(taken, population.uniform(self._seed, Draw.ELAPSED, taken, 0))
+        if self._session[free].any():
+            empty_row = empty(SESSION, free.size)
+            empty_row["slot"], empty_row["session"], empty_row["t_ns"] = free, self._session[free], self.now_ns
+            empty_row["state"] = SlotState.UNPLUGGED
+            self._records.append(empty_row)
         vacancy_s = population.vacancy_s(self._seed, free, 0 * free, self.behaviour)
         self._change_ns[free] = later(self.now_ns, ns(vacancy_s))
         self._schedule()

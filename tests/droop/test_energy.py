@@ -1,5 +1,6 @@
 """Energy accounts in float64: efficiency on the right side, no lost small flows, exact over a command's expiry."""
 
+# ruff: noqa: S311 - seeded cases, not secrets
 from __future__ import annotations
 
 import random

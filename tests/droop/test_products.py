@@ -174,9 +174,7 @@ def test_own_file(tmp_path):
     assert product.curve_frac == (1.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    "content", [b"id = ", b"\xff\xfe", None], ids=["not TOML", "not text", "a folder"]
-)
+@pytest.mark.parametrize("content", [b"id = ", b"\xff\xfe", None], ids=["not TOML", "not text", "a folder"])
 def test_unreadable_file_is_named(tmp_path, content):
     path = tmp_path / "bad.toml"
     path.mkdir() if content is None else path.write_bytes(content)
@@ -189,7 +187,7 @@ def test_missing_file_and_unknown_id():
         load("nowhere.toml")
     with pytest.raises(ProductError, match="did you mean `ce_fcr`"):
         load("ce_fcx")
-    with pytest.raises(ProductError, match="known: .*ieee1547"):
+    with pytest.raises(ProductError, match=r"known: .*ieee1547"):
         load("zzzz")
 
 

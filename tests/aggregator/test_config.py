@@ -1,0 +1,152 @@
+"""The configuration: every mistake is one line that names its place and the remedy."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from aggregator.config import Config, ConfigError, load, redis_url, validate
+from aggregator.running import core_settings
+
+TABLES = {
+    "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",
+    "store": "maxmemory_mb",
+}  # fmt: skip
+
+
+def written(tmp_path, text):
+    path = tmp_path / "flyball.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_defaults_make_a_whole_configuration():
+    config = load(None)
+    assert config == Config()
+    assert config.api.host == "127.0.0.1"
+    settings = core_settings(config)
+    assert (settings.area, settings.rows, settings.nominal_hz) == ("ce", 1000, 50.0)
+    assert settings.contracts[0].sold_kw == settings.signal_max_kw == 2000.0
+    assert settings.renew_s == settings.validity_s / 2
+
+
+def test_the_tables_here_are_all_there_are():
+    tables = [
+        name for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    ]  # fmt: skip
+    assert sorted(tables) == sorted(TABLES)
+    assert issubclass(get_args(Config.model_fields["contract"].annotation)[0], BaseModel)
+
+
+@pytest.mark.parametrize(("table", "key"), sorted(TABLES.items()))
+def test_an_unknown_key_in_any_table_names_the_nearest(tmp_path, table, key):
+    wrong = key[:-1] + "x" + key[-1]
+    path = written(tmp_path, f"[{table}]\n{wrong} = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: unknown key `{table}.{wrong}`; did you mean `{table}.{key}`?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("arae = 'ce'", "unknown key `arae`; did you mean `area`?"),
+        ("[flet]\nvehicles = 3", "unknown key `flet`; did you mean `fleet`?"),
+        ("[[contract]]\nsolld_kw = 3", "unknown key `contract.0.solld_kw`; did you mean `contract.0.sold_kw`?"),
+        ("[[contract]]\n[[contract]]\nprodukt = 'x'", "`contract.1.produkt`; did you mean `contract.1.product`?"),
+        ("zzzzzzzz = 1", "unknown key `zzzzzzzz`; known here: api, area, contract"),
+        ("[store]\nzzzzzzzz = 1", "known here: maxmemory_mb"),
+        ("[fleet]\nvehicles = 'many'", "`fleet.vehicles`"),
+        ("[fleet]\nvehicles = 0", "`fleet.vehicles`"),
+        ("[fleet]\nvehicles = 1.5", "`fleet.vehicles`"),
+        ("fleet = 3", "`fleet`"),
+        ("[contract]\nproduct = 'ce_fcr'", "`contract`"),
+        ("[[contract]]\nsold_kw = -1", "`contract.0.sold_kw`"),
+        ("[[contract]]\nsold_kw = inf", "`contract.0.sold_kw`"),
+        ("[[contract]]\nsold_kw = nan", "`contract.0.sold_kw`"),
+        ("[unit]\nrate_hz = nan", "`unit.rate_hz`"),
+        ("[unit]\nport = 65536", "`unit.port`"),
+        ("[engine]\nsample_age_max_s = inf", "`engine.sample_age_max_s`"),
+        ("[engine]\nstale_s = 6.0", "`engine.stale_s`"),
+        ("[engine]\nfresh_s = 60.0", "`engine.fresh_s`"),
+        ("[engine]\nfresh_s = 3.0\nstale_s = 2.0", "`fresh_s` must not be above `stale_s`"),
+        ("area = 'a b'", "`area`"),
+        ("area = '../x'", "`area`"),
+        ("log = 'loud'", "`log`"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_place(tmp_path, text, message):
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        load(written(tmp_path, "area = ["))
+    (tmp_path / "latin.toml").write_bytes(b"area = '\xe9'")
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        load(tmp_path / "latin.toml")
+
+
+def test_options_stand_above_the_file_and_none_leaves_it(tmp_path):
+    path = written(tmp_path, "area = 'gb'\n[fleet]\nvehicles = 5\nseed = 9\n")
+    config = load(path, fleet__vehicles=7, fleet__seed=None, unit__rate_hz=10.0, area=None)
+    assert (config.area, config.fleet.vehicles, config.fleet.seed, config.unit.rate_hz) == ("gb", 7, 9, 10.0)
+    with pytest.raises(ConfigError, match=r"options: `fleet\.vehicles`"):
+        load(None, fleet__vehicles=-1)
+
+
+def test_an_option_for_what_the_file_has_as_no_table_names_it(tmp_path):
+    with pytest.raises(ConfigError, match="`fleet`"):
+        load(written(tmp_path, "fleet = 3"), fleet__vehicles=7)
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load(None).fleet.vehicles = 3
+
+
+def test_the_environment_names_the_store(monkeypatch):
+    monkeypatch.delenv("FLYBALL_REDIS_URL", raising=False)
+    assert redis_url(None) is None
+    assert redis_url("unix:///embedded") == "unix:///embedded"
+    monkeypatch.setenv("FLYBALL_REDIS_URL", "")
+    assert redis_url("unix:///embedded") == "unix:///embedded"
+    monkeypatch.setenv("FLYBALL_REDIS_URL", "redis://store:6379")
+    assert redis_url("unix:///embedded") == "redis://store:6379"
+
+
+def sold(*products):
+    return validate({"contract": [{"product": name, "sold_kw": 5.0} for name in products]}, "test")
+
+
+def test_products_of_two_grids_are_not_sold_in_one_area():
+    with pytest.raises(ConfigError, match="50 and of 60 Hz"):
+        core_settings(sold("ce_fcr", "ieee1547"))
+    stack = core_settings(sold("gb_dc_low", "gb_dc_high"))
+    assert (stack.nominal_hz, stack.signal_max_kw, stack.interval_s) == (50.0, 10.0, 1800)
+
+
+def test_a_contract_of_nothing_sells_two_kilowatts_a_vehicle():
+    config = validate({"contract": [{}, {"sold_kw": 3.0}], "fleet": {"vehicles": 10}}, "test")
+    assert [contract.sold_kw for contract in core_settings(config).contracts] == [20.0, 3.0]
+
+
+def test_the_engines_times_reach_the_core():
+    times = {"refresh_s": 2.0, "fresh_s": 1.5, "stale_s": 4.0, "validity_s": 10.0, "overshoot_frac": 0.2}
+    settings = core_settings(validate({"engine": times | {"sample_age_max_s": 0.3}}, "test"))
+    assert {name: getattr(settings, name) for name in times} == times
+    assert (settings.renew_s, settings.sample_age_max_s) == (5.0, 0.3)
+    assert settings.horizon_s > settings.refresh_s  # bounds in energy must last until they are renewed
+    assert core_settings(validate({"api": {"signal_max_kw": 0.0}}, "test")).signal_max_kw == 0.0

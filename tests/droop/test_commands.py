@@ -1,0 +1,273 @@
+"""Sparse commands: the sum exact, bounds kept, silence respected, nobody forgotten and nobody told twice."""
+
+# ruff: noqa: S311 - seeded cases, not secrets
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from droop.commands import Sending, bucket, choose, outbox
+from droop.fleet import SEGMENTS, allocate_totals
+from droop.limits import Ages, refresh
+from droop.reasons import Reason
+from droop.split import solve
+from tests import naive
+
+S = naive.S_NS
+NOW = 1_700_000_000 * S
+SENDING = Sending()
+
+
+class World:
+    """A fleet, its bounds and its outbox; one `tick` splits and chooses."""
+
+    def __init__(self, as_fleet, cars, sending=SENDING):
+        self.fleet, self.totals, self.out = as_fleet(cars), allocate_totals(), outbox(len(cars))
+        self.memory, self.sending, self.now = np.zeros(3), sending, NOW
+
+    def renew(self):
+        for segment in range(SEGMENTS):
+            refresh(self.fleet, self.totals, segment, self.now, Ages(), 0.5)
+
+    def report(self):
+        """Every plugged vehicle reports."""
+        self.fleet.report_ns[:] = self.now
+
+    def limits(self):
+        return self.totals.lo_kw.sum(), self.totals.hi_kw.sum()
+
+    def tick(self, request):
+        """Split and choose; checks what must hold whatever was asked; returns (sum, slots sent)."""
+        f, (lo, hi) = self.fleet, self.limits()
+        wide = max(hi, -lo, 1.0)
+        _, unserved, _, _ = solve(
+            request, 5e-7 * wide, f.plan_kw, f.slope_up, f.slope_dn, f.lo_kw, f.hi_kw, f.power_kw, lo, hi, self.memory
+        )
+        before, valid = f.command_kw.copy(), f.valid_until_ns.copy()
+        total = choose(f, request - unserved, self.now, self.sending, self.out)
+        sent = self.out.slot[: self.out.count[0]].astype(np.int64)
+        self.check(request - unserved, total, sent, before, valid, wide)
+        return total, sent
+
+    def check(self, request, total, sent, before, valid, wide):
+        f, out = self.fleet, self.out
+        hears = (f.state == naive.PLUGGED) & (f.reason_up != Reason.STALE)
+        standing = math.fsum(np.where(hears, f.command_kw, f.power_kw).astype(np.float64).tolist())
+        assert total == pytest.approx(standing, abs=1e-9 * wide)
+        assert abs(standing - request) <= max(self.sending.closed_kw, 1e-6 * wide)
+        # Bounds, to the last bit.
+        assert (f.command_kw[hears] >= f.lo_kw[hears]).all()
+        assert (f.command_kw[hears] <= f.hi_kw[hears]).all()
+        # Who must hear, hears; who cannot, does not; nobody twice.
+        forced = hears & ((valid - self.now < self.sending.renew_ns) | (before < f.lo_kw) | (before > f.hi_kw))
+        assert set(np.flatnonzero(forced)) <= set(sent.tolist())
+        assert hears[sent].all()
+        assert np.unique(sent).size == sent.size
+        np.testing.assert_array_equal(out.setpoint_kw[: sent.size], f.command_kw[sent])
+        np.testing.assert_array_equal(out.place[sent], np.arange(sent.size))
+        assert (np.delete(out.place, sent) == -1).all()
+        # What was sent stands for its life; what was not is untouched.
+        quiet = np.delete(np.arange(f.state.size), sent)
+        np.testing.assert_array_equal(f.command_kw[quiet], before[quiet])
+        np.testing.assert_array_equal(f.valid_until_ns[quiet], valid[quiet])
+        assert (f.valid_until_ns[sent] == self.now + self.sending.validity_ns).all()
+        assert (f.valid_until_ns[hears] - self.now >= self.sending.renew_ns).all()
+        self.check_choice(before, hears, forced, sent)
+
+    def check_choice(self, before, hears, forced, sent):
+        """Chosen vehicles go one way, past their optimum by no more than the overshoot, largest mismatch first."""
+        f = self.fleet
+        chosen = np.array([i for i in sent if not forced[i]], np.int64)
+        moves = f.command_kw[chosen].astype(np.float64) - before[chosen]
+        assert (moves != 0).all()  # a message that says nothing is not sent
+        assert (moves > 0).all() or (moves < 0).all()
+        extra = self.sending.overshoot_frac * (f.hi_kw[chosen] - f.lo_kw[chosen]) + 1e-5
+        past = (f.command_kw[chosen] - f.power_kw[chosen]) * np.sign(moves)
+        assert (past <= extra).all()
+        if chosen.size:
+            rest = hears.copy()
+            rest[sent] = False
+            mismatch = (f.power_kw - before) * np.sign(moves[0])
+            passed_over = [bucket(x, self.sending.largest_kw) for x in mismatch[rest & (mismatch > 0)]]
+            taken = [bucket(x, self.sending.largest_kw) for x in mismatch[chosen]]
+            assert max(passed_over, default=0) <= min(taken)
+
+
+def alike(n, **changes):
+    return [naive.Car(report_ns=NOW, energy_ns=NOW, **changes) for _ in range(n)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_properties_on_any_fleet(as_fleet, seed):
+    """300 ticks of a restless request on vehicles in every state; World.check holds at each."""
+    rng = random.Random(seed)
+    world = World(as_fleet, [naive.some_car(rng, NOW) for _ in range(50)])
+    silent = np.array([rng.random() < 0.3 for _ in range(50)])
+    level = 0.5
+    for k in range(300):
+        if k % 10 == 0:
+            world.fleet.report_ns[~silent] = world.now
+            world.renew()
+        level = min(1.2, max(-0.2, level + rng.gauss(0, 0.05) + rng.choice([0] * 20 + [0.5, -0.5])))
+        lo, hi = world.limits()
+        world.tick(lo + level * (hi - lo))
+        world.now += S // 10
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_smallest_fleets(as_fleet, rows):
+    world = World(as_fleet, alike(rows))
+    for request in (0.0, 5.0, -5.0, 100.0):
+        world.report()
+        world.renew()
+        world.tick(request)
+        world.now += S
+
+
+def test_nothing_to_say_says_nothing(as_fleet):
+    world = World(as_fleet, alike(64))
+    world.renew()
+    assert world.tick(100.0)[1].size == 64  # every command had expired
+    for _ in range(29):
+        world.now += S // 10
+        assert world.tick(100.0)[1].size == 0
+
+
+def test_few_messages_on_a_quiet_trace_and_none_of_them_late(as_fleet):
+    """Noise of 1 % of the fleet's power at every tick: renewals apart, some per cent of the vehicles hear.
+
+    Sending every change would be 100 %; without the overshoot it is 20 %.
+    """
+    rng = random.Random(2)
+    world = World(as_fleet, alike(300))
+    world.renew()
+    chosen = []
+    for _ in range(300):
+        expiring = int((world.fleet.valid_until_ns - world.now < SENDING.renew_ns).sum())
+        chosen.append(world.tick(800.0 + rng.gauss(0, 33.0))[1].size - expiring)
+        world.now += S // 10
+        world.report()
+    assert np.mean(chosen[1:]) <= 0.08 * 300
+
+
+def test_renewal_keeps_the_value(as_fleet):
+    """Renewing must not move power: each keeps its command, though the split would have it elsewhere."""
+    rng = random.Random(3)
+    world = World(as_fleet, alike(40))
+    world.renew()
+    world.tick(100.0)
+    for k in range(29):
+        world.now += S // 10
+        world.tick(100.0 + (rng.gauss(0, 20) if k < 28 else 0.0))
+    kept = world.fleet.command_kw.copy()
+    world.fleet.valid_until_ns[:] = world.now + SENDING.renew_ns - 1
+    _, sent = world.tick(float(kept.astype(np.float64).sum()))
+    assert sent.size == 40
+    np.testing.assert_array_equal(world.fleet.command_kw, kept)
+
+
+def test_an_expired_command_is_not_revived(as_fleet):
+    """The charger is at its safe profile by now: it starts from the split, not from where it was."""
+    world = World(as_fleet, alike(4, command_kw=9.0, valid_until_ns=NOW))
+    world.renew()
+    world.tick(8.0)
+    np.testing.assert_allclose(world.fleet.command_kw, 2.0, atol=1e-5)
+
+
+def test_command_outside_its_bounds_is_corrected_at_once(as_fleet):
+    world = World(as_fleet, alike(10))
+    world.renew()
+    world.tick(110.0)
+    world.fleet.energy_kwh[3] = 18.0  # at its floor
+    world.now += S // 10
+    world.renew()
+    _, sent = world.tick(50.0)
+    assert 3 in sent
+    assert world.fleet.command_kw[3] <= 0.0
+
+
+@pytest.mark.parametrize(
+    "change", [{"state": naive.FAULT}, {"state": naive.UNPLUGGED}, {"report_ns": NOW - 9 * S}], ids=str
+)
+def test_who_cannot_hear_is_covered_by_the_others(as_fleet, change):
+    cars = alike(10)
+    cars[4] = naive.Car(
+        **{"report_ns": NOW, "energy_ns": NOW, "command_kw": 6.0, "valid_until_ns": NOW + 60 * S, **change}
+    )
+    world = World(as_fleet, cars)
+    world.renew()
+    _, sent = world.tick(60.0)
+    assert 4 not in sent
+    stands = 6.0 if "report_ns" in change else 0.0
+    others = np.delete(world.fleet.command_kw, 4).astype(np.float64).sum()
+    assert others == pytest.approx(60.0 - stands, abs=1e-4)
+    assert world.fleet.command_kw[4] == 6.0
+
+
+def test_selection_begins_where_the_last_ended(as_fleet):
+    """Among vehicles that are all alike, each has its turn before one has its second."""
+    world = World(as_fleet, alike(12, valid_until_ns=NOW + 60 * S))
+    world.renew()
+    world.fleet.power_kw[:] = 1.0
+    turns = []
+    for _ in range(24):
+        world.fleet.command_kw[:] = 0.0
+        choose(world.fleet, 1.0, NOW, world.sending, world.out)
+        turns += world.out.slot[: world.out.count[0]].tolist()
+    assert turns == [*range(12), *range(12)]
+
+
+def test_everybody_hears_on_a_wandering_request(as_fleet):
+    rng = np.random.default_rng(0)
+    world = World(as_fleet, alike(60), Sending(600 * S, S))
+    world.renew()
+    heard, wander = np.zeros(60), 0.0
+    for k in range(1500):
+        wander += -wander * 0.1 / 60 + 130 * math.sqrt(0.2 / 60) * rng.standard_normal()
+        world.report()
+        _, sent = world.tick(160.0 + wander)
+        heard[sent] += k > 0
+        world.now += S // 10
+    assert heard.min() > 0
+    assert heard.max() <= 4 * np.median(heard)
+
+
+def test_no_message_for_what_float32_cannot_say(as_fleet):
+    """350 kW chargers: a set-point moves in steps of 3e-5 kW, more than the sum is closed to."""
+    world = World(as_fleet, alike(200, charge_max_kw=350.0, discharge_max_kw=350.0, usable_kwh=5000.0,
+                                  energy_kwh=2500.0, ceiling_kwh=4500.0, soc_floor_kwh=500.0))  # fmt: skip
+    world.renew()
+    world.tick(61_234.567)
+    rng = random.Random(5)
+    for _ in range(28):
+        world.now += S // 10
+        _, sent = world.tick(61_234.567 + rng.uniform(-30, 30))
+        assert sent.size <= 20
+
+
+def test_energy_is_accounted_under_the_command_that_ends(as_fleet):
+    world = World(as_fleet, alike(6))
+    twins = alike(6)
+    world.renew()
+    rng = random.Random(6)
+    for _ in range(80):
+        _, sent = world.tick(rng.uniform(-60, 60))
+        for slot in sent:
+            car = twins[slot]
+            car.energy_kwh, car.energy_ns = car.energy_at(world.now), world.now
+            car.command_kw, car.valid_until_ns = float(world.fleet.command_kw[slot]), world.now + SENDING.validity_ns
+        np.testing.assert_allclose(world.fleet.energy_kwh, [c.energy_kwh for c in twins], rtol=1e-13)
+        np.testing.assert_array_equal(world.fleet.energy_ns, [c.energy_ns for c in twins])
+        world.now += rng.choice([S // 10, S, 7 * S])
+        world.report()
+        world.renew()
+
+
+def test_buckets_are_ordered_and_cover():
+    found = [bucket(x, 100.0) for x in np.linspace(0, 120, 2000)]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (0, 127)
+    assert bucket(-50.0, 100.0) == bucket(50.0, 100.0)
