@@ -21,7 +21,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aggregator import report
 from aggregator.backtest import Backtest, weighted_score
 from aggregator.contracts import CoreSettings
 from droop.curve import fractions
@@ -157,7 +156,9 @@ def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out:
 
 
 def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Statement]) -> None:
-    """Result, statements and the series behind them."""
+    """Result, statements, the series behind them and a page to look at."""
+    from aggregator import report  # a second of import for those who want the page
+
     out.mkdir(parents=True, exist_ok=True)
     pretty = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
     (out / "result.json").write_bytes(orjson.dumps(row, option=pretty))

@@ -14,7 +14,7 @@ import math
 import struct
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -88,8 +88,7 @@ class Sums:
     rejected: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """The set-points of one tick: what a gateway applies, before it is signed."""
 
     sequence: int
@@ -148,7 +147,7 @@ class Aggregator:
         for t_ns, rx_ns, hz, _, quality, _ in block.tolist():
             mark = quality | AGE if rx_ns < oldest_ns else quality
             if not mark and not low_hz < hz < high_hz:
-                mark = RANGE if math.isfinite(hz) and hz else ZERO if hz == 0.0 else NAN
+                mark = (RANGE if hz else ZERO) if math.isfinite(hz) else NAN
             verdict = USABLE
             if mark:
                 self._reject(mark)
@@ -296,13 +295,14 @@ class Aggregator:
         return mode in FADING and now_ns - int(memory.good_ns[0]) > held_ns
 
     def _watch(self, result: Tick, lost: bool, now_ns: int) -> None:
-        alarms, totals = self.alarms, self.engine.totals
+        alarms = self.alarms
         # A bus seen dead stays dead until a usable sample says otherwise; it is not a lost measurement besides.
         dead = bool(self.engine.memory.dead[0])
         alarms.set("FREQUENCY_LOST", lost and not dead, now_ns)
         alarms.set("DEAD_BUS", dead, now_ns)
         alarms.set("SHORTFALL", abs(result.unserved_kw) > NEGLIGIBLE_KW, now_ns)
-        alarms.set("NO_FLEET", not totals.fresh.any(), now_ns)
+        # Without a vehicle there is no band; the look at all of them is only for then.
+        alarms.set("NO_FLEET", result.lo_kw == result.hi_kw and not self.engine.totals.fresh.any(), now_ns)
         for alarm in alarms.drain():
             self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
 

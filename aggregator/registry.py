@@ -127,15 +127,16 @@ class Registry:
 
         block : VEHICLE[n]
         """
-        self._bad[:] = 0
         # Blocks off the wire lie at any address and are read-only; the kernel sees one memory layout.
         plain = block.flags.aligned and block.flags.writeable and block.flags.c_contiguous
         rows = block if plain else np.array(block)
-        if _take_reports(self._held, self._totals.refreshed_ns, rows, now_ns, self._bad):
+        refused = int(_take_reports(self._held, self._totals.refreshed_ns, rows, now_ns, self._bad))
+        if refused:
             for code, reason in enumerate(REPORT_REASONS):
                 if self._bad[code]:
                     self.refused[reason] += int(self._bad[code])
-        return int(self._bad.sum())
+            self._bad[:] = 0
+        return refused
 
     def _begin(self, rows: Block, now_ns: int) -> None:
         fleet, at = self._fleet, rows["slot"]

@@ -36,6 +36,8 @@ def standing_kwh(
     eta_charge: float, eta_discharge: float, usable_kwh: float,
 ) -> float:  # fmt: skip
     """Energy aboard at `now_ns` of a charger that follows its command up to its expiry, then its safe profile [kWh]."""
+    if now_ns <= valid_until_ns:
+        return advanced_kwh(energy_kwh, energy_ns, now_ns, command_kw, eta_charge, eta_discharge, usable_kwh)
     end_ns = min(max(valid_until_ns, energy_ns), max(now_ns, energy_ns))
     energy = advanced_kwh(energy_kwh, energy_ns, end_ns, command_kw, eta_charge, eta_discharge, usable_kwh)
     return advanced_kwh(energy, end_ns, now_ns, safe_kw, eta_charge, eta_discharge, usable_kwh)

@@ -61,27 +61,29 @@ def upper(
     """
     hi = discharge_max_kw
     reason = RATING
-    # The window and the DoD floor stop a discharge; neither forces a charge.
-    window = max(energy_kwh - soc_floor_kwh, 0.0) * eta_discharge / horizon_h
-    if window < hi:
-        hi = window
+    # Energies are compared before they are divided: most vehicles are bound by their rating, and divisions cost
+    # more than all the rest. The window and the DoD floor stop a discharge; neither forces a charge.
+    window_kwh = max(energy_kwh - soc_floor_kwh, 0.0) * eta_discharge
+    if window_kwh < hi * horizon_h:
+        hi = window_kwh / horizon_h
         # Both edges of the window scale with SoH: without ageing the same SoC would hold 1/SoH as much.
-        reason = SOH if window >= discharge_max_kw * soh_frac else SOC
-    depth = max(energy_kwh - dod_floor_kwh, 0.0) * eta_discharge / horizon_h
-    if depth < hi:
-        hi = depth
+        reason = SOH if hi >= discharge_max_kw * soh_frac else SOC
+    depth_kwh = max(energy_kwh - dod_floor_kwh, 0.0) * eta_discharge
+    if depth_kwh < hi * horizon_h:
+        hi = depth_kwh / horizon_h
         reason = DOD
     if depart_in_h < np.inf:
         # Energy that must be aboard at the end of the horizon, so that full charging still makes it in time.
         needed = min(depart_kwh, ceiling_kwh) - eta_charge * charge_max_kw * max(depart_in_h - horizon_h, 0.0)
         spare_kwh = energy_kwh - needed
-        # A driver who leaves before the horizon ends needs what is missing by then, not by its end.
-        leaving = spare_kwh < 0.0 and 0.0 < depart_in_h < horizon_h
-        spare = spare_kwh / (depart_in_h if leaving else horizon_h)
-        allowed = spare * eta_discharge if spare > 0.0 else spare / eta_charge
-        if allowed < hi:
-            hi = max(allowed, -charge_max_kw)
-            reason = DEPARTURE
+        if spare_kwh * eta_discharge < hi * horizon_h:
+            # A driver who leaves before the horizon ends needs what is missing by then, not by its end.
+            leaving = spare_kwh < 0.0 and 0.0 < depart_in_h < horizon_h
+            spare = spare_kwh / (depart_in_h if leaving else horizon_h)
+            allowed = spare * eta_discharge if spare > 0.0 else spare / eta_charge
+            if allowed < hi:
+                hi = max(allowed, -charge_max_kw)
+                reason = DEPARTURE
     return hi, reason
 
 
@@ -90,8 +92,9 @@ def lower(
     energy_kwh: float, ceiling_kwh: float, soh_frac: float, charge_max_kw: float, eta_charge: float, horizon_h: float
 ) -> tuple[float, int]:  # fmt: skip
     """lo_kw from energy and rating, and the reason that binds."""
-    room = max(ceiling_kwh - energy_kwh, 0.0) / (eta_charge * horizon_h)
-    if room < charge_max_kw:
+    room_kwh = max(ceiling_kwh - energy_kwh, 0.0)
+    if room_kwh < charge_max_kw * eta_charge * horizon_h:
+        room = room_kwh / (eta_charge * horizon_h)
         return -room, SOH if room >= charge_max_kw * soh_frac else SOC
     return -charge_max_kw, RATING
 

@@ -38,6 +38,7 @@ def backtest(
     """Drive a simulated fleet over recorded frequency, and score what it delivered."""
     from aggregator.backtesting import recorded_gate, run
     from aggregator.contracts import Contract, CoreSettings
+    from aggregator.process import settle_memory
     from aggregator.running import SOLD_KW_PER_VEHICLE
     from droop.products import load
     from telemetry.traces import open_trace
@@ -52,6 +53,7 @@ def backtest(
     ]  # fmt: skip
     sold = SOLD_KW_PER_VEHICLE * vehicles if sold_kw is None else sold_kw
     settings = CoreSettings(found.area.lower(), vehicles, (Contract(found, sold),))
+    settle_memory()
     with _progress() as progress:
         result = run(
             traces, settings, recorded_gate(found.nominal_hz), seed=seed, perfect=perfect,

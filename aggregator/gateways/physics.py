@@ -170,18 +170,25 @@ def step(c: Any, t0_ns: int, t1_ns: int, taper_per_frac: float) -> tuple[float, 
     return grid_kws / 3600.0, loss_kws / 3600.0, sum_kw, moved_kws / 3600.0
 
 
+@njit(cache=True, fastmath=FASTMATH)
+def step_held(held: Any, t0_ns: int, t1_ns: int, taper_per_frac: float) -> tuple[float, float, float, float]:
+    """`step` for columns behind a handle."""
+    return step(held.value, t0_ns, t1_ns, taper_per_frac)
+
+
 @njit(cache=True)
 def receive(
-    c: Any, sessions: npt.NDArray[np.uint32], deaf_until_ns: I8, cut_until_ns: I8, rows: npt.NDArray[Any],
+    held: Any, sessions: npt.NDArray[np.uint32], deaf_until_ns: I8, cut_until_ns: I8, rows: npt.NDArray[Any],
     valid_until_ns: int, now_ns: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Hand set-points to the chargers; how many were refused, and how many vanished without a word.
 
-    sessions, deaf_until_ns, cut_until_ns : [n] per charger; rows : SETPOINT[k]
+    held : handle of the columns; sessions, deaf_until_ns, cut_until_ns : [n] per charger; rows : SETPOINT[k]
 
     A set-point acts after the charger's dead time. One that arrives meanwhile waits behind it, and only the latest of
     those is kept: the first is never postponed, and each that acts is exactly one dead time old or older.
     """
+    c = held.value
     refused = 0
     vanished = 0
     for k in range(rows.size):
@@ -216,13 +223,14 @@ def _noise(salt: int, slot: int, before: int) -> float:
 
 @njit(cache=True)
 def report(
-    c: Any, sessions: npt.NDArray[np.uint32], due_ns: I8, period_ns: I8, cut_until_ns: I8, now_ns: int, salt: int,
+    held: Any, sessions: npt.NDArray[np.uint32], due_ns: I8, period_ns: I8, cut_until_ns: I8, now_ns: int, salt: int,
     noise_frac: float, soc_step_frac: float, out: npt.NDArray[Any],
 ) -> int:  # fmt: skip
     """Write the reports due into `out`, VEHICLE[n]; how many. Chargers without a car or a link skip theirs.
 
-    salt : of the measurement noise's draws
+    held : handle of the columns; salt : of the measurement noise's draws
     """
+    c = held.value
     count = 0
     before = now_ns // 1_000_000
     for i in range(due_ns.size):

@@ -11,7 +11,7 @@ are kept. While a charger's link is lost its reports and commands are lost, its 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from aggregator.gateways import physics, population, records
 from aggregator.gateways.physics import NEVER, later, ns
 from aggregator.gateways.population import PERFECT, Behaviour, Draw
 from aggregator.setpoints import Rows
+from droop.handle import hold
 from telemetry.samples import POWER, SESSION, VEHICLE, Block, SlotState, empty
 
 F8 = npt.NDArray[np.float64]
@@ -28,6 +29,7 @@ I8 = npt.NDArray[np.int64]
 SECOND_NS: Final = 1_000_000_000
 READINGS_MAX: Final = 86_400
 METER: Final = 1
+NO_SESSIONS: Final = empty(SESSION)
 
 
 class Energy(NamedTuple):
@@ -89,6 +91,7 @@ class SimulatedFleet:
         self._session = np.full(vehicles, first_session, np.uint32)
         self._car = np.zeros(vehicles, SESSION)  # the session record of the car that is here
         self._c = physics.columns(self._chargers)
+        self._held = hold(self._c)
         self._period_ns = ns(self._chargers.report_s)
         self._report_ns = start_ns + ns(self._chargers.report_s * self._chargers.phase_frac)
         self._events = 0 * self._slots, 0 * self._slots  # refusals, drop-outs begun
@@ -103,11 +106,21 @@ class SimulatedFleet:
         self.throughput_kwh = 0.0  # moved by the cars, either way, at the grid side
         self.vanished = 0  # set-points that a refusing or unreachable charger swallowed
         self._outbox = empty(VEHICLE, vehicles)
+        self._outbox_bytes = memoryview(self._outbox.view(np.uint8))
         self._salt = population.salt_of(seed, Draw.NOISE)
         self._populate()
         self._start_kwh = float(self._c.energy_kwh.sum())
         self._arrived_kwh = 0.0
-        physics.step(self._c, start_ns, start_ns, 1.0)  # compiled (or loaded) here, not in the first tick
+        physics.step_held(self._held, start_ns, start_ns, 1.0)  # compiled (or loaded) here, not in the first tick
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the handle and the view, which are addresses."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_held", "_outbox_bytes")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._held = hold(self._c)
+        self._outbox_bytes = memoryview(self._outbox.view(np.uint8))
 
     # -- the port ------------------------------------------------------------------------------------------------
 
@@ -117,8 +130,8 @@ class SimulatedFleet:
             second_ns = (self.now_ns // SECOND_NS + 1) * SECOND_NS
             end_ns = min(now_ns, second_ns, self._next_event_ns)
             if end_ns > self.now_ns:
-                grid_kwh, losses_kwh, sum_kw, moved_kwh = physics.step(
-                    self._c, self.now_ns, end_ns, 1.0 / self.behaviour.taper_frac
+                grid_kwh, losses_kwh, sum_kw, moved_kwh = physics.step_held(
+                    self._held, self.now_ns, end_ns, 1.0 / self.behaviour.taper_frac
                 )
                 self._grid_kwh += grid_kwh
                 self._losses_kwh += losses_kwh
@@ -133,7 +146,7 @@ class SimulatedFleet:
         """SESSION block of starts and ends since last asked, the fleet as found at the start first."""
         self.advance(now_ns)
         if not self._records:
-            return empty(SESSION)
+            return NO_SESSIONS
         waiting = np.concatenate(self._records)
         linked = self._cut_until_ns[waiting["slot"]] <= self.now_ns
         self._records = [] if linked.all() else [waiting[~linked]]
@@ -145,12 +158,11 @@ class SimulatedFleet:
         """VEHICLE block of the reports due since last asked; ask after `sessions`."""
         self.advance(now_ns)
         count = physics.report(
-            self._c, self._session, self._report_ns, self._period_ns, self._cut_until_ns, self.now_ns, self._salt,
+            self._held, self._session, self._report_ns, self._period_ns, self._cut_until_ns, self.now_ns, self._salt,
             self.behaviour.noise_frac, self.behaviour.soc_step_frac, self._outbox,
         )  # fmt: skip
         # As bytes: numpy copies structured rows field by field.
-        reported: Block = self._outbox[:count].view(np.uint8).copy().view(VEHICLE)
-        return reported
+        return np.frombuffer(bytearray(self._outbox_bytes[: count * VEHICLE.itemsize]), VEHICLE)
 
     def meter(self, now_ns: int) -> Block:
         """POWER block, one reading for each whole second since last asked: the true power and register."""
@@ -165,7 +177,7 @@ class SimulatedFleet:
         # Messages off the wire lie at any address and are read-only; the kernel sees one memory layout.
         plain = rows.flags.aligned and rows.flags.writeable and rows.flags.c_contiguous
         refused, vanished = physics.receive(
-            self._c, self._session, self._deaf_until_ns, self._cut_until_ns, rows if plain else np.array(rows),
+            self._held, self._session, self._deaf_until_ns, self._cut_until_ns, rows if plain else np.array(rows),
             valid_until_ns, self.now_ns,
         )  # fmt: skip
         self.vanished += vanished

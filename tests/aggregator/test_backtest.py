@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,17 +33,14 @@ def trace(seconds, period_s=1.0, seed=1, std_hz=0.03, nominal_hz=50.0):
     return block
 
 
-def test_of(vehicles=30, sold_kw=60.0, product="ce_fcr", perfect=True, seed=1):
+def shell_of(vehicles=30, sold_kw=60.0, product="ce_fcr", perfect=True, seed=1):
     found = load(product)
     settings = CoreSettings("ce", vehicles, (Contract(found, sold_kw),))
     return Backtest(settings, recorded_gate(found.nominal_hz), T0, seed, perfect)
 
 
-test_of.__test__ = False
-
-
 def driven(block, **how):
-    test = test_of(**how)
+    test = shell_of(**how)
     test.feed(block)
     return test
 
@@ -89,14 +87,14 @@ def test_a_fleet_of_flesh_and_blood_scores_nearly_as_well():
 
 
 def test_a_fleet_that_never_answers_scores_nothing(monkeypatch):
-    monkeypatch.setattr(SimulatedFleet, "apply", lambda self, rows, valid_until_ns, now_ns: 0)
+    monkeypatch.setattr(SimulatedFleet, "apply", lambda *_: 0)
     test = driven(trace(3600))
     assert all(s.delivered_up_kwh == pytest.approx(0, abs=1e-9) for s in test.statements())
     assert score_of(test) == pytest.approx(0.0, abs=1e-3)
 
 
 def test_a_fleet_that_refuses_everything_scores_nothing():
-    test = test_of()
+    test = shell_of()
     deaf = dataclasses.replace(PERFECT, refusals_per_h=1e6)
     test.fleet = SimulatedFleet(30, 1, T0, behaviour=deaf)
     test.feed(trace(3600))
@@ -129,7 +127,7 @@ def test_energy_is_in_balance(perfect):
 def test_more_vehicles_never_earn_less():
     block = trace(1800, std_hz=0.06)
     scores = [score_of(driven(block, vehicles=n, sold_kw=150.0, seed=3)) for n in (10, 20, 40, 80)]
-    assert all(more >= less - 1e-3 for less, more in zip(scores, scores[1:], strict=False)), scores
+    assert all(more >= less - 1e-3 for less, more in pairwise(scores)), scores
     assert scores[0] < 0.9 < scores[-1]
     assert driven(block, vehicles=10, sold_kw=150.0, seed=3).core.unserved_by_reason()
 
@@ -141,7 +139,7 @@ def test_however_the_rows_are_cut_the_result_is_the_same(cut):
     block = np.delete(block, slice(1000, 1090))
     block["t_ns"][300:302] = block["t_ns"][300:302][::-1].copy()
     block["rx_ns"] = block["t_ns"]
-    whole, parts = driven(block, perfect=False), test_of(perfect=False)
+    whole, parts = driven(block, perfect=False), shell_of(perfect=False)
     for first in range(0, block.size, cut):
         parts.feed(block[first : first + cut])
     same(whole, parts)
@@ -212,7 +210,7 @@ def test_the_period_of_a_trace_is_learnt(period_s):
 
 
 def test_no_rows_no_statement():
-    test = test_of()
+    test = shell_of()
     test.feed(np.zeros(0, FREQUENCY))
     assert list(test.statements()) == []
     assert (test.rows, test.gap_s, test.samples.size, test.meters.size) == (0, 0.0, 0, 0)
@@ -223,7 +221,7 @@ def test_a_dead_bus_is_not_discharged_into_by_anyone():
     block["hz"], block["volt_frac"] = 49.7, 1.0
     block["volt_frac"][200:] = 0.01
     block["hz"][200:] = np.linspace(49, 40, 200)
-    test = test_of(perfect=False, vehicles=60)
+    test = shell_of(perfect=False, vehicles=60)
     test.feed(block[:201])
     assert test.core.last.response_kw == 0.0
     fleet = test.core.engine.fleet

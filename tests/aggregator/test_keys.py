@@ -38,7 +38,7 @@ def test_processes_that_start_together_agree(tmp_path):
 
 def test_a_key_made_by_another_meanwhile_stands(tmp_path, monkeypatch):
     made = command_keys(tmp_path)
-    monkeypatch.setattr(keys.Path, "exists", lambda self: False)
+    monkeypatch.setattr(keys.Path, "exists", lambda _: False)
     assert command_keys(tmp_path) == made
 
 

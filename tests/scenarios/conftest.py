@@ -33,7 +33,7 @@ def make_line(tmp_path: Path, kernels: None) -> Iterator[Callable[..., Line]]:
         line.close()
 
 
-FAULTS = ("silence@5+3", "spike@12+3", "nan@16", "zero@18", "stuck@20+5", "dead-bus@26+3", "clock-jump@31")
+FAULTS = ("silence@4+3", "spike@9+2", "nan@12", "zero@13.5", "stuck@15+4", "dead-bus@20+2", "clock-jump@24")
 SMALL = ("--vehicles", "200", "--rate", "20")
 
 

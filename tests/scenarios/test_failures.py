@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,22 +21,13 @@ from aggregator.journal import Kind
 from aggregator.settle import written
 from telemetry import wire
 from telemetry.redis_stream import parse_id
-from tests.scenarios.lines import Line, finished, flyball, need_iec61850, need_store, until
+from tests.scenarios.lines import Line, finished, flyball, until
 
 pytestmark = pytest.mark.scenario
 
 SOLD_KW = 1200.0
+HOLD, RAMP, BASELINE = 2, 3, 4
 ROLES = ("unit", "ingest", "worker", "gateway", "settle", "api")
-
-
-@pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory, kernels: None) -> Iterator[Line]:
-    need_store()
-    need_iec61850()
-    made = Line(tmp_path_factory.mktemp("failures"), "--vehicles", "600", "--rate", "25")
-    made.up()
-    yield made
-    made.close()
 
 
 def status(line: Line) -> dict:
@@ -69,7 +59,7 @@ def _codes(found: dict) -> set[str]:
     return {alarm["code"] for alarm in found.get("alarms", [])}
 
 
-def test_only_the_right_token_moves_the_fleet(line: Line) -> None:
+def only_the_right_token_moves_the_fleet(line: Line) -> None:
     body = {"power_kw": 500.0, "valid_s": 8.0}
     assert line.call("/v1/signal", None, body)[0] == 401
     code, refused = line.call("/v1/signal", "x" * 40, body)
@@ -98,9 +88,8 @@ def test_only_the_right_token_moves_the_fleet(line: Line) -> None:
     until(lambda: abs(extra_kw()) < 0.1 * SOLD_KW, "the request to return")
 
 
-def test_a_killed_measuring_unit_is_held_then_ramped_then_taken_up_again(line: Line) -> None:
+def a_killed_measuring_unit_is_held_then_ramped_then_taken_up_again(line: Line) -> None:
     regulating(line)
-    begun_ns = time.time_ns()
     # Twice: what comes back is gone again before it has said much.
     first = line.role("unit")
     first.kill()
@@ -110,10 +99,9 @@ def test_a_killed_measuring_unit_is_held_then_ramped_then_taken_up_again(line: L
     assert mode in ("ramp", "baseline", "normal")
     regulating(line)
     assert "FREQUENCY_LOST" not in _codes(status(line))
-    line.begun_ns = begun_ns  # for the journal, once it is closed
 
 
-def test_a_killed_worker_is_followed_by_one_with_a_higher_epoch(line: Line) -> None:
+def a_killed_worker_is_followed_by_one_with_a_higher_epoch(line: Line) -> None:
     regulating(line)
     # A set-point of the authority outlives the worker that had it.
     code, _ = line.call("/v1/signal", line.token, {"power_kw": 200.0, "valid_s": 600.0})
@@ -136,7 +124,7 @@ def test_a_killed_worker_is_followed_by_one_with_a_higher_epoch(line: Line) -> N
     assert line.call("/v1/signal", line.token, {"power_kw": 0.0, "valid_s": 1.0})[0] in (200, 202)
 
 
-def test_gateway_settlement_and_api_killed_together_come_back(line: Line) -> None:
+def gateway_settlement_and_api_killed_together_come_back(line: Line) -> None:
     regulating(line)
     until(lambda: line.read("stats:ce:settle"), "settlement to report")
     killed = {name: line.role(name) for name in ("gateway", "settle", "api")}
@@ -156,7 +144,7 @@ def test_gateway_settlement_and_api_killed_together_come_back(line: Line) -> Non
     assert not {reason for reason in line.live["rejected"] if reason.startswith("session_")}
 
 
-def test_a_killed_store_is_started_again_and_nothing_else_is(line: Line) -> None:
+def a_killed_store_is_started_again_and_nothing_else_is(line: Line) -> None:
     regulating(line)
     before = {name: line.role(name) for name in ROLES}
     store = line.role("valkey")
@@ -169,8 +157,8 @@ def test_a_killed_store_is_started_again_and_nothing_else_is(line: Line) -> None
     assert "StreamConflict" not in line.log()
 
 
-def test_the_end_is_clean_and_the_journal_whole(line: Line) -> None:
-    """Last in this file: Ctrl-C, then everything the failures above have left on disk."""
+def the_end_is_clean_and_the_journal_whole(line: Line) -> None:
+    """Ctrl-C, then everything the failures before have left on disk."""
     regulating(line)
     places = line.places()
     line.children()
@@ -180,7 +168,16 @@ def test_the_end_is_clean_and_the_journal_whole(line: Line) -> None:
     assert summary["bound_violations"] == 0
     assert summary["samples_in"] >= summary["samples_in"] - summary["samples_lost"] > 0
     assert summary["ticks"] > 0
+    assert summary["restarts"] == {"unit": 2, "worker": 1, "gateway": 1, "settle": 1, "api": 1, "store": 1}
+    assert "FREQUENCY_LOST" in summary["alarms"]
     assert "Traceback" not in line.log()
+    alarms = [json.loads(entry.payload) for entry in line.entries(Kind.ALARM)]
+    lost = [bool(alarm["cleared_ns"]) for alarm in alarms if alarm["code"] == "FREQUENCY_LOST"]
+    assert lost[:2] == [False, True]
+    modes = journal_files.read_ticks(line.run / "journal")["mode"]
+    held = int(np.flatnonzero(modes == HOLD)[0])
+    assert RAMP in modes[held:]
+    assert modes[-1] not in (RAMP, BASELINE)
 
     # No entry twice, no sample twice, none missing within a life of the worker.
     tables = [pq.read_table(part.path, partitioning=None) for part in journal_files.parts(line.run / "journal")]
@@ -201,6 +198,17 @@ def test_the_end_is_clean_and_the_journal_whole(line: Line) -> None:
     assert len(set(stated)) == len(stated)
     final = [item.key for item in written(line.run / "journal")]
     assert len(set(final)) == len(final)
+
+
+def test_a_line_goes_on_whatever_part_of_it_is_killed(make_line: Callable[..., Line]) -> None:
+    line = make_line("--vehicles", "600", "--rate", "25")
+    line.up()
+    only_the_right_token_moves_the_fleet(line)
+    a_killed_measuring_unit_is_held_then_ramped_then_taken_up_again(line)
+    a_killed_worker_is_followed_by_one_with_a_higher_epoch(line)
+    gateway_settlement_and_api_killed_together_come_back(line)
+    a_killed_store_is_started_again_and_nothing_else_is(line)
+    the_end_is_clean_and_the_journal_whole(line)
 
 
 @pytest.mark.parametrize("how", ["terminate", "kill"])
