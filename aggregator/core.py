@@ -243,7 +243,7 @@ class Aggregator:
     def _queue(self, now_ns: int, t_ns: int) -> int:
         """The tick's set-points as one command; how many."""
         out = self.engine.out
-        count = int(out.count[0])
+        count = int(out.sent[0])
         if count:
             rows = np.empty(count, SETPOINT)
             _fill(self._held, rows)

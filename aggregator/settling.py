@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import redis
@@ -72,7 +72,8 @@ def _publish(client: redis.Redis, key: str, waiting: dict[str, bytes], log: Log)
     if not waiting:
         return
     try:
-        client.hset(key, mapping=dict(waiting))
+        mapping: Any = waiting
+        client.hset(key, mapping=mapping)
         waiting.clear()
     except redis.RedisError as error:
         log.warning("statements wait for the store", count=len(waiting), error=str(error))

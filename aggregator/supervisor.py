@@ -41,6 +41,10 @@ class StartError(RuntimeError):
     """The line could not be started; the message names the part and the remedy."""
 
 
+class SummaryLost(RuntimeError):
+    """The store went away before the processes' counters could be read."""
+
+
 @dataclass
 class Child:
     """One process of the run."""
@@ -113,7 +117,10 @@ class Line:
     def summary(self) -> dict[str, Any]:
         """What the run came to, from the processes' own counters; `past` holds those of lives that ended early."""
         client = connect(self.run.url)
-        stated: Any = client.hgetall(f"statements:{self.run.config.area}")
+        try:
+            stated: Any = client.hgetall(f"statements:{self.run.config.area}")
+        except redis.RedisError as error:
+            raise SummaryLost(f"store: {error}; no summary, but the journal is in {self.run.folder}") from error
         statements = [orjson.loads(row) for row in stated.values()]
         return {role: self._stats(client, role) for role in self.roles} | {
             "past": self.past,

@@ -80,9 +80,8 @@ def commit() -> str:
     """The commit measured, with a plus when the tree differs from it."""
     here = Path(__file__).parent
     try:
-        head = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], cwd=here, capture_output=True, text=True, check=True
-        )
+        command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+        head = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head.stdout.strip()

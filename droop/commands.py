@@ -34,7 +34,7 @@ class Outbox(NamedTuple):
     slot: Column  # uint32[n]
     setpoint_kw: Column  # float32[n]
     place: Column  # int32[n]  where a vehicle's command lies in this tick's outbox; -1: none
-    count: Column  # int64[1]  commands in the outbox
+    sent: Column  # int64[1]  commands in the outbox
     reach_kw: Column  # float64[2, BUCKETS]  what the vehicles of a bucket could move, down and up
     start: Column  # int64[1]  where the next selection begins, for fairness
 
@@ -77,9 +77,9 @@ def commandable(state: int, reason_up: int) -> bool:
 def send(slot: int, now_ns: int, fleet: Fleet, sending: Sending, out: Outbox) -> None:
     """Put vehicle `slot`, whose new command stands in its column, into the outbox once."""
     if out.place[slot] < 0:
-        out.place[slot] = out.count[0]
-        out.slot[out.count[0]] = slot
-        out.count[0] += 1
+        out.place[slot] = out.sent[0]
+        out.slot[out.sent[0]] = slot
+        out.sent[0] += 1
     fleet.valid_until_ns[slot] = now_ns + sending.validity_ns
     out.setpoint_kw[out.place[slot]] = fleet.command_kw[slot]
 
@@ -198,9 +198,9 @@ def choose(fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, out: 
 
     request_kw : what the commands shall sum to, within the fleet's bounds [kW]
     """
-    for k in range(out.count[0]):
+    for k in range(out.sent[0]):
         out.place[out.slot[k]] = -1
-    out.count[0] = 0
+    out.sent[0] = 0
     total = survey(fleet, now_ns, sending, out)
     open_kw = request_kw - total
     if abs(open_kw) <= sending.closed_kw:

@@ -52,11 +52,11 @@ class Motion(NamedTuple):
 def terms(sold: list[tuple[Product, float]]) -> Terms:
     """Products and the kW sold of each as the columns the kernels take."""
     width = max((len(product.curve_hz) for product, _ in sold), default=2)
-    table = Terms(
-        np.zeros(len(sold), np.int64), np.zeros((len(sold), width)), np.zeros((len(sold), width)),
-        *(np.zeros(len(sold)) for _ in range(3)), np.zeros(len(sold), np.int64),
-        *(np.zeros(len(sold)) for _ in range(2)),
-    )  # fmt: skip
+    columns = {
+        name: np.zeros(len(sold), np.int64 if name in ("points", "delay_ns") else np.float64) for name in Terms._fields
+    }
+    columns["x_hz"], columns["y_frac"] = np.zeros((len(sold), width)), np.zeros((len(sold), width))
+    table = Terms(**columns)
     for row, (product, sold_kw) in enumerate(sold):
         k = len(product.curve_hz)
         table.points[row] = k

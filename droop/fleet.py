@@ -84,7 +84,7 @@ class Fleet(NamedTuple):
     valid_until_ns: Column
 
 
-DTYPES: Final[dict[str, type[np.generic]]] = {
+DTYPES: Final[dict[str, Any]] = {
     "state": np.uint8,
     "session": np.uint32,
     "depart_ns": np.int64,
@@ -125,11 +125,8 @@ def allocate(rows: int) -> Fleet:
 
 def allocate_totals() -> Totals:
     """Totals of a fleet that was never refreshed."""
-    return Totals(
-        np.zeros(SEGMENTS, np.int64),
-        np.zeros(SEGMENTS, np.int64),
-        *(np.zeros(SEGMENTS) for _ in range(5)),
-        np.zeros(SEGMENTS, np.int64),
-        np.zeros((SEGMENTS, COUNT)),
-        np.zeros((SEGMENTS, COUNT)),
-    )
+    whole = ("refreshed_ns", "due_ns", "fresh")
+    columns = {name: np.zeros(SEGMENTS, np.int64 if name in whole else np.float64) for name in Totals._fields}
+    for name in ("lost_up", "lost_down"):
+        columns[name] = np.zeros((SEGMENTS, COUNT))
+    return Totals(**columns)

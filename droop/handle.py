@@ -16,24 +16,27 @@ from droop.numerics import strict
 
 
 @structref.register
-class HandleType(types.StructRef):  # type: ignore[misc]
+class HandleType(types.StructRef):
     """numba's type of a handle, by the type of what it holds."""
 
     def preprocess_fields(self, fields: Any) -> Any:
         """Fields without literal types: a number held is any number."""
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+        unliteral: Any = types.unliteral
+        return tuple((name, unliteral(kind)) for name, kind in fields)
 
 
-class Handle(structref.StructRefProxy):  # type: ignore[misc]
+class Handle(structref.StructRefProxy):
     """Columns in the form kernels take; made by `hold`, read in kernels as `handle.value`."""
 
     def __new__(cls, value: Any) -> Handle:
         """For numba's own use; `hold` is compiled once and kept."""
-        made: Handle = structref.StructRefProxy.__new__(cls, value)
+        new: Any = structref.StructRefProxy.__new__
+        made: Handle = new(cls, value)
         return made
 
 
-structref.define_proxy(Handle, HandleType, ["value"])
+_define: Any = structref.define_proxy
+_define(Handle, HandleType, ["value"])
 
 
 @strict

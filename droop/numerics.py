@@ -45,8 +45,10 @@ def cache_folder() -> Path | None:
     could write to is refused.
     """
     named = os.environ.get("NUMBA_CACHE_DIR")
-    home = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache" if os.environ.get("HOME") else None)
-    for base in filter(None, (named, home)):
+    home = os.environ.get("XDG_CACHE_HOME") or (str(Path.home() / ".cache") if os.environ.get("HOME") else None)
+    for base in (named, home):
+        if base is None:
+            continue
         folder = Path(base) / f"flyball-kernels-{_digest()}"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,12 +66,13 @@ _FOLDER: Final = cache_folder()
 
 def _compile(function: F, **options: Any) -> F:
     """`njit`, with its cache in our folder: the setting is read while the decorator runs, and put back after."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_FOLDER or "")
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_FOLDER or "")
     try:
         compiled = njit(cache=_FOLDER is not None, nogil=True, error_model="numpy", **options)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
     return cast(F, compiled)
 
 

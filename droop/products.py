@@ -82,7 +82,7 @@ def parse(table: Mapping[str, Any], where: str) -> Product:
     for key in ("id", "title", "area", "nominal_hz", "direction", "curve"):
         if key not in table:
             raise ProductError(f"{where}: field `{key}` is missing")
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items() if key != "curve"}
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items() if key != "curve"}
     for key in ("effective_from", "effective_to"):
         values[key] = str(values.get(key, ""))
     try:

@@ -32,7 +32,7 @@ def _run(role: str, config: Path | None, **overrides: Any) -> None:
 @app.command(epilog="Example: flyball ied --port 10102 --rate 50 --fault dead-bus@20+5")
 def ied(
     config: Config = None,
-    port: Annotated[int, typer.Option(help="TCP port to listen on.")] = 10102,
+    port: Annotated[int | None, typer.Option(help="TCP port to listen on; 10102, or the configuration's.")] = None,
     rate: Annotated[float | None, typer.Option(help="Samples a second [Hz].")] = None,
     trace: Annotated[Path | None, typer.Option(help="A recorded trace instead of the generator.")] = None,
     nominal_hz: Annotated[float, typer.Option(help="Of the grid: 50 or 60.")] = 50.0,
@@ -45,6 +45,8 @@ def ied(
     from aggregator.process import Stop, logger
     from aggregator.unit import Playing, serve
 
+    if port is None and config is None:
+        port = 10102
     loaded = load(
         config, unit__port=port, unit__rate_hz=rate, unit__seed=seed, unit__faults=tuple(fault or ()) or None,
         unit__backend=backend,

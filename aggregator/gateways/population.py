@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, auto
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -91,13 +91,13 @@ class Draw(IntEnum):
     DROPOUT_LENGTH = auto()
 
 
-def salt_of(seed: int, what: Draw) -> np.uint64:
-    """What sets the draws of one seed and purpose apart from all others."""
+def salt_of(seed: int, what: Draw) -> Any:
+    """uint64: what sets the draws of one seed and purpose apart from all others."""
     return np.uint64((seed * 0xD1342543DE82EF95 + int(what) * 0x9E3779B97F4A7C15) & _MASK)
 
 
 @njit(cache=True)
-def mixed(slot: int, before: int, salt: int) -> int:
+def mixed(slot: int, before: int, salt: int) -> Any:
     """64 well mixed bits of (slot, how many before, salt): splitmix64's finalizer, twice; the inputs are not random."""
     x = np.uint64(slot) * np.uint64(0xA0761D6478BD642F) + np.uint64(before) * np.uint64(0xE7037ED1A0B428DB)
     x += np.uint64(salt)

@@ -106,7 +106,7 @@ class SimulatedFleet:
         self.throughput_kwh = 0.0  # moved by the cars, either way, at the grid side
         self.vanished = 0  # set-points that a refusing or unreachable charger swallowed
         self._outbox = empty(VEHICLE, vehicles)
-        self._outbox_bytes = memoryview(self._outbox.view(np.uint8))
+        self._outbox_bytes = self._outbox.view(np.uint8).data
         self._salt = population.salt_of(seed, Draw.NOISE)
         self._populate()
         self._start_kwh = float(self._c.energy_kwh.sum())
@@ -120,7 +120,7 @@ class SimulatedFleet:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._held = hold(self._c)
-        self._outbox_bytes = memoryview(self._outbox.view(np.uint8))
+        self._outbox_bytes = self._outbox.view(np.uint8).data
 
     # -- the port ------------------------------------------------------------------------------------------------
 

@@ -162,6 +162,15 @@ def test_end_and_begin_in_one_block_leave_the_new_car_whatever_their_order():
         assert hall.registry.reports(report_row(session=1, t_ns=T0 + 3 * S), T0 + 3 * S) == 1
 
 
+def test_the_session_decides_before_the_stamp():
+    """A gateway whose clock was set back between two cars: the later car is the later car."""
+    end = session_row(session=1, t_ns=T0 + 9 * S, state=SlotState.UNPLUGGED)
+    begin = session_row(session=2, t_ns=T0 + S, vehicle=b"next")
+    hall = Hall(session_row())
+    assert hall.registry.sessions(np.concatenate([end, begin]), T0 + 9 * S) == 0
+    assert (hall.row()["state"], hall.row()["session"]) == (1, 2)
+
+
 def test_begin_and_end_of_one_session_in_one_block_leave_nobody():
     hall = Hall()
     rows = [session_row(), session_row(state=SlotState.UNPLUGGED), session_row(slot=4)]

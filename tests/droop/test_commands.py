@@ -48,7 +48,7 @@ class World:
         )
         before, valid = f.command_kw.copy(), f.valid_until_ns.copy()
         total = choose(f, request - unserved, self.now, self.sending, self.out)
-        sent = self.out.slot[: self.out.count[0]].astype(np.int64)
+        sent = self.out.slot[: self.out.sent[0]].astype(np.int64)
         self.check(request - unserved, total, sent, before, valid, wide)
         return total, sent
 
@@ -216,7 +216,7 @@ def test_selection_begins_where_the_last_ended(as_fleet):
     for _ in range(24):
         world.fleet.command_kw[:] = 0.0
         choose(world.fleet, 1.0, NOW, world.sending, world.out)
-        turns += world.out.slot[: world.out.count[0]].tolist()
+        turns += world.out.slot[: world.out.sent[0]].tolist()
     assert turns == [*range(12), *range(12)]
 
 

@@ -81,7 +81,7 @@ class Pair:
         found = result(self.engine, SETTINGS, now, hz, verdict, baseline, signal)
         wanted = self.line.tick(now, hz, verdict, baseline, signal)
         out, fleet = self.engine.out, self.engine.fleet
-        for slot, setpoint in zip(out.slot[: out.count[0]], out.setpoint_kw, strict=False):
+        for slot, setpoint in zip(out.slot[: out.sent[0]], out.setpoint_kw, strict=False):
             self.line.told(int(slot), float(setpoint), now)
         self.compare(found, wanted, fleet)
         return found
@@ -324,7 +324,7 @@ def test_same_calls_same_bytes():
         made = []
         for k, verdict, hz, signal in story(rng):
             made.append(tick(one, SETTINGS, NOW + k * S // 10, hz, verdict, -10.0, signal))
-            made.append(one.out.setpoint_kw[: one.out.count[0]].tobytes() + one.out.slot[: one.out.count[0]].tobytes())
+            made.append(one.out.setpoint_kw[: one.out.sent[0]].tobytes() + one.out.slot[: one.out.sent[0]].tobytes())
         return made
 
     assert run() == run()

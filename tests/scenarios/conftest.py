@@ -69,7 +69,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory, played: dict[str, Line]) ->
     line = Line(folder, *SMALL, config=f"{unit}simulated = false\n[quality]\nstuck_s = 2\n")
     until(lambda: line.live or line.expect_alive(), "the worker to report")
     faults = [word for fault in FAULTS for word in ("--fault", fault)]
-    ied = start(folder, "ied", "--config", "flyball.toml", "--port", str(port), "--rate", "20", *faults, name="ied")
+    ied = start(folder, "ied", "--config", "flyball.toml", "--rate", "20", *faults, name="ied")
     try:
         until(lambda: line.live.get("rejected", {}).get("clock_jump"), "the last fault")
         until(lambda: line.live.get("mode") == "normal", "the line to recover")

@@ -336,6 +336,25 @@ def test_a_server_of_ones_own_is_used_and_left_as_it_was(store: EmbeddedServer, 
     assert {key.split(":")[1] for key in ours} == {"ce"}
 
 
+def test_a_server_of_ones_own_that_goes_away_takes_nothing_with_it(
+    store: EmbeddedServer, make_line: Callable[..., Line]
+) -> None:
+    line = make_line("--vehicles", "60", "--rate", "10", env={"FLYBALL_REDIS_URL": store.url})
+    until(lambda: connect(store.url).get("live:ce"), "the worker to report")
+    before = {process for process in line.children() if "aggregator.roles" in process.name}
+    ports, _ = line.places()
+    store.stop()
+    time.sleep(2.0)  # nothing to wait for: what must not happen is that a process gives up
+    assert {process for process in line.children() if "aggregator.roles" in process.name} == before
+    line.interrupt()
+    assert line.wait() == 2
+    line.expect_gone((ports, None))
+    assert (line.folder / "run.out").read_bytes() == b""
+    assert line.log().rstrip().splitlines()[-1].startswith("flyball: store: ")
+    assert "Traceback" not in line.log()
+    assert [entry.kind for entry in line.entries()].count(Kind.START) == 1
+
+
 def test_doctor_says_what_this_machine_has(tmp_path: Path) -> None:
     need_store()
     ended = flyball(tmp_path, "doctor", "--json", "-")
