@@ -29,7 +29,7 @@ class ContractTable(Table):
     """What is sold."""
 
     product: str = "ce_fcr"
-    sold_kw: float = Field(0.0, ge=0, allow_inf_nan=False, description="0: two kW a vehicle")
+    sold_kw: float | None = Field(None, ge=0, allow_inf_nan=False, description="unset: two kW a vehicle")
 
 
 class FleetTable(Table):
@@ -106,7 +106,7 @@ class Config(Table):
     area: str = Field("ce", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
     folder: Path = Field(Path("var"), description="journal, keys, sockets")
     log: Literal["info", "debug", "warning"] = "info"
-    contract: tuple[ContractTable, ...] = (ContractTable(product="ce_fcr", sold_kw=0.0),)
+    contract: tuple[ContractTable, ...] = (ContractTable(),)
     fleet: FleetTable = FleetTable()
     unit: UnitTable = UnitTable()
     quality: QualityTable = QualityTable()

@@ -119,6 +119,8 @@ class Aggregator:
         self.signal_kw = 0.0
         self._signal_until_ns = 0
         self._settings = settings.engine()
+        self._age_max_ns = round(settings.sample_age_max_s * 1e9)
+        self._band_hz = tuple((1 + side * WIDEST_BAND_FRAC) * settings.nominal_hz for side in (-1, 1))
         self._declared = Declarations(settings.interval_s)
         self._declared_rows: list[Block] = []
         self._first_ns = self._last_ns = 0
@@ -142,8 +144,8 @@ class Aggregator:
     def on_samples(self, block: Block, now_ns: int) -> None:
         """Judged frequency rows, oldest first; one decision each. block : FREQUENCY[n]"""
         self._record(Kind.SAMPLES, now_ns, wire.encode(block) if self._journal else b"")
-        oldest_ns = now_ns - round(self.settings.sample_age_max_s * 1e9)
-        low_hz, high_hz = ((1 + side * WIDEST_BAND_FRAC) * self.settings.nominal_hz for side in (-1, 1))
+        oldest_ns = now_ns - self._age_max_ns
+        low_hz, high_hz = self._band_hz
         for t_ns, rx_ns, hz, _, quality, _ in block.tolist():
             mark = quality | AGE if rx_ns < oldest_ns else quality
             if not mark and not low_hz < hz < high_hz:
@@ -172,7 +174,7 @@ class Aggregator:
             if not known or not self.meter_t_ns < t_ns <= now_ns + AHEAD_NS:
                 self.sums.rejected["meter"] += 1
                 continue
-            if self.meter_t_ns and self.last is not None:
+            if self.meter_t_ns and self.delivering(self.meter_t_ns):
                 self._deliver(power_kw - self.baseline_kw, (t_ns - self.meter_t_ns) / 3.6e12)
             self.metered_kw, self.meter_t_ns = power_kw, t_ns
 
@@ -319,6 +321,10 @@ class Aggregator:
         self.alarms.set("STALE_REPORTS", plugged - int(self.engine.totals.fresh.sum()) > 0.1 * plugged, now_ns)
         for alarm in self.alarms.drain():
             self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
+
+    def delivering(self, now_ns: int) -> bool:
+        """Whether there is a declared baseline to deliver against."""
+        return self._declared.in_force(now_ns)
 
     def signal_kw_at(self, now_ns: int) -> float:
         """The balancing authority's set-point while it is valid, else 0 [kW]."""

@@ -27,7 +27,7 @@ class Declarations:
 
     def __init__(self, interval_s: int) -> None:
         self._interval_ns = interval_s * 1_000_000_000
-        self._end_ns = 0
+        self._start_ns = self._end_ns = 0  # what is declared without a break
         self._now_kw = 0.0
         self._next: float | None = None
 
@@ -38,6 +38,10 @@ class Declarations:
             self._end_ns += self._interval_ns
         return self._now_kw
 
+    def in_force(self, now_ns: int) -> bool:
+        """Whether a declared interval has begun: before, the fleet is on its way to its plans."""
+        return self._start_ns <= now_ns < self._end_ns + (self._interval_ns if self._next is not None else 0)
+
     def due(self, now_ns: int) -> bool:
         """Whether a declaration has to be made before the next tick."""
         self.power_kw(now_ns)
@@ -47,7 +51,7 @@ class Declarations:
         """Declare `plan_kw` for the interval that lacks one; the DECLARATION row to journal."""
         row = np.zeros(1, DECLARATION)
         if now_ns >= self._end_ns:
-            start = now_ns + SETTLE_NS
+            start = self._start_ns = now_ns + SETTLE_NS
             end = start - start % self._interval_ns + self._interval_ns
             self._now_kw, self._end_ns, self._next = plan_kw, end, None
         else:

@@ -97,7 +97,7 @@ def live(core: Aggregator, now_ns: int, slow: dict[str, Any]) -> dict[str, Any]:
         "headroom_down_kw": max(asked.dealt_kw - asked.lo_kw, 0.0),
         "metered_kw": _number(metered),
         "meter_t_ns": core.meter_t_ns,
-        "delivered_kw": _number(metered - core.baseline_kw),
+        "delivered_kw": _number(metered - core.baseline_kw) if core.delivering(now_ns) else None,
         "ticks": sums.ticks,
         "commands": sums.commands,
         "rejected": core.rejected(),

@@ -21,11 +21,12 @@ from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient, set
 from aggregator.setpoints import SetpointError, decode
 from aggregator.sink import CommandSink, Refusal
 from telemetry import wire
-from telemetry.redis_stream import FIELD, StreamReader, StreamWriter, connect
+from telemetry.redis_stream import FIELD, StreamReader, StreamWriter, connect, entries
 from telemetry.samples import Block
 
 NAME: Final = "g1"
-MAXLEN: Final = 5_000
+# Entries kept, and rows of the fleet they may hold in all.
+MAXLEN: Final = (600, 5_000, 50_000_000)
 # Reports are gathered for so long before they travel together.
 BATCH_MS: Final = 50
 # The stream must still hold what came after the table was written: at 60 entries a second it holds 80 s.
@@ -78,7 +79,7 @@ class Fleetside:
         self._sessions = sessions.Sessions(slots)
         self._table_due_s = 0.0
         self._fleet, self._sink, self._stop, self._log = fleet, sink, stop, log
-        self._writer = StreamWriter(client, f"fleet:{area}:{NAME}", epoch(), maxlen=MAXLEN)
+        self._writer = StreamWriter(client, f"fleet:{area}:{NAME}", epoch(), maxlen=entries(slots, *MAXLEN))
         self._reader = StreamReader(connect(url, blocking=True), {f"cmd:{area}:{NAME}": "$"})
         self._stats = Stats(client, area, "gateway")
         self._applied = 0

@@ -41,8 +41,7 @@ TOKEN: Final = "api.token"  # noqa: S105 - a file's name
 def core_settings(config: Config) -> CoreSettings:
     """The core's settings from the configuration. Raises ConfigError, ProductError."""
     contracts = tuple(
-        Contract(load(entry.product), entry.sold_kw or SOLD_KW_PER_VEHICLE * config.fleet.vehicles)
-        for entry in config.contract
+        Contract(load(entry.product), _sold_kw(entry.sold_kw, config.fleet.vehicles)) for entry in config.contract
     )
     nominal = {contract.product.nominal_hz for contract in contracts}
     if len(nominal) != 1:
@@ -57,6 +56,10 @@ def core_settings(config: Config) -> CoreSettings:
         stale_s=engine.stale_s, validity_s=engine.validity_s, renew_s=engine.validity_s / 2,
         overshoot_frac=engine.overshoot_frac,
     )  # fmt: skip
+
+
+def _sold_kw(named_kw: float | None, vehicles: int) -> float:
+    return SOLD_KW_PER_VEHICLE * vehicles if named_kw is None else named_kw
 
 
 def check_trace(trace: Path, nominal_hz: float, overrides: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from settlement.statement import Statement, StatementError, VerifyError, differi
 
 __all__ = ["Books", "SettleError", "Settler", "settle_folder", "settle_interval", "verify_folder", "written"]
 
-FLUSH_S: Final = 60
+FLUSH_S: Final = 20
 FLUSH_BYTES: Final = 32 << 20
 PROVISIONAL_S: Final = 5
 SILENCE_S: Final = 60

@@ -20,10 +20,11 @@ from aggregator import figures, journal, sessions, views
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
+from droop.numerics import cache_folder
 from telemetry import wire
 from telemetry.latency import Histogram
-from telemetry.redis_stream import StreamReader, StreamWriter, connect, parse_id
-from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Block
+from telemetry.redis_stream import StreamReader, StreamWriter, connect, entries, parse_id
+from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Block, empty
 
 STAGES: Final = ("report", "stream", "engine", "publish", "total")
 NAME: Final = "w1"
@@ -33,8 +34,9 @@ BATCH: Final = 256
 IDLE_S: Final = 0.2
 LIVE_S: Final = 0.2
 SURVEY_S: Final = 1.0
-COMMAND_MAXLEN: Final = 2_000
-JOURNAL_MAXLEN: Final = 8_000
+# Entries kept on the streams, and rows of the fleet they may hold in all: large fleets have large entries.
+COMMAND_MAXLEN: Final = (100, 2_000, 20_000_000)
+JOURNAL_MAXLEN: Final = (800, 8_000, 80_000_000)
 FLEET_WAIT_S: Final = 3.0
 
 
@@ -51,18 +53,28 @@ def serve(
     if client is None:
         return
     settings = replace(settings, epoch=epoch())
-    warm(settings)
+    warm(settings, log)
     scheduling = urgent()
     settle_memory()
     log.info("worker warm", epoch=settings.epoch, scheduling=scheduling)
     Worker(settings, key, client, url, names, stop, log, scheduling, since or {}).run()
 
 
-def warm(settings: CoreSettings) -> None:
+def warm(settings: CoreSettings, log: Log) -> None:
     """Compile, or load, every kernel before the first sample waits for it."""
+    folder = cache_folder()
+    if folder is None or not any(folder.iterdir()):
+        log.info("first start of this version: compiling kernels, half a minute or so", kept=str(folder))
     core = Aggregator(replace(settings, rows=16), journal=False)
-    core.on_time(1)
-    figures.survey(core, 1)
+    car = empty(SESSION, 1)
+    for name in ("session", "state", "capacity_kwh", "soh_frac", "soc_max_frac", "eta_charge_frac"):
+        car[name] = 1
+    car["eta_discharge_frac"] = car["charge_max_kw"] = car["rx_ns"] = 1
+    core.on_sessions(car, 1)
+    core.on_vehicles(empty(VEHICLE), 1)
+    core.on_samples(empty(FREQUENCY, 1), 1)
+    core.on_time(2)
+    figures.survey(core, 2)
 
 
 class Worker:
@@ -82,8 +94,12 @@ class Worker:
         self._signal = f"signal:{area}:{names['api']}"
         self._follower = connect(url, blocking=True)
         self._reader = StreamReader(self._follower, {self._fleet: "0"})
-        self._commands = StreamWriter(client, f"cmd:{area}:{names['gateway']}", settings.epoch, COMMAND_MAXLEN)
-        self._journal = StreamWriter(client, f"journal:{area}:{NAME}", settings.epoch, JOURNAL_MAXLEN)
+        self._commands = StreamWriter(
+            client, f"cmd:{area}:{names['gateway']}", settings.epoch, entries(settings.rows, *COMMAND_MAXLEN)
+        )
+        self._journal = StreamWriter(
+            client, f"journal:{area}:{NAME}", settings.epoch, entries(settings.rows, *JOURNAL_MAXLEN)
+        )
         self._stats = Stats(client, area, "worker")
         self._latency = {stage: Histogram() for stage in STAGES}
         self._refused: Counter[str] = Counter()

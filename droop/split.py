@@ -119,11 +119,8 @@ def solve(
             a = lam
         else:
             b = lam
-        # Saturated plateaus have no slope: Newton is undefined there, bisection is not. A step across lam = 0
-        # changes slopes, so it stops there first.
+        # Saturated plateaus have no slope: Newton is undefined there, bisection is not.
         step = lam + residual / slope if slope > 0.0 else 0.5 * (a + b)
-        if lam * step < 0.0:
-            step = 0.0
         if not (step > a and step < b) or number(step) == number(lam):
             step = 0.5 * (a + b)
         # Finer than the columns' own numbers there is no other p.

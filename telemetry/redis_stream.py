@@ -29,6 +29,11 @@ DEFAULT_MAXLEN: Final = 10_000
 DEFAULT_PENDING: Final = 1_000
 
 
+def entries(rows: int, least: int, most: int, budget: int) -> int:
+    """Entries a stream may keep when one can hold `rows` rows and all together about `budget` of them."""
+    return max(least, min(most, budget // max(rows, 1)))
+
+
 class StreamError(Exception):
     """Base of this module's errors."""
 

@@ -489,17 +489,17 @@ def test_requested_energy_is_what_stood_between_decisions():
 
 def test_meters_count_once_in_order_and_a_broken_clock_does_not_stop_them():
     line = Line(period_ns=S)
-    line.hz(50.0)
-    core = line.core
-    core.on_meters(np.concatenate([reading(T0 + S, 5.0), reading(T0 + 3 * S, 9.0)]), T0 + 3 * S)
+    line.hz(50.0, 8)  # past the time in which the fleet is on its way to the declared baseline
+    core, t_ns = line.core, line.now_ns
+    core.on_meters(np.concatenate([reading(t_ns + S, 5.0), reading(t_ns + 3 * S, 9.0)]), t_ns + 3 * S)
     for block in (
-        reading(T0 + 3 * S, 99.0), reading(T0 + 2 * S, 99.0), reading(T0 + 4 * S, np.nan), reading(T0 + 4 * S, 1.0, 1),
-        reading(T0 + 4 * S + AHEAD_NS + 1, 99.0), reading(2**62, 99.0),
+        reading(t_ns + 3 * S, 99.0), reading(t_ns + 2 * S, 99.0), reading(t_ns + 4 * S, np.nan),
+        reading(t_ns + 4 * S, 1.0, 1), reading(t_ns + 4 * S + AHEAD_NS + 1, 99.0), reading(2**62, 99.0),
     ):  # fmt: skip
-        core.on_meters(block, T0 + 4 * S)
+        core.on_meters(block, t_ns + 4 * S)
     assert core.rejected() == {"meter": 6}
-    assert (core.metered_kw, core.meter_t_ns) == (9.0, T0 + 3 * S)
-    core.on_meters(reading(T0 + 4 * S, -3.0), T0 + 4 * S)
+    assert (core.metered_kw, core.meter_t_ns) == (9.0, t_ns + 3 * S)
+    core.on_meters(reading(t_ns + 4 * S, -3.0), t_ns + 4 * S)
     assert core.sums.delivered_up_kwh == pytest.approx(18.0 / 3600)
     assert core.sums.delivered_down_kwh == pytest.approx(3.0 / 3600)
 
@@ -643,3 +643,15 @@ def test_blocks_off_the_wire_read_only_and_unaligned_give_the_same_bytes():
         core.on_vehicles(through(reports(T0, soc_frac=0.4)), T0)
         core.on_samples(through(sample(T0, 49.9)), T0)
     assert [c.rows.tobytes() for c in plain.drain_commands()] == [c.rows.tobytes() for c in wired.drain_commands()]
+
+
+def test_nothing_is_delivered_before_the_declared_baseline_begins():
+    """Until then the chargers are on their way to their plans; that is no response to the grid."""
+    line = Line(period_ns=S)
+    line.hz(50.0)
+    core = line.core
+    core.on_meters(np.concatenate([reading(T0 + S, 5.0), reading(T0 + 3 * S, 9.0)]), T0 + 3 * S)
+    assert not core.delivering(T0 + 3 * S)
+    assert core.sums.delivered_up_kwh == core.sums.delivered_down_kwh == 0
+    line.hz(50.0, 8)
+    assert core.delivering(line.now_ns)

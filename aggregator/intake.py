@@ -1,0 +1,181 @@
+"""Session rows and reports into the fleet's columns, row by row, at the price of a kernel.
+
+Each row is judged by itself; a verdict is an index into the reasons below, TAKEN where nothing is wrong. What the
+registry does with verdicts (counting, ordering within a block, names of vehicles) is not known here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Column
+from droop.numerics import kernel
+from telemetry.samples import Block
+
+TAKEN: Final = -1
+# More than any charger or vehicle has; beyond it float32 sums of the fleet would lose everyone else's power.
+POWER_MAX_KW: Final = 1e4
+CAPACITY_MAX_KWH: Final = 1e5
+# A report far older than its arrival was not buffered: the charger's clock is wrong, and the arrival counts.
+CLOCK_WRONG_NS: Final = 60_000_000_000
+
+REPORT_REASONS: Final = (
+    "report_slot", "report_state", "report_session", "report_nan", "report_range", "report_old"
+)  # fmt: skip
+SESSION_REASONS: Final = ("session_slot", "session_state", "session_nan", "session_range", "session_old")
+# Places in either list.
+SLOT, STATE, SESSION_OVER, NOT_A_NUMBER, OUT_OF_RANGE, OLD = range(6)
+S_NAN, S_RANGE, S_OLD = 2, 3, 4
+
+
+@kernel
+def segment_of(slot: int, rows: int) -> int:
+    """The segment of the fleet a slot lies in: the inverse of the engine's floor(segment * rows / SEGMENTS) edges."""
+    return ((slot + 1) * SEGMENTS - 1) // rows
+
+
+@kernel
+def take_reports(held: Any, refreshed_ns: Column, rows: Block, now_ns: int, bad: Column) -> int:
+    """Reports into the fleet's columns; returns how many were refused, and counts them by reason in `bad`.
+
+    held : the fleet's handle; rows : VEHICLE[n]
+    """
+    fleet = held.value
+    state, session, usable_kwh = fleet.state, fleet.session, fleet.usable_kwh
+    measured_kw, energy_kwh = fleet.measured_kw, fleet.energy_kwh
+    energy_ns, report_ns = fleet.energy_ns, fleet.report_ns
+    n = state.size
+    refused = 0
+    for k in range(rows.size):
+        row = rows[k]
+        slot = int(row.slot)
+        soc = float(row.soc_frac)
+        why = TAKEN
+        if slot >= n:
+            why = SLOT
+        elif row.state != PLUGGED and row.state != FAULT:
+            why = STATE
+        elif session[slot] != row.session or state[slot] == UNPLUGGED:
+            why = SESSION_OVER
+        elif not (np.isfinite(row.power_kw) and np.isfinite(soc)):
+            why = NOT_A_NUMBER
+        elif soc < 0.0 or soc > 1.0 or abs(row.power_kw) > POWER_MAX_KW:
+            why = OUT_OF_RANGE
+        elif row.rx_ns < report_ns[slot]:
+            # Overtaken on its way: what it says is no longer so.
+            why = OLD
+        if why != TAKEN:
+            bad[why] += 1
+            refused += 1
+            continue
+        measured_kw[slot] = row.power_kw
+        energy_kwh[slot] = soc * usable_kwh[slot]
+        # A report tells of its own time; a clock ahead of ours must not make it younger than its arrival.
+        arrived_ns = min(row.rx_ns, now_ns)
+        energy_ns[slot] = min(row.t_ns, now_ns) if row.t_ns > arrived_ns - CLOCK_WRONG_NS else arrived_ns
+        report_ns[slot] = arrived_ns
+        if state[slot] != row.state:
+            state[slot] = row.state
+            segment = segment_of(slot, n)
+            refreshed_ns[segment] = min(refreshed_ns[segment], 1)
+    return refused
+
+
+@kernel
+def sane(row: Any) -> int:
+    """Verdict on the numbers of a session that begins. row : SESSION"""
+    finite = (
+        np.isfinite(row.capacity_kwh) and np.isfinite(row.soh_frac) and np.isfinite(row.soc_frac)
+        and np.isfinite(row.soc_min_frac) and np.isfinite(row.soc_max_frac) and np.isfinite(row.dod_max_frac)
+        and np.isfinite(row.charge_max_kw) and np.isfinite(row.discharge_max_kw)
+        and np.isfinite(row.eta_charge_frac) and np.isfinite(row.eta_discharge_frac)
+        and np.isfinite(row.safe_kw) and np.isfinite(row.depart_kwh)
+    )  # fmt: skip
+    if not finite:
+        return S_NAN
+    fractions = (
+        0.0 <= row.soh_frac <= 1.0 and 0.0 <= row.soc_frac <= 1.0 and 0.0 <= row.dod_max_frac <= 1.0
+        and 0.0 <= row.soc_min_frac <= row.soc_max_frac <= 1.0
+        and 0.0 < row.eta_charge_frac <= 1.0 and 0.0 < row.eta_discharge_frac <= 1.0
+    )  # fmt: skip
+    amounts = (
+        0.0 < row.capacity_kwh <= CAPACITY_MAX_KWH and row.depart_kwh >= 0.0
+        and 0.0 <= row.charge_max_kw <= POWER_MAX_KW and 0.0 <= row.discharge_max_kw <= POWER_MAX_KW
+        # A safe profile is what a charger does with nobody watching: it never discharges.
+        and -row.charge_max_kw <= row.safe_kw <= 0.0
+    )  # fmt: skip
+    return TAKEN if fractions and amounts else S_RANGE
+
+
+@kernel
+def judge_sessions(held: Any, told_ns: Column, rows: Block, verdict: Column) -> int:
+    """A verdict for each session row; returns how many are refused. Nothing is written to the fleet.
+
+    held : the fleet's handle; told_ns : int64[n] source time of the row that stands; rows : SESSION[k]
+    """
+    fleet = held.value
+    state, session = fleet.state, fleet.session
+    refused = 0
+    for k in range(rows.size):
+        row = rows[k]
+        slot = int(row.slot)
+        why = TAKEN
+        if slot >= state.size:
+            why = SLOT
+        elif row.state > FAULT:
+            why = STATE
+        else:
+            if row.state != UNPLUGGED:
+                why = sane(row)
+            if why == TAKEN:
+                # A repeated or overtaken row must not plug a car back in.
+                ends = row.state == UNPLUGGED and state[slot] != UNPLUGGED
+                later = row.t_ns > told_ns[slot] or (row.t_ns == told_ns[slot] and ends)
+                if row.session < session[slot] or (row.session == session[slot] and not later):
+                    why = S_OLD
+        verdict[k] = why
+        refused += 1 if why != TAKEN else 0
+    return refused
+
+
+@kernel
+def place_sessions(held: Any, told_ns: Column, refreshed_ns: Column, rows: Block, now_ns: int) -> None:
+    """Write judged session rows, one a slot, into the fleet's columns; their segments are due at once.
+
+    rows : SESSION[k]
+    """
+    fleet = held.value
+    n = fleet.state.size
+    for k in range(rows.size):
+        row = rows[k]
+        i = int(row.slot)
+        told_ns[i] = row.t_ns
+        fleet.state[i] = row.state
+        fleet.session[i] = row.session
+        fleet.valid_until_ns[i] = 0
+        segment = segment_of(i, n)
+        refreshed_ns[segment] = min(refreshed_ns[segment], 1)
+        if row.state == UNPLUGGED:
+            fleet.measured_kw[i] = fleet.command_kw[i] = 0.0
+            fleet.safe_kw[i] = 0.0
+            continue
+        usable = row.capacity_kwh * np.float64(row.soh_frac)
+        energy = np.float64(row.soc_frac) * usable
+        fleet.usable_kwh[i] = usable
+        fleet.soh_frac[i] = row.soh_frac
+        fleet.soc_floor_kwh[i] = row.soc_min_frac * usable
+        fleet.ceiling_kwh[i] = row.soc_max_frac * usable
+        fleet.dod_floor_kwh[i] = energy - row.dod_max_frac * usable
+        fleet.charge_max_kw[i] = row.charge_max_kw
+        fleet.discharge_max_kw[i] = row.discharge_max_kw
+        fleet.eta_charge[i] = row.eta_charge_frac
+        fleet.eta_discharge[i] = row.eta_discharge_frac
+        fleet.depart_ns[i] = row.depart_ns
+        fleet.depart_kwh[i] = row.depart_kwh
+        fleet.energy_kwh[i] = energy
+        fleet.energy_ns[i] = fleet.report_ns[i] = min(max(row.rx_ns, 0), now_ns)
+        # Nobody has told this charger anything yet: it does what it does when left alone.
+        fleet.safe_kw[i] = row.safe_kw
+        fleet.measured_kw[i] = fleet.command_kw[i] = row.safe_kw
