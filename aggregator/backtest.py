@@ -15,8 +15,9 @@ import numpy as np
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
 from aggregator.gateways.simulated import SimulatedFleet
+from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Samples, no_shortfall, no_signal
-from settlement.interval import Sold, settle
+from settlement.interval import LEAD_S, Sold, settle
 from settlement.statement import Statement
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, Block, Quality
@@ -143,7 +144,18 @@ class Backtest:
         facts = self.facts()
         for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
             until_ns = min(start_ns + length_ns, last_ns + 1)
-            yield from settle(sold, facts, start_ns, start_ns + length_ns, until_ns=until_ns)
+            near = between(facts, start_ns - LEAD_S * NS, until_ns)
+            yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=until_ns)
+
+
+def between(facts: Facts, low_ns: int, until_ns: int) -> Facts:
+    """The samples and readings of [low, until), found by halving: settlement would look at the whole year each time."""
+    first, last = np.searchsorted(facts.samples.t_ns, (low_ns, until_ns))
+    begin, end = np.searchsorted(facts.meters.t_ns, (low_ns, until_ns))
+    return facts._replace(
+        samples=Samples._make(column[first:last] for column in facts.samples),
+        meters=Meters._make(column[begin:end] for column in facts.meters),
+    )
 
 
 def weighted_score(rows: Iterable[tuple[float | None, float, str]]) -> tuple[float | None, str]:

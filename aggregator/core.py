@@ -32,7 +32,7 @@ from droop.handle import hold
 from droop.limits import refresh_due
 from droop.numerics import kernel
 from droop.reasons import Reason
-from droop.step import Tick, engine, tick_held
+from droop.step import Running, Tick, engine, tick_held
 from droop.watch import Mode, Verdict
 from telemetry import wire
 from telemetry.samples import Block, Quality
@@ -62,7 +62,8 @@ AHEAD_NS: Final = 5_000_000_000
 @kernel
 def _fill(held: Any, rows: Block) -> None:
     """The engine's outbox as SETPOINT rows. held : the engine's handle"""
-    out, session = held.value.out, held.value.fleet.session
+    engine = held.value.engine
+    out, session = engine.out, engine.fleet.session
     slot, setpoint_kw = out.slot, out.setpoint_kw
     for k in range(rows.size):
         rows[k].slot = slot[k]
@@ -107,7 +108,8 @@ class Aggregator:
     def __init__(self, settings: CoreSettings, *, journal: bool = True) -> None:
         self.settings = settings
         self.engine = engine(settings.rows, [(c.product, c.sold_kw) for c in settings.contracts])
-        self._held = hold(self.engine)
+        self._settings = settings.engine()
+        self._held = hold(Running(self.engine, self._settings))
         self.registry = Registry(self.engine.fleet, self.engine.totals)
         self.alarms = Alarms()
         self.sums = Sums()
@@ -118,7 +120,6 @@ class Aggregator:
         self.meter_t_ns = 0
         self.signal_kw = 0.0
         self._signal_until_ns = 0
-        self._settings = settings.engine()
         self._age_max_ns = round(settings.sample_age_max_s * 1e9)
         self._band_hz = tuple((1 + side * WIDEST_BAND_FRAC) * settings.nominal_hz for side in (-1, 1))
         self._declared = Declarations(settings.interval_s)
@@ -137,7 +138,7 @@ class Aggregator:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._held = hold(self.engine)
+        self._held = hold(Running(self.engine, self._settings))
 
     # ---- what comes in -------------------------------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class Aggregator:
             self._declare(now_ns)
         self.baseline_kw = self._declared.power_kw(now_ns)
         signal_kw = self.signal_kw_at(now_ns)
-        result = Tick(*tick_held(self._held, self._settings, now_ns, hz, verdict, self.baseline_kw, signal_kw))
+        result = Tick(*tick_held(self._held, now_ns, hz, verdict, self.baseline_kw, signal_kw))
         lost = verdict != USABLE and self._lost(result.mode, now_ns)
         sample = t_ns, rx_ns, hz, quality
         self.last = result

@@ -126,27 +126,31 @@ def aged(lo: float, hi: float, doing: float, age_s: float, fresh_s: float, stale
 @kernel
 def refresh(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ages: Ages, mean_fill: float) -> None:
     """Renew bounds, plan, slopes and sums of one segment of the fleet."""
-    state, usable_kwh, soh, soc_floor = fleet.state, fleet.usable_kwh, fleet.soh_frac, fleet.soc_floor_kwh
-    ceiling, dod_floor, charge, discharge = (
-        fleet.ceiling_kwh, fleet.dod_floor_kwh, fleet.charge_max_kw, fleet.discharge_max_kw
-    )  # fmt: skip
-    eta_charge, eta_discharge, safe_kw = fleet.eta_charge, fleet.eta_discharge, fleet.safe_kw
-    depart_ns, depart_kwh, report_ns = fleet.depart_ns, fleet.depart_kwh, fleet.report_ns
-    energy_kwh, energy_ns, plan_kw = fleet.energy_kwh, fleet.energy_ns, fleet.plan_kw
-    lo_kw, hi_kw, slope_up, slope_dn = fleet.lo_kw, fleet.hi_kw, fleet.slope_up, fleet.slope_dn
-    reason_up, reason_down = fleet.reason_up, fleet.reason_down
-    command_kw, valid_until_ns = fleet.command_kw, fleet.valid_until_ns
+    n = fleet.state.size
+    first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
+    # Slices first: an index that the compiler cannot prove positive costs a check at every access.
+    state, usable_kwh, soh = fleet.state[first:last], fleet.usable_kwh[first:last], fleet.soh_frac[first:last]
+    soc_floor, ceiling = fleet.soc_floor_kwh[first:last], fleet.ceiling_kwh[first:last]
+    dod_floor, charge = fleet.dod_floor_kwh[first:last], fleet.charge_max_kw[first:last]
+    discharge, eta_charge = fleet.discharge_max_kw[first:last], fleet.eta_charge[first:last]
+    eta_discharge, safe_kw = fleet.eta_discharge[first:last], fleet.safe_kw[first:last]
+    depart_ns, depart_kwh = fleet.depart_ns[first:last], fleet.depart_kwh[first:last]
+    report_ns, energy_kwh = fleet.report_ns[first:last], fleet.energy_kwh[first:last]
+    energy_ns, plan_kw = fleet.energy_ns[first:last], fleet.plan_kw[first:last]
+    lo_kw, hi_kw = fleet.lo_kw[first:last], fleet.hi_kw[first:last]
+    slope_up, slope_dn = fleet.slope_up[first:last], fleet.slope_dn[first:last]
+    reason_up, reason_down = fleet.reason_up[first:last], fleet.reason_down[first:last]
+    command_kw, valid_until_ns = fleet.command_kw[first:last], fleet.valid_until_ns[first:last]
     lost_up, lost_down = totals.lost_up[segment], totals.lost_down[segment]
     fresh_s, stale_s, horizon_h = ages.fresh_s, ages.stale_s, ages.horizon_s / 3600.0
 
-    n = state.size
     lost_up[:] = 0.0
     lost_down[:] = 0.0
     lo_sum = hi_sum = plan_sum = stored = window = 0.0
     fresh = 0
     due_ns = NEVER
     stale_ns = round(stale_s * 1e9)
-    for i in range(segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS):
+    for i in range(state.size):
         if state[i] != PLUGGED:
             why = NO_VEHICLE if state[i] == UNPLUGGED else FAULTY
             lo_kw[i] = hi_kw[i] = plan_kw[i] = 0.0

@@ -166,9 +166,17 @@ def tick(
     )  # fmt: skip
 
 
+class Running(NamedTuple):
+    """An engine and how it is run: what a handle holds."""
+
+    engine: Engine
+    settings: Settings
+
+
 @kernel
 def tick_held(
-    held: Any, settings: Settings, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
+    held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
 ) -> tuple[float, float, float, float, float, float, float, float, int, int, int]:  # fmt: skip
-    """`tick` for an engine behind a handle (`droop.handle`)."""
-    return tick(held.value, settings, now_ns, hz, verdict, baseline_kw, signal_kw)
+    """`tick` for a `Running` behind a handle (`droop.handle`)."""
+    running = held.value
+    return tick(running.engine, running.settings, now_ns, hz, verdict, baseline_kw, signal_kw)

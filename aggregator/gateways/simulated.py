@@ -29,6 +29,7 @@ I8 = npt.NDArray[np.int64]
 SECOND_NS: Final = 1_000_000_000
 READINGS_MAX: Final = 86_400
 METER: Final = 1
+DEALT_MAX: Final = 32
 NO_SESSIONS: Final = empty(SESSION)
 
 
@@ -105,6 +106,7 @@ class SimulatedFleet:
         self._grid_kwh = self._losses_kwh = self._arrived_kwh = self._left_kwh = 0.0
         self.throughput_kwh = 0.0  # moved by the cars, either way, at the grid side
         self.vanished = 0  # set-points that a refusing or unreachable charger swallowed
+        self._dealt: dict[int, population.Cars] = {}
         self._outbox = empty(VEHICLE, vehicles)
         self._outbox_bytes = self._outbox.view(np.uint8).data
         self._salt = population.salt_of(seed, Draw.NOISE)
@@ -261,7 +263,7 @@ class SimulatedFleet:
         if slots.size == 0:
             return
         self._session[slots] += 1
-        cars = population.cars(self._seed, slots, self._session[slots].astype(np.int64), self.behaviour)
+        cars = self._cars(slots)
         to_come_frac = 1.0 if elapsed_frac is None else 1.0 - elapsed_frac
         self._change_ns[slots] = later(self.now_ns, ns(cars.stay_s * to_come_frac))
         sessions = self._session[slots]
@@ -273,6 +275,19 @@ class SimulatedFleet:
         self._c.target_kw[slots] = self._c.safe_kw[slots]
         self._c.plugged[slots] = True
         self._records.append(self._car[slots])
+
+    def _cars(self, slots: I8) -> population.Cars:
+        """The cars of these slots' sessions. Dealt to the whole fleet at once: one car costs what hundreds cost."""
+        sessions = self._session[slots].astype(np.int64)
+        number = int(sessions[0])
+        if (sessions != number).any():
+            return population.cars(self._seed, slots, sessions, self.behaviour)
+        if number not in self._dealt:
+            if len(self._dealt) >= DEALT_MAX:
+                self._dealt.pop(next(iter(self._dealt)))
+            everywhere = np.full(self._slots.size, number)
+            self._dealt[number] = population.cars(self._seed, self._slots, everywhere, self.behaviour)
+        return population.Cars(*(column[slots] for column in self._dealt[number]))
 
     def _plug_out(self, slots: I8) -> None:
         if slots.size == 0:

@@ -18,7 +18,7 @@ from droop.handle import hold
 from droop.limits import Ages
 from droop.products import load, parse
 from droop.reasons import Reason
-from droop.step import Settings, Tick, attribute, engine, tick, tick_held
+from droop.step import Running, Settings, Tick, attribute, engine, tick, tick_held
 from droop.watch import Mode, Verdict
 from tests import naive
 
@@ -300,11 +300,11 @@ def test_behind_a_handle_is_the_same_engine():
     plain, handled = (engine(12, [(load("ce_fcr"), 60.0)]) for _ in range(2))
     for one in (plain, handled):
         fill(one, plugged(12))
-    held = hold(handled)
+    held = hold(Running(handled, SETTINGS))
     for k in range(60):
         hz = 50.0 - 0.003 * k
         a = tick(plain, SETTINGS, NOW + k * S // 10, hz, USABLE, -3.0, 0.0)
-        b = tick_held(held, SETTINGS, NOW + k * S // 10, hz, USABLE, -3.0, 0.0)
+        b = tick_held(held, NOW + k * S // 10, hz, USABLE, -3.0, 0.0)
         assert a == b
         if k == 30:
             # What Python writes into a column is seen through the handle.
@@ -346,11 +346,11 @@ def kernel_allocations():
 def test_a_warm_tick_allocates_nothing(kernel_allocations):
     one = engine(64, [(load("ce_fcr"), 400.0)])
     fill(one, plugged(64))
-    held = hold(one)
+    held = hold(Running(one, SETTINGS))
 
     def ticks(first, count):
         for k in range(first, first + count):
-            tick_held(held, SETTINGS, NOW + k * S // 10, 49.9 + 0.001 * (k % 50), USABLE, 0.0, 0.0)
+            tick_held(held, NOW + k * S // 10, 49.9 + 0.001 * (k % 50), USABLE, 0.0, 0.0)
 
     ticks(0, 200)
     made = kernel_allocations()
