@@ -138,9 +138,9 @@ def test_products_of_two_grids_are_not_sold_in_one_area():
     assert (stack.nominal_hz, stack.signal_max_kw, stack.interval_s) == (50.0, 10.0, 1800)
 
 
-def test_a_contract_of_nothing_sells_two_kilowatts_a_vehicle():
-    config = validate({"contract": [{}, {"sold_kw": 3.0}], "fleet": {"vehicles": 10}}, "test")
-    assert [contract.sold_kw for contract in core_settings(config).contracts] == [20.0, 3.0]
+def test_a_contract_that_names_no_power_sells_two_kilowatts_a_vehicle_and_zero_is_zero():
+    config = validate({"contract": [{}, {"sold_kw": 3.0}, {"sold_kw": 0}], "fleet": {"vehicles": 10}}, "test")
+    assert [contract.sold_kw for contract in core_settings(config).contracts] == [20.0, 3.0, 0.0]
 
 
 def test_the_engines_times_reach_the_core():
