@@ -35,6 +35,8 @@ from telemetry.traces import open_trace
 SOLD_KW_PER_VEHICLE: Final = 2.0
 # Bounds must last until the next refresh, and as long again as a report may be on its way.
 REPORT_DELAY_S: Final = 1.0
+# From the measuring unit's first sample to the first tick, generously.
+LINE_UP_S: Final = 5.0
 TOKEN: Final = "api.token"  # noqa: S105 - a file's name
 
 
@@ -62,15 +64,19 @@ def _sold_kw(named_kw: float | None, vehicles: int) -> float:
     return SOLD_KW_PER_VEHICLE * vehicles if named_kw is None else named_kw
 
 
-def check_trace(trace: Path, nominal_hz: float, overrides: dict[str, Any]) -> None:
-    """Refuse a trace that is malformed or of the wrong grid before anything starts. Raises TraceError, ConfigError."""
+def check_trace(trace: Path, nominal_hz: float, overrides: dict[str, Any]) -> float:
+    """How long a trace lasts [s]; one that is malformed or of the wrong grid is refused before anything starts.
+
+    Raises TraceError, ConfigError.
+    """
     found = open_trace(trace, **overrides)
     if found.nominal_hz != nominal_hz:
         raise ConfigError(
             f"--trace {trace}: a {found.nominal_hz:g} Hz grid, and the product is for {nominal_hz:g} Hz; "
             "choose a product for it"
         )
-    found.read_all()
+    t_ns = found.read_all()["t_ns"]
+    return float(t_ns.max() - t_ns.min()) / 1e9
 
 
 def run(
@@ -86,7 +92,9 @@ def run(
         raise ConfigError(f"--seconds {seconds:g}: give a number above 0, or leave it out to run until stopped")
     parse_faults(",".join(config.unit.faults))
     if trace is not None:
-        check_trace(trace, core.nominal_hz, trace_overrides or {})
+        lasts_s = check_trace(trace, core.nominal_hz, trace_overrides or {})
+        # The unit plays from its own start, the line counts from its first tick: end while it still plays.
+        seconds = max(lasts_s - LINE_UP_S, 1.0) if seconds is None else seconds
     config = with_ports(config)
     folder = config.folder / datetime.now(UTC).strftime("run-%Y%m%dT%H%M%S.%f")[:-3]
     folder.mkdir(mode=0o700, parents=True)

@@ -23,7 +23,9 @@ def run(
     vehicles: Annotated[int | None, typer.Option(help="Chargers in the simulated fleet.")] = None,
     product: Annotated[str | None, typer.Option(help="Product sold, by id or .toml file.")] = None,
     sold_kw: Annotated[float | None, typer.Option(help="Power sold [kW]; 2 kW a vehicle.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds of ticking.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after so many seconds of ticking; a trace ends by itself.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the dashboard; 0 for any.")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="Fault of the measuring unit, e.g. dead-bus@20+5.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard.")] = False,

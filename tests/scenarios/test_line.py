@@ -226,5 +226,5 @@ def test_a_recorded_trace_is_played_to_its_end(make_line: Callable[..., Line], t
     assert summary["samples_lost"] == 0
     hz = ticks(line)["hz"]
     hz = hz[np.isfinite(hz)]
-    assert (np.diff(hz) >= -1e-6).all()  # the ramp of the file, interpolated to 20 Hz
+    assert (np.diff(hz) >= -2e-4).all()  # the ramp of the file, interpolated to 20 Hz, and an instrument's last digits
     assert np.diff(hz).max() < 0.0011
