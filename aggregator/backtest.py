@@ -7,7 +7,7 @@ code that judges a live day.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -156,16 +156,3 @@ def between(facts: Facts, low_ns: int, until_ns: int) -> Facts:
         samples=Samples._make(column[first:last] for column in facts.samples),
         meters=Meters._make(column[begin:end] for column in facts.meters),
     )
-
-
-def weighted_score(rows: Iterable[tuple[float | None, float, str]]) -> tuple[float | None, str]:
-    """One score for many intervals: their mean, weighted by the time each covers.
-
-    rows : (score, coverage_frac, note) of each interval
-    """
-    rows = list(rows)
-    scored = [(score, max(coverage, 1e-9)) for score, coverage, _ in rows if score is not None]
-    if not scored:
-        return None, next((note for *_, note in rows if note), "no interval was settled")
-    total = sum(weight for _, weight in scored)
-    return sum(score * weight for score, weight in scored) / total, f"{len(scored)} interval(s), weighted by coverage"

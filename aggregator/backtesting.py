@@ -21,10 +21,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aggregator.backtest import Backtest, weighted_score
+from aggregator.backtest import Backtest
 from aggregator.contracts import CoreSettings
 from droop.curve import fractions
 from droop.split import LAM_MAX
+from settlement.scores import weighted_score
 from settlement.statement import Statement
 from telemetry.quality import GateSettings
 from telemetry.samples import Block
@@ -52,7 +53,6 @@ class State:
     file: int = 0
     row: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    finished: bool = False
 
 
 def recorded_gate(nominal_hz: float) -> GateSettings:
@@ -99,7 +99,6 @@ def run(
             return None
     if state.backtest is None:
         raise BacktestError(f"{traces[0].path}: no usable row; `flyball inspect` says what is in the file")
-    state.finished = True
     return result(traces, state.backtest, state.rejected, out)
 
 

@@ -1,7 +1,8 @@
 """The configuration: one TOML file, checked once, frozen. Secrets are not in it.
 
 Every table and key has a default that makes `flyball run` work on one machine. An unknown key is refused with
-the nearest valid one; a bad value names its place. Environment: `FLYBALL_REDIS_URL`, `FLYBALL_API_TOKEN`.
+the nearest valid one; a bad value names its place. Environment: `FLYBALL_REDIS_URL`, `FLYBALL_API_TOKEN`,
+`FLYBALL_COMMAND_KEY`.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class CoreSettings:
     def engine(self) -> Settings:
         """The kernel's settings."""
         sending = Sending(round(self.validity_s * 1e9), round(self.renew_s * 1e9), self.overshoot_frac)
-        hold_s = max(contract.product.hold_s for contract in self.contracts)
+        hold_s = min(contract.product.hold_s for contract in self.contracts)
         fade_s = min(contract.product.fade_s for contract in self.contracts)
         return Settings(
             Ages(self.fresh_s, self.stale_s, self.horizon_s), sending, round(self.refresh_s * 1e9),

@@ -1,7 +1,7 @@
 """The core: pushed with samples, sessions, reports, meters, signals and time; drained of commands and records.
 
 No await, no clock, no I/O. Every call carries its time; what comes out depends on the calls alone, so the
-journal of calls is enough to make the same bytes again. The shells (`live`, `backtest`, `replay`) differ only
+journal of calls is enough to make the same bytes again. The shells (`worker`, `backtest`, `replay`) differ only
 in who calls.
 
 Frequency rows reach the core already judged by the quality gate; the core adds one judgement of its own, their
@@ -31,7 +31,7 @@ from droop.fleet import PLUGGED
 from droop.handle import hold
 from droop.limits import refresh_due
 from droop.numerics import kernel
-from droop.reasons import Reason
+from droop.reasons import COUNT, Reason
 from droop.step import Running, Tick, engine, tick_held
 from droop.watch import Mode, Verdict
 from telemetry import wire
@@ -85,7 +85,9 @@ class Sums:
     max_sum_error_kw: float = 0.0
     bound_violations: int = 0
     passes: int = 0
-    unserved_by_reason_kwh: np.ndarray[tuple[int], np.dtype[np.float64]] = field(default_factory=lambda: np.zeros(16))
+    unserved_by_reason_kwh: np.ndarray[tuple[int], np.dtype[np.float64]] = field(
+        default_factory=lambda: np.zeros(COUNT)
+    )
     rejected: Counter[str] = field(default_factory=Counter)
 
 

@@ -29,6 +29,12 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _delivered(core: Aggregator, now_ns: int) -> float | None:
+    """Metered less declared [kW]; None without a declared baseline, and on a meter that has fallen silent."""
+    known = core.delivering(now_ns) and now_ns - core.meter_t_ns <= core.settings.stale_s * 1e9
+    return _number(core.metered_kw - core.baseline_kw) if known else None
+
+
 def capability(core: Aggregator, now_ns: int) -> dict[str, dict[str, float]]:
     """Power sustained for 15, 30 and 60 minutes each way [kW, both positive]."""
     sustained = table(core.engine.fleet, now_ns)
@@ -97,7 +103,7 @@ def live(core: Aggregator, now_ns: int, slow: dict[str, Any]) -> dict[str, Any]:
         "headroom_down_kw": max(asked.dealt_kw - asked.lo_kw, 0.0),
         "metered_kw": _number(metered),
         "meter_t_ns": core.meter_t_ns,
-        "delivered_kw": _number(metered - core.baseline_kw) if core.delivering(now_ns) else None,
+        "delivered_kw": _delivered(core, now_ns),
         "ticks": sums.ticks,
         "commands": sums.commands,
         "rejected": core.rejected(),

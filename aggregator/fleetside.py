@@ -37,7 +37,7 @@ def serve(
     config: Config, keys: dict[int, bytes], url: str, stop: Stop, log: Log, since: dict[str, str] | None = None
 ) -> None:  # fmt: skip
     """Run the simulated fleet behind the sink until told to stop. since : newest entries when the run began"""
-    client = patient(url, stop)
+    client = patient(url, stop, log)
     if client is None:
         return
     fleet = SimulatedFleet(
@@ -60,12 +60,14 @@ def _sessions_before(client: redis.Redis, area: str, since: dict[str, str]) -> i
 
 def _told_before(client: redis.Redis, stream: str, keys: dict[int, bytes]) -> tuple[int, int] | None:
     """(epoch, sequence) of the newest message on the stream: what came before our time is not let through again."""
-    newest: Any = client.xrevrange(stream, count=1)
-    try:
-        message = decode(newest[0][1][FIELD], keys)
-    except (IndexError, KeyError, SetpointError):
-        return None
-    return message.epoch, message.sequence
+    newest: Any = client.xrevrange(stream, count=64)
+    for _, fields in newest:
+        try:
+            message = decode(fields[FIELD], keys)
+        except (KeyError, SetpointError):
+            continue  # junk does not hide what was said before it
+        return message.epoch, message.sequence
+    return None
 
 
 class Fleetside:
@@ -80,7 +82,7 @@ class Fleetside:
         self._table_due_s = 0.0
         self._fleet, self._sink, self._stop, self._log = fleet, sink, stop, log
         self._writer = StreamWriter(client, f"fleet:{area}:{NAME}", epoch(), maxlen=entries(slots, *MAXLEN))
-        self._reader = StreamReader(connect(url, blocking=True), {f"cmd:{area}:{NAME}": "$"})
+        self._reader = StreamReader(connect(url), {f"cmd:{area}:{NAME}": "$"})
         self._stats = Stats(client, area, "gateway")
         self._applied = 0
         self._refused_rows = 0

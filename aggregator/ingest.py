@@ -56,7 +56,7 @@ class Intake:
 
 def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log) -> None:
     """Follow the measuring unit and publish until told to stop."""
-    client = patient(url, stop)
+    client = patient(url, stop, log)
     if client is None:
         return
     lower_nice(-5)
@@ -72,22 +72,29 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log) -> 
     source.start(intake.put)
     log.info("following", unit=f"{unit.host}:{unit.port}", block=unit.report_block, stream=writer.key)
     while not stop:
-        for block in intake.take(0.1):
-            _publish(writer, gate.check(block), log)
+        _publish(writer, gate, intake.take(0.1), log)
         stats.write(_figures(writer, gate, source.status().__dict__))
     source.stop()
-    for block in intake.take(0.0):
-        _publish(writer, gate.check(block), log)
+    _publish(writer, gate, intake.take(0.0), log)
     _settle(writer, log)
     stats.write(_figures(writer, gate, source.status().__dict__), now=True)
 
 
-def _publish(writer: StreamWriter, block: Block, log: Log) -> None:
-    for row in range(block.size):
-        try:
-            writer.add(wire.encode(block[row : row + 1]))
-        except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
-            log.warning("store away, sample kept", pending=writer.pending, error=str(error))
+def _publish(writer: StreamWriter, gate: Gate, blocks: list[Block], log: Log) -> None:
+    """Judge and publish. A store that does not answer is asked once a batch: the samples behind wait in order."""
+    away = False
+    for block in blocks:
+        judged = gate.check(block)
+        for row in range(judged.size):
+            payload = wire.encode(judged[row : row + 1])
+            if away:
+                writer.hold(payload)
+                continue
+            try:
+                writer.add(payload)
+            except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
+                away = True
+                log.warning("store away, samples kept", pending=writer.pending, error=str(error))
 
 
 def _settle(writer: StreamWriter, log: Log) -> None:

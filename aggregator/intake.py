@@ -25,7 +25,7 @@ REPORT_REASONS: Final = (
     "report_slot", "report_state", "report_session", "report_nan", "report_range", "report_old"
 )  # fmt: skip
 SESSION_REASONS: Final = ("session_slot", "session_state", "session_nan", "session_range", "session_old")
-# Places in either list.
+# Places in REPORT_REASONS; the first two hold for SESSION_REASONS as well.
 SLOT, STATE, SESSION_OVER, NOT_A_NUMBER, OUT_OF_RANGE, OLD = range(6)
 S_NAN, S_RANGE, S_OLD = 2, 3, 4
 

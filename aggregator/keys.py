@@ -22,12 +22,14 @@ class KeyFault(ValueError):
     """A key that cannot be trusted; the message names its source and the remedy."""
 
 
-def command_keys(folder: Path) -> dict[int, bytes]:
-    """key id -> key. folder : where the key file is, or is made with mode 0600"""
+def command_keys(folder: Path, *, make: bool = True) -> dict[int, bytes]:
+    """key id -> key. folder : where the key file is, or is made with mode 0600 if `make`; else no key is no key"""
     named = os.environ.get(ENV)
     if named is not None:
         return {KEY_ID: _parse(named, ENV)}
     path = folder / f"command-{KEY_ID}.key"
+    if not make and not path.exists():
+        return {}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         _make(path)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 import redis
@@ -141,15 +141,17 @@ class Stats:
             return
 
 
-def patient(url: str, stop: Stop, *, blocking: bool = False) -> redis.Redis | None:
+def patient(url: str, stop: Stop, log: Log) -> redis.Redis | None:
     """A client whose server answers; None if told to stop before it did."""
-    client = connect(url, blocking=blocking)
+    client = connect(url)
     wait_s = RECONNECT_S[0]
     while not stop:
         try:
             client.ping()
             return client
-        except redis.RedisError:
+        except redis.RedisError as error:
+            if wait_s == RECONNECT_S[0]:
+                log.warning("the store does not answer, trying on", error=str(error))
             stop.wait(wait_s)
             wait_s = min(wait_s * 2, RECONNECT_S[1])
     return None
@@ -158,6 +160,3 @@ def patient(url: str, stop: Stop, *, blocking: bool = False) -> redis.Redis | No
 def epoch() -> int:
     """A stream writer's epoch: later lives have a higher one."""
     return time.time_ns() // 1_000_000
-
-
-Role = Literal["unit", "ingest", "worker", "gateway", "api", "settle"]

@@ -5,6 +5,7 @@ Composes `supervisor` from a configuration; the summary's keys are those scripts
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -13,7 +14,6 @@ import urllib.error
 import urllib.request
 import webbrowser
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +25,10 @@ from aggregator.embedded import EmbeddedServer
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
 from aggregator.roles import Run, streams
+from aggregator.serving import settings
 from aggregator.supervisor import ORDER, Line, newest, with_ports
 from droop.products import load
+from settlement.scores import weighted_score
 from telemetry.generator import parse_faults
 from telemetry.redis_stream import parse_id
 from telemetry.traces import open_trace
@@ -95,9 +97,12 @@ def run(
         lasts_s = check_trace(trace, core.nominal_hz, trace_overrides or {})
         # The unit plays from its own start, the line counts from its first tick: end while it still plays.
         seconds = max(lasts_s - LINE_UP_S, 1.0) if seconds is None else seconds
+    # What the API process would refuse is refused here, before anything runs.
+    settings(config, "unix:///", "0" * 32, 1.0)
     config = with_ports(config)
     folder = config.folder / datetime.now(UTC).strftime("run-%Y%m%dT%H%M%S.%f")[:-3]
     folder.mkdir(mode=0o700, parents=True)
+    _point_to(folder)
     stop = Stop(guarded=False)
     begun_s = time.monotonic()
     given = redis_url(None)
@@ -112,10 +117,18 @@ def run(
             ORDER if config.unit.simulated else tuple(role for role in ORDER if role != "unit"),
             log, store, begun_s=begun_s,
         )  # fmt: skip
-        return _supervise(line, stop, seconds, browser, core)
+        return {**_supervise(line, stop, seconds, browser, core), "folder": str(folder)}
     finally:
         if store is not None:
             store.stop()
+
+
+def _point_to(folder: Path) -> None:
+    """`latest` beside the runs' folders names the newest."""
+    link = folder.parent / f".latest-{os.getpid()}"
+    with contextlib.suppress(OSError):  # a file system without links lacks a convenience
+        link.symlink_to(folder.name)
+        link.replace(folder.parent / "latest")
 
 
 def _supervise(line: Line, stop: Stop, seconds: float | None, browser: bool, core: CoreSettings) -> dict[str, Any]:
@@ -222,20 +235,8 @@ def _latency(lives: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def _score(rows: list[dict[str, Any]]) -> tuple[float | None, str, list[dict[str, Any]]]:
     """The run's score: the intervals' scores weighted by the time each covers."""
-    scored = [row for row in rows if row.get("score") is not None]
-    if not scored:
-        note = next((str(row["score_note"]) for row in rows if row.get("score_note")), "no interval was settled")
-        return None, note, rows
-    weights = [max(float(row.get("coverage_frac") or 0.0), 1e-9) for row in scored]
-    mean = sum(w * float(row["score"]) for w, row in zip(weights, scored, strict=True)) / sum(weights)
-    note = f"{len(scored)} interval(s), weighted by coverage"
-    partial = sum(not row.get("final", True) for row in scored)
+    mean, note = weighted_score(
+        (row.get("score"), float(row.get("coverage_frac") or 0.0), str(row.get("score_note") or "")) for row in rows
+    )
+    partial = sum(row.get("score") is not None and not row.get("final", True) for row in rows)
     return mean, note + (f"; {partial} not complete" if partial else ""), rows
-
-
-def with_folder(config: Config, folder: Path) -> Config:
-    """The configuration with another folder."""
-    return config.model_copy(update={"folder": folder})
-
-
-__all__ = ["check_trace", "core_settings", "replace", "run", "summarise", "with_folder"]

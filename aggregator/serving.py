@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from pathlib import Path
+
+from aiohttp.http_exceptions import BadHttpMessage
 
 from aggregator.api.server import serve as listen
 from aggregator.api.settings import Settings
@@ -13,6 +16,16 @@ from aggregator.config import Config
 from aggregator.process import Stop, lower_nice
 
 LOOK_S = 0.1
+
+
+class NoEcho(logging.Filter):
+    """A malformed request is one line in the log, without its content: that may hold a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true; the record of a malformed request is cut."""
+        if record.exc_info and isinstance(record.exc_info[1], BadHttpMessage):
+            record.msg, record.args, record.exc_info = "malformed request refused", (), None
+        return True
 
 
 def settings(config: Config, url: str, token: str, sold_kw: float) -> Settings:
@@ -28,6 +41,7 @@ def settings(config: Config, url: str, token: str, sold_kw: float) -> Settings:
 def serve(config: Config, url: str, keys: Path, sold_kw: float, stop: Stop) -> None:
     """Listen until told to stop. keys : folder of the token's file"""
     lower_nice(5)
+    logging.getLogger("aiohttp.server").addFilter(NoEcho())
     with contextlib.suppress(ImportError):
         import uvloop
 

@@ -18,6 +18,7 @@ from settlement.statement import Statement
 from telemetry.redis_stream import StreamReader, connect
 
 BLOCK_MS: Final = 200
+BATCH: Final = 256
 
 
 def serve(
@@ -27,7 +28,7 @@ def serve(
 
     folder : the journal's; worker : whose stream; since : newest entries when the run began: older ones are another's
     """
-    client = patient(url, stop)
+    client = patient(url, stop, log)
     if client is None:
         return
     lower_nice(5)
@@ -39,7 +40,7 @@ def serve(
 
     settler = Settler(folder, tell)
     stream = f"journal:{area}:{worker}"
-    reader = StreamReader(connect(url, blocking=True), {stream: settler.resume_id() or (since or {}).get(stream, "0")})
+    reader = StreamReader(connect(url), {stream: settler.resume_id() or (since or {}).get(stream, "0")})
     stats = Stats(client, area, "settle")
     log.info("settling", stream=stream, folder=str(folder), resume=settler.resume_id())
     while not stop:
@@ -47,7 +48,7 @@ def serve(
         settler.on_time(time.time_ns())
         _publish(client, key, waiting, log)
         stats.write(_figures(settler, reader))
-    while _read(reader, settler, stop, log):
+    while _read(reader, settler, stop, log) == BATCH:
         pass
     settler.close()
     _publish(client, key, waiting, log)
@@ -57,7 +58,7 @@ def serve(
 def _read(reader: StreamReader, settler: Settler, stop: Stop, log: Log) -> int:
     """One batch of entries; how many."""
     try:
-        entries = reader.read(block_ms=BLOCK_MS, count=256)
+        entries = reader.read(block_ms=BLOCK_MS, count=BATCH)
     except redis.RedisError as error:
         log.warning("store away", error=str(error))
         stop.wait(0.2)

@@ -98,7 +98,7 @@ class Line:
                 return
 
     def stop(self) -> None:
-        """End the processes along the flow, then the store. Idempotent."""
+        """End the processes along the flow; the store is stopped by who started it. Idempotent."""
         for role in STOP_ORDER:
             child = self.children.pop(role, None)
             if child is None:

@@ -49,7 +49,7 @@ def serve(
     names : ingest, gateway and api: whose streams to follow
     since : newest entries when the run began, by stream; what is older is another run's
     """
-    client = patient(url, stop)
+    client = patient(url, stop, log)
     if client is None:
         return
     settings = replace(settings, epoch=epoch())
@@ -60,10 +60,10 @@ def serve(
     Worker(settings, key, client, url, names, stop, log, scheduling, since or {}).run()
 
 
-def warm(settings: CoreSettings, log: Log) -> None:
+def warm(settings: CoreSettings, log: Log | None = None) -> None:
     """Compile, or load, every kernel before the first sample waits for it."""
     folder = cache_folder()
-    if folder is None or not any(folder.iterdir()):
+    if log is not None and (folder is None or not any(folder.rglob("*.nbc"))):
         log.info("first start of this version: compiling kernels, half a minute or so", kept=str(folder))
     core = Aggregator(replace(settings, rows=16), journal=False)
     car = empty(SESSION, 1)
@@ -92,7 +92,8 @@ class Worker:
         self._freq = f"freq:{area}:{names['ingest']}"
         self._fleet = f"fleet:{area}:{names['gateway']}"
         self._signal = f"signal:{area}:{names['api']}"
-        self._follower = connect(url, blocking=True)
+        # Gives up after a second: a store that froze must not stop the core's time.
+        self._follower = connect(url)
         self._reader = StreamReader(self._follower, {self._fleet: "0"})
         self._commands = StreamWriter(
             client, f"cmd:{area}:{names['gateway']}", settings.epoch, entries(settings.rows, *COMMAND_MAXLEN)
@@ -115,6 +116,8 @@ class Worker:
         while not self._stop:
             self._step()
         # What is already on the stream is still ticked: stopping loses no sample.
+        while self._read() >= BATCH:
+            pass
         self._step()
         self._send([])
         self._stats.write(self.figures(), now=True)
@@ -192,7 +195,7 @@ class Worker:
             self.core.on_sessions(block, time.time_ns())
         elif key == self._fleet and block.dtype == POWER:
             self.core.on_meters(block, time.time_ns())
-        elif key.startswith("signal:") and block.dtype == SIGNAL:
+        elif key == self._signal and block.dtype == SIGNAL:
             self.core.on_signal(block, time.time_ns())
         else:
             self._refused["wire_stream"] += 1

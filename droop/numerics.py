@@ -82,7 +82,7 @@ def kernel(function: F) -> F:
 
 
 def strict(function: F) -> F:
-    """As `kernel`, with IEEE arithmetic in the order written: for money and energy accounts."""
+    """As `kernel`, with IEEE arithmetic in the order written: for energy, and whatever settlement computes again."""
     # Said, not left out: a function compiled on behalf of a fast-math caller inherits the caller's flags, and what
     # it computes would depend on who called it first.
     return _compile(function, fastmath=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-class StartError(Exception):
+class StartError(RuntimeError):
     """The API process cannot start as it was told to."""
 
     def __init__(self, error: str, field: str, remedy: str) -> None:

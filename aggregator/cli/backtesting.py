@@ -11,14 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from aggregator.cli.output import Json, app, console, emit, figures
+from aggregator.cli.output import Json, app, console, emit, figures, writable
 
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
 def backtest(
     trace: Annotated[list[Path], typer.Argument(help="Recorded traces, one after the other.")],
     product: Annotated[str, typer.Option(help="Product sold, by id or .toml file.")] = "ce_fcr",
-    vehicles: Annotated[int, typer.Option(min=1, help="Chargers in the simulated fleet.")] = 1000,
+    vehicles: Annotated[int, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet.")] = 1000,
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fleet.")] = 1,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
@@ -43,6 +43,7 @@ def backtest(
     from droop.products import load
     from telemetry.traces import open_trace
 
+    writable(json)
     found = load(product)
     traces = [
         open_trace(
@@ -79,7 +80,8 @@ def _progress() -> Iterator[Callable[[int, int], bool]]:
         first: list[int] = []
 
         def told(now_ns: int, last_ns: int) -> bool:
-            first.append(now_ns) if not first else None
+            if not first:
+                first.append(now_ns)
             bar.update(task, completed=(now_ns - first[0]) / 1e9, total=max((last_ns - first[0]) / 1e9, 1.0))
             return not stopped
 

@@ -30,7 +30,10 @@ def products(context: typer.Context, json: Json = None) -> None:
     from droop.products import catalogue
 
     rows = list(catalogue().values())
-    table = Table("id", "title", "area", "Hz", "direction", "confidence")
+    table = Table()
+    table.add_column("id", no_wrap=True)
+    for heading in ("title", "area", "Hz", "direction", "confidence"):
+        table.add_column(heading)
     for p in rows:
         table.add_row(p.id, p.title, p.area, f"{p.nominal_hz:g}", p.direction, p.confidence)
     emit([_plain(p) for p in rows], json, table)

@@ -37,7 +37,18 @@ def emit(result: Any, path: str | None, shown: Table | str | None = None) -> Non
     if path is not None:
         Path(path).write_bytes(orjson.dumps(result, option=PRETTY) + b"\n")
     if shown is not None:
-        Console().print(shown, soft_wrap=True)
+        terminal = Console()
+        # A pipe has no width to keep to; cut columns could not be read by anyone.
+        (terminal if terminal.is_terminal else Console(width=200)).print(shown, soft_wrap=True)
+
+
+def writable(path: str | None) -> None:
+    """Refuse a result's path that could not be written, before the work is done. Raises ValueError."""
+    if path in (None, "-"):
+        return
+    place = Path(str(path))
+    if place.is_dir() or not place.absolute().parent.is_dir():
+        raise ValueError(f"--json {path}: no such folder to write a file in; make it, or give another path")
 
 
 def figures(title: str, rows: dict[str, Any]) -> Table:

@@ -1,4 +1,4 @@
-"""`flyball replay` and `flyball settle FOLDER`: a recorded run once more, from its files alone."""
+"""`flyball replay`: a recorded run once more, from its files alone."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ def replay(
 
     if not (folder / "journal").is_dir():
         raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
-    found = again(journal_files.read(folder / "journal"), command_keys(folder / "keys"))
+    found = again(journal_files.read(folder / "journal"), command_keys(folder / "keys", make=False))
     row = {**found.__dict__, "same": found.same}
     emit(row, json, figures(str(folder), row))
     if not found.same:
-        fail(f"{found.commands - found.equal} of {found.commands} commands differ from what was sent", code=1)
+        fail(
+            f"{found.commands - found.equal} of {found.commands} commands differ from what was sent, "
+            f"{found.extra} were never sent",
+            code=1,
+        )

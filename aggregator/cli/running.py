@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from aggregator.cli.output import Json, app, emit, figures, text
+from aggregator.cli.output import Json, app, emit, figures, text, writable
 
 SHOWN = (
     "samples_in", "samples_lost", "ticks", "commands", "rejected", "requested_kwh", "delivered_kwh", "unserved_kwh",
-    "score", "score_note", "alarms", "rss_mb", "warm_start_s", "scheduling",
+    "score", "score_note", "alarms", "rss_mb", "warm_start_s", "scheduling", "folder",
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def run(
     from aggregator.process import logger
     from aggregator.running import run as run_line
 
+    writable(json)
     loaded = load(
         config, unit__rate_hz=rate, fleet__vehicles=vehicles, api__port=port,
         unit__faults=tuple(fault) if fault else None,

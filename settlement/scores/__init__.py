@@ -6,7 +6,7 @@ unknown name is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from droop.products import Product
@@ -75,3 +75,16 @@ def judge(product: Product, delivery: Delivery) -> Verdict:
     if delivery.sold_kw <= 0:
         return Verdict(None, "nothing sold", {})
     return RULES[name](delivery, product.score)
+
+
+def weighted_score(rows: Iterable[tuple[float | None, float, str]]) -> tuple[float | None, str]:
+    """One score for many intervals: their mean, weighted by the time each covers.
+
+    rows : (score, coverage_frac, note) of each interval
+    """
+    rows = list(rows)
+    scored = [(score, max(coverage, 1e-9)) for score, coverage, _ in rows if score is not None]
+    if not scored:
+        return None, next((note for *_, note in rows if note), "no interval was settled")
+    total = sum(weight for _, weight in scored)
+    return sum(score * weight for score, weight in scored) / total, f"{len(scored)} interval(s), weighted by coverage"

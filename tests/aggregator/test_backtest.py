@@ -8,13 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from aggregator.backtest import Backtest, weighted_score
+from aggregator.backtest import Backtest
 from aggregator.backtesting import recorded_gate
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.gateways.population import PERFECT
 from aggregator.gateways.simulated import SimulatedFleet
 from droop.products import load
 from droop.reasons import Reason
+from settlement.scores import weighted_score
 from telemetry.samples import FREQUENCY
 
 S = 10**9

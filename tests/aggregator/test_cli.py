@@ -283,3 +283,18 @@ def test_ctrl_c_is_told_apart(flyball: Callable[..., Said], monkeypatch: pytest.
 )
 def test_figures_as_people_read_them(value: object, shown: str) -> None:
     assert text(value) == shown
+
+
+def test_what_could_not_be_served_or_written_is_refused_before_anything_starts(
+    flyball: Callable[..., Said], tmp_path: Path
+) -> None:
+    config = tmp_path / "open.toml"
+    config.write_text(f'folder = "{tmp_path}/var"\n[api]\nhost = "0.0.0.0"\n', encoding="utf-8")
+    said = flyball("run", "--config", str(config), "--seconds", "1", "--no-browser")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "TLS" in said.err
+    assert not (tmp_path / "var").exists()
+    for command in (("run", "--seconds", "1"), ("backtest", "no-trace.csv")):
+        said = flyball(*command, "--json", str(tmp_path / "no" / "x.json"))
+        assert (said.code, said.out) == (2, "")
+        assert "--json" in said.err
