@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aggregator.cli.output import Json, app, console, emit, figures, writable
+from aggregator.cli.traceoptions import Format, HzCol, Site, SkipBad, Start, StepS, TimeCol, VoltCol, Zone
 
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
@@ -22,15 +23,15 @@ def backtest(
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fleet.")] = 1,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
-    start: Annotated[str | None, typer.Option(help="ISO time of row 0 of index_hz.")] = None,
-    step_s: Annotated[float | None, typer.Option(help="Seconds from row to row of index_hz.")] = None,
-    format: Annotated[str | None, typer.Option(help="neso, table or index_hz; recognised by content.")] = None,
-    time_col: Annotated[str | None, typer.Option(help="Time column of a table, by name or number from 1.")] = None,
-    hz_col: Annotated[str | None, typer.Option(help="Frequency column of a table.")] = None,
-    volt_col: Annotated[str | None, typer.Option(help="Voltage columns of a table, set apart by commas.")] = None,
-    tz: Annotated[str | None, typer.Option(help="Zone of times that name none; UTC.")] = None,
-    site: Annotated[str | None, typer.Option(help="Place, where a table has several.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count malformed rows instead of stopping.")] = False,
+    start: Start = None,
+    step_s: StepS = None,
+    format: Format = None,
+    time_col: TimeCol = None,
+    hz_col: HzCol = None,
+    volt_col: VoltCol = None,
+    tz: Zone = None,
+    site: Site = None,
+    skip_bad: SkipBad = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the stopped run in this folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result, statements, series and checkpoints.")] = None,
     json: Json = None,

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from aggregator.cli.output import Json, app, emit, figures
+from aggregator.cli.traceoptions import Format, HzCol, Site, SkipBad, Start, StepS, TimeCol, VoltCol, Zone
 
 products_app = typer.Typer(help="The market products.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(products_app, name="products")
@@ -71,18 +72,18 @@ def respond(
 @app.command(epilog="Example: flyball inspect f_2026-06-22.csv.gz --json -")
 def inspect(
     file: Annotated[Path, typer.Argument(help="A recorded trace, plain or gzipped.")],
-    format: Annotated[str | None, typer.Option(help="neso, table or index_hz; recognised by content.")] = None,
-    time_col: Annotated[str | None, typer.Option(help="Time column of a table, by name or number from 1.")] = None,
-    hz_col: Annotated[str | None, typer.Option(help="Frequency column of a table.")] = None,
-    volt_col: Annotated[str | None, typer.Option(help="Voltage columns of a table, set apart by commas.")] = None,
-    tz: Annotated[str | None, typer.Option(help="Zone of times that name none; UTC.")] = None,
-    site: Annotated[str | None, typer.Option(help="Place, where a table has several.")] = None,
-    start: Annotated[str | None, typer.Option(help="ISO time of row 0 of index_hz.")] = None,
-    step_s: Annotated[float | None, typer.Option(help="Seconds from row to row of index_hz.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count malformed rows instead of stopping.")] = False,
+    format: Format = None,
+    time_col: TimeCol = None,
+    hz_col: HzCol = None,
+    volt_col: VoltCol = None,
+    tz: Zone = None,
+    site: Site = None,
+    start: Start = None,
+    step_s: StepS = None,
+    skip_bad: SkipBad = False,
     json: Json = None,
 ) -> None:
-    """Say what is in a trace: rows, gaps, duplicates, what would be rejected."""
+    """Say what is in a trace: rows, gaps, duplicates, and what the quality gate would not let move a vehicle."""
     from telemetry.traces import inspect as look
     from telemetry.traces import open_trace
 
@@ -90,5 +91,16 @@ def inspect(
         file, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
         step_s=step_s, skip_bad=skip_bad,
     )  # fmt: skip
-    report = look(trace).as_dict()
+    report = look(trace).as_dict() | {"marked": _marks(trace)}
     emit(report, json, figures(str(file), report))
+
+
+def _marks(trace: Any) -> dict[str, int]:
+    """Rows of a trace by the gate's verdict, as a backtest would count them."""
+    from aggregator.backtesting import recorded_gate
+    from telemetry.quality import Gate
+
+    gate = Gate(recorded_gate(trace.nominal_hz))
+    for block in trace:
+        gate.check(block)
+    return gate.rejected()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,6 +21,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"flyball {metadata.version('flyball')}")
+        raise typer.Exit
+
+
+@app.callback()
+def flyball(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    """Frequency regulation with electric-vehicle fleets: hertz in, vehicles moved, delivery scored."""
+    del version  # told by its callback
+
 
 Json = Annotated[
     str | None, typer.Option("--json", metavar="PATH|-", help="Write the result as one JSON document; - for stdout.")

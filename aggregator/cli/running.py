@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aggregator.cli.output import Json, app, emit, figures, text, writable
+from aggregator.cli.traceoptions import Start, StepS
 
 SHOWN = (
     "samples_in", "samples_lost", "ticks", "commands", "rejected", "requested_kwh", "delivered_kwh", "unserved_kwh",
@@ -29,8 +30,8 @@ def run(
     port: Annotated[int | None, typer.Option(help="Port of the dashboard; 0 for any.")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="Fault of the measuring unit, e.g. dead-bus@20+5.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard.")] = False,
-    start: Annotated[str | None, typer.Option(help="ISO time of row 0 of an index_hz trace.")] = None,
-    step_s: Annotated[float | None, typer.Option(help="Seconds from row to row of an index_hz trace.")] = None,
+    start: Start = None,
+    step_s: StepS = None,
     json: Json = None,
 ) -> None:
     """Regulate with a simulated fleet on a frequency that arrives over IEC 61850. Ctrl-C stops."""
