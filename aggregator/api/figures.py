@@ -143,7 +143,10 @@ def _withdraw(fields: dict[str, Any]) -> None:
 
 def _silence(r: Reading, age_s: float | None) -> Alarm:
     if age_s is None:
-        text = "The worker has not reported yet: nothing is known of the fleet and no power can be promised."
+        text = (
+            "No figures from the worker yet: it is starting (the first start of a version compiles for half a minute) "
+            "or does not run. Until then no power can be promised."
+        )
         return Alarm(code="WORKER_SILENT", severity="critical", since_ns=r.started_ns, text=text)
     text = "The worker is silent: its figures are withdrawn. Check the worker process; chargers fall back on their own."
     return Alarm(code="WORKER_SILENT", severity="critical", since_ns=r.live_heard.utc_ns, text=text)
