@@ -7,7 +7,7 @@ nor the catalogue of the day. Keys are named by their id, never written.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -48,7 +48,6 @@ class CoreSettings:
     validity_s: float = 6.0
     renew_s: float = 3.0
     overshoot_frac: float = 0.05
-    extras: dict[str, Any] = field(default_factory=dict)
 
     @property
     def nominal_hz(self) -> float:

@@ -302,8 +302,6 @@ class Worker:
             "scheduling": self._scheduling,
             "first_id": self._first_id,
             "last_id": position,
-            "first_counter": parse_id(self._first_id)[1] if self._first_id else 0,
-            "last_counter": parse_id(position)[1],
             "ticked": self._ticked,
             "missing": self._reader.missing,
             "ticks": sums.ticks,

@@ -15,6 +15,7 @@ from aggregator.gateways.population import PERFECT
 from aggregator.gateways.simulated import SimulatedFleet
 from droop.products import load
 from droop.reasons import Reason
+from settlement.interval import Sold, settle
 from settlement.scores import weighted_score
 from telemetry.samples import FREQUENCY
 
@@ -257,3 +258,16 @@ def test_the_fleet_is_the_seeds_and_nobody_elses():
     same(driven(block, perfect=False, seed=5), driven(block, perfect=False, seed=5))
     other = driven(block, perfect=False, seed=6)
     assert other.meters.tobytes() != driven(block, perfect=False, seed=5).meters.tobytes()
+
+
+def test_an_interval_sees_all_of_the_run_that_settlement_would_look_at():
+    """Rows are handed over near each interval only; its history, by which a response may lag, must be among them."""
+    test = driven(trace(2 * 900 + 300, std_hz=0.2))
+    facts, (contract,) = test.facts(), test.settings.contracts
+    found = list(test.statements())
+    assert len(found) >= 3
+    for one in found:
+        (whole,) = settle(
+            [Sold(contract.product, contract.sold_kw)], facts, one.start_ns, one.end_ns, until_ns=one.until_ns
+        )
+        assert one.to_dict() == whole.to_dict()

@@ -17,7 +17,7 @@ CATALOGUE = catalogue()
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_every_product_of_the_catalogue_survives_json(name):
-    settings = CoreSettings("xy", 7, (Contract(CATALOGUE[name], 1234.5678901234567),), epoch=2**60, extras={"a": [1]})
+    settings = CoreSettings("xy", 7, (Contract(CATALOGUE[name], 1234.5678901234567),), epoch=2**60)
     again = from_json(settings.to_json())
     assert again == settings
     assert again.to_json() == settings.to_json()
