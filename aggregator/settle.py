@@ -129,8 +129,12 @@ class Settler:
             self.malformed += 1
             return
         self._fed = True
-        for entry in self._writer.append(entries, stream_id):
+        fresh = self._writer.append(entries, stream_id)
+        for entry in fresh:
             self._seal(self._books.feed(entry))
+        if any(entry.kind is Kind.START for entry in fresh):
+            # Nothing can be replayed without a run's settings: they do not wait in memory.
+            self._writer.flush()
 
     def on_time(self, now_ns: int) -> None:
         """Flush and tell what is due. Call it once a second or so, or after every read.

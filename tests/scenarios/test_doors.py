@@ -341,6 +341,7 @@ def test_a_server_of_ones_own_that_goes_away_takes_nothing_with_it(
 ) -> None:
     line = make_line("--vehicles", "60", "--rate", "10", env={"FLYBALL_REDIS_URL": store.url})
     until(lambda: connect(store.url).get("live:ce"), "the worker to report")
+    until(lambda: line.entries(Kind.START), "the run's settings to be on disk")
     before = {process for process in line.children() if "aggregator.roles" in process.name}
     ports, _ = line.places()
     store.stop()
