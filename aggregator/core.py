@@ -38,7 +38,7 @@ from telemetry import wire
 from telemetry.samples import Block, Quality
 
 # One TICK row, packed in one call: a row of a structured array costs ten times as much to fill.
-TICK_ROW: Final = struct.Struct("<qqqddddddddddHBBId16fQ")
+TICK_ROW: Final = struct.Struct("<qqqddddddddddHBBId24fQ")
 assert TICK_ROW.size == TICK.itemsize  # noqa: S101 - layouts that must agree
 
 # Plain numbers: an enumeration costs its name at every use.

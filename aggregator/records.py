@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from droop.reasons import COUNT
+
 Block = npt.NDArray[Any]
 
 TICK = np.dtype(
@@ -34,7 +36,7 @@ TICK = np.dtype(
         ("passes", "u1"),  # Newton passes over the columns
         ("commands", "<u4"),  # set-points sent
         ("sum_error_kw", "<f8"),
-        ("unserved_by_reason", "<f4", (16,)),  # kW by droop.reasons.Reason
+        ("unserved_by_reason", "<f4", (COUNT,)),  # kW by droop.reasons.Reason
         ("seq", "<u8"),  # number of the tick
     ]
 )

@@ -1,39 +1,60 @@
 """The fleet as columns: one row a charger, one writer a column.
 
 A row is a charger's `slot`, fixed for life; `session` counts the vehicles it has served. Nothing here
-computes; `limits`, `split`, `commands` and `energy` do, on these columns.
+computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `energy` do, on these columns.
 
-| column            | dtype   | unit | written by                                          |
-|-------------------|---------|------|-----------------------------------------------------|
-| state             | uint8   | -    | sessions, reports (0 unplugged, 1 plugged, 2 fault) |
-| session           | uint32  | -    | sessions                                            |
-| usable_kwh        | float64 | kWh  | sessions: nominal x SoH                             |
-| soh_frac          | float64 | 1    | sessions                                            |
-| soc_floor_kwh     | float64 | kWh  | sessions: SoC window, lower edge                    |
-| ceiling_kwh       | float64 | kWh  | sessions: SoC window, upper edge                    |
-| dod_floor_kwh     | float64 | kWh  | sessions: energy at plug-in less the depth allowed  |
-| charge_max_kw     | float64 | kW   | sessions (magnitude)                                |
-| discharge_max_kw  | float64 | kW   | sessions (magnitude)                                |
-| eta_charge        | float64 | 1    | sessions                                            |
-| eta_discharge     | float64 | 1    | sessions                                            |
-| safe_kw           | float64 | kW   | sessions: power of the charger left alone           |
-| depart_ns         | int64   | ns   | sessions; 0 where unknown                           |
-| depart_kwh        | float64 | kWh  | sessions                                            |
-| report_ns         | int64   | ns   | reports: arrival of the latest                      |
-| measured_kw       | float32 | kW   | reports                                             |
-| energy_kwh        | float64 | kWh  | reports; energy between them                        |
-| energy_ns         | int64   | ns   | as energy_kwh: when it was true                     |
-| plan_kw           | float32 | kW   | limits: charging plan, the split's t                |
-| lo_kw, hi_kw      | float32 | kW   | limits                                              |
-| slope_up, slope_dn| float32 | kW   | limits, by weights                                  |
-| reason_up, _down  | uint8   | -    | limits: what binds hi_kw, lo_kw                     |
-| power_kw          | float32 | kW   | split                                               |
-| command_kw        | float32 | kW   | commands: last sent                                 |
-| valid_until_ns    | int64   | ns   | commands: when the last sent expires                |
+| column               | dtype   | unit | written by                                                       |
+|----------------------|---------|------|------------------------------------------------------------------|
+| state                | uint8   | -    | sessions, reports (0 unplugged, 1 plugged, 2 fault)              |
+| session              | uint32  | -    | sessions                                                         |
+| usable_kwh           | float64 | kWh  | sessions: nominal x SoH                                          |
+| soh_frac             | float32 | 1    | sessions                                                         |
+| soc_floor_kwh        | float64 | kWh  | sessions: SoC window, lower edge                                 |
+| ceiling_kwh          | float64 | kWh  | sessions: SoC window, upper edge                                 |
+| dod_floor_kwh        | float64 | kWh  | sessions: energy at plug-in less the depth allowed               |
+| charge_max_kw        | float32 | kW   | sessions (magnitude)                                             |
+| discharge_max_kw     | float32 | kW   | sessions (magnitude)                                             |
+| min_kw               | float32 | kW   | sessions: least power above zero, either direction; 0: any       |
+| ramp_kw_s            | float32 | kW/s | sessions; infinite where there is no limit                       |
+| budget_kwh           | float32 | kWh  | sessions: throughput allowed in a day; infinite: any             |
+| wear                 | float32 | 1    | sessions: relative cost of moving energy through this battery    |
+| eta_charge           | float32 | 1    | sessions                                                         |
+| eta_discharge        | float32 | 1    | sessions                                                         |
+| safe_kw              | float32 | kW   | sessions: power of the charger left alone                        |
+| depart_ns            | int64   | ns   | sessions; 0 where unknown                                        |
+| depart_kwh           | float64 | kWh  | sessions                                                         |
+| wish                 | uint8   | -    | wishes: the owner's override (`Wish`)                            |
+| wish_until_ns        | int64   | ns   | wishes: when it lapses                                           |
+| site                 | int32   | -    | fixed: leaf of the tree of caps; -1 where there is none          |
+| report_ns            | int64   | ns   | reports: arrival of the latest                                   |
+| measured_kw          | float32 | kW   | reports                                                          |
+| temp_c               | float32 | degC | reports: battery; NaN where unknown                              |
+| energy_kwh           | float64 | kWh  | reports; energy between them                                     |
+| energy_ns            | int64   | ns   | as energy_kwh: when it was true                                  |
+| moved_kwh            | float64 | kWh  | energy: throughput of the day, battery side                      |
+| warm_c               | float32 | degC | limits: temperature from which this vehicle is bypassed          |
+| plan_kw              | float32 | kW   | limits: charging plan, the split's t                             |
+| free_lo_kw, _hi_kw   | float32 | kW   | limits: bounds of the vehicle by itself                          |
+| slope_up, slope_dn   | float32 | kW   | limits, by weights                                               |
+| reason_up, _down     | uint8   | -    | limits, minimum, sites: what binds hi_kw, lo_kw                  |
+| mode                 | int8    | -    | minimum: -1 charging, 0 off, 1 discharging; vehicles with min_kw |
+| owed_kwh             | float32 | kWh  | minimum: energy of the optimum less the energy of the power held |
+| switched_ns          | int64   | ns   | minimum: when mode last changed                                  |
+| lo_kw, hi_kw         | float32 | kW   | limits, then minimum, then sites: the bounds the split sees      |
+| power_kw             | float32 | kW   | split                                                            |
+| command_kw           | float32 | kW   | commands: last sent, as power expected at the grid               |
+| valid_until_ns       | int64   | ns   | commands: when the last sent expires                             |
+| sent_ns              | int64   | ns   | commands: when the last change was sent                          |
+| past_lo_kw, _hi_kw   | float32 | kW   | commands: range of the commands it may still be answering        |
+| gain                 | float32 | 1    | response: power delivered over power told                        |
+| dead_s               | float32 | s    | response: dead time, from command to half of the step            |
+| misses               | uint8   | -    | response: reports in a row that no command explains              |
+| refused_ns           | int64   | ns   | response: since when it is left out for not following; 0: in     |
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -46,6 +67,16 @@ Column = npt.NDArray[Any]
 UNPLUGGED: Final = 0
 PLUGGED: Final = 1
 FAULT: Final = 2
+
+
+class Wish(IntEnum):
+    """The owner's override. The order is the wire code."""
+
+    NONE = 0
+    CHARGE_NOW = 1  # full power until the battery is full or the wish lapses
+    NO_DISCHARGE = 2  # may charge sooner or later, never gives back
+    LEAVE_ALONE = 3  # follows its charging plan and nothing else
+
 
 # The fleet is refreshed in this many pieces in turn, so that new bounds do not step all at once.
 SEGMENTS: Final = 8
@@ -63,39 +94,75 @@ class Fleet(NamedTuple):
     dod_floor_kwh: Column
     charge_max_kw: Column
     discharge_max_kw: Column
+    min_kw: Column
+    ramp_kw_s: Column
+    budget_kwh: Column
+    wear: Column
     eta_charge: Column
     eta_discharge: Column
     safe_kw: Column
     depart_ns: Column
     depart_kwh: Column
+    wish: Column
+    wish_until_ns: Column
+    site: Column
     report_ns: Column
     measured_kw: Column
+    temp_c: Column
     energy_kwh: Column
     energy_ns: Column
+    moved_kwh: Column
+    warm_c: Column
     plan_kw: Column
-    lo_kw: Column
-    hi_kw: Column
+    free_lo_kw: Column
+    free_hi_kw: Column
     slope_up: Column
     slope_dn: Column
     reason_up: Column
     reason_down: Column
+    mode: Column
+    owed_kwh: Column
+    switched_ns: Column
+    lo_kw: Column
+    hi_kw: Column
     power_kw: Column
     command_kw: Column
     valid_until_ns: Column
+    sent_ns: Column
+    past_lo_kw: Column
+    past_hi_kw: Column
+    gain: Column
+    dead_s: Column
+    misses: Column
+    refused_ns: Column
 
 
 DTYPES: Final[dict[str, Any]] = {
     "state": np.uint8,
     "session": np.uint32,
     "depart_ns": np.int64,
+    "wish": np.uint8,
+    "wish_until_ns": np.int64,
+    "site": np.int32,
     "report_ns": np.int64,
     "energy_ns": np.int64,
-    "valid_until_ns": np.int64,
     "reason_up": np.uint8,
     "reason_down": np.uint8,
+    "mode": np.int8,
+    "switched_ns": np.int64,
+    "valid_until_ns": np.int64,
+    "sent_ns": np.int64,
+    "misses": np.uint8,
+    "refused_ns": np.int64,
 } | dict.fromkeys(
-    ("measured_kw", "plan_kw", "lo_kw", "hi_kw", "slope_up", "slope_dn", "power_kw", "command_kw"), np.float32
-)
+    (
+        "soh_frac", "charge_max_kw", "discharge_max_kw", "min_kw", "ramp_kw_s", "budget_kwh", "wear", "eta_charge",
+        "eta_discharge", "safe_kw", "measured_kw", "temp_c", "warm_c", "plan_kw", "free_lo_kw", "free_hi_kw",
+        "slope_up", "slope_dn", "owed_kwh", "lo_kw", "hi_kw", "power_kw", "command_kw", "past_lo_kw", "past_hi_kw",
+        "gain", "dead_s"
+    ),
+    np.float32,
+)  # fmt: skip
 
 
 class Totals(NamedTuple):
@@ -119,7 +186,12 @@ class Totals(NamedTuple):
 def allocate(rows: int) -> Fleet:
     """A fleet of `rows` empty chargers."""
     columns = {name: np.zeros(rows, DTYPES.get(name, np.float64)) for name in Fleet._fields}
-    columns["eta_charge"][:] = columns["eta_discharge"][:] = columns["soh_frac"][:] = 1.0
+    for name in ("eta_charge", "eta_discharge", "soh_frac", "wear", "gain"):
+        columns[name][:] = 1.0
+    for name in ("ramp_kw_s", "budget_kwh", "warm_c"):
+        columns[name][:] = np.inf
+    columns["temp_c"][:] = np.nan
+    columns["site"][:] = -1
     return Fleet(**columns)
 
 

@@ -19,9 +19,17 @@ class Reason(IntEnum):
     FAULT = 8
     REFUSED = 9  # the charger acknowledges commands and does not follow them
     HELD = 10  # the vehicle's report is ageing: capability shrinks
+    TEMPERATURE = 11  # too cold, too hot, or too far above its site's mean
+    TAPER = 12  # the rating falls near an edge of the state of charge
+    THROUGHPUT = 13  # the day's throughput is used up
+    OVERRIDE = 14  # the owner's wish
+    RAMP = 15  # the charger cannot change faster
+    MINIMUM = 16  # less than the charger's least power
+    SITE = 17  # a cap of the site, feeder or transformer
+    RESPONSE = 18  # the charger gives less than it is told
 
 
-COUNT = 16
+COUNT = 24
 """Width of arrays indexed by reason: room for codes to come."""
 
 

@@ -70,6 +70,10 @@ SESSION = np.dtype(
         ("eta_charge_frac", "<f4"),
         ("eta_discharge_frac", "<f4"),
         ("safe_kw", "<f4"),  # what the charger does on its own when its command has expired
+        ("min_kw", "<f4"),  # least power above zero, either direction; 0: any
+        ("ramp_kw_s", "<f4"),  # fastest change; 0: no limit
+        ("budget_kwh", "<f4"),  # throughput allowed in a day, battery side; 0: no limit
+        ("wear", "<f4"),  # relative cost of moving energy through this battery; 0: 1
         ("depart_ns", "<i8"),  # 0: the driver gave none
         ("depart_kwh", "<f8"),  # energy wanted aboard at departure
         ("state", "<u4"),  # SlotState
@@ -86,6 +90,19 @@ VEHICLE = np.dtype(
         ("power_kw", "<f4"),  # measured at the charger's grid side
         ("soc_frac", "<f4"),
         ("state", "<u4"),  # SlotState
+        ("temp_c", "<f4"),  # battery temperature; NaN where the vehicle gives none
+    ]
+)
+
+# An owner's override of a running session, from the API or the vehicle's app.
+WISH = np.dtype(
+    [
+        ("t_ns", "<i8"),
+        ("rx_ns", "<i8"),
+        ("until_ns", "<i8"),  # when it lapses
+        ("slot", "<u4"),
+        ("session", "<u4"),
+        ("wish", "<u4"),  # droop's `Wish` code
         ("pad", "<u4"),
     ]
 )

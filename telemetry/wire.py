@@ -13,12 +13,12 @@ from typing import Final
 
 import numpy as np
 
-from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Block
+from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block
 
 MAGIC: Final = b"FB"
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER: Final = struct.Struct("<2sBBHHI")
-DTYPES: Final = {1: FREQUENCY, 2: VEHICLE, 3: SESSION, 4: POWER, 5: SIGNAL}
+DTYPES: Final = {1: FREQUENCY, 2: VEHICLE, 3: SESSION, 4: POWER, 5: SIGNAL, 6: WISH}
 KINDS: Final = {dtype: kind for kind, dtype in DTYPES.items()}
 
 
