@@ -16,7 +16,9 @@ NS_PER_H = 3.6e12
 def battery_kwh(grid_kw: float, elapsed_ns: int, eta_charge: float, eta_discharge: float) -> float:
     """Energy that leaves the battery (positive) while the charger holds `grid_kw` at the grid [kWh]."""
     hours = elapsed_ns / NS_PER_H
-    return grid_kw * hours / eta_discharge if grid_kw > 0.0 else grid_kw * hours * eta_charge
+    grid_kwh = grid_kw * hours
+    out, into = grid_kwh / eta_discharge, grid_kwh * eta_charge
+    return out if grid_kw > 0.0 else into
 
 
 @strict
@@ -36,8 +38,7 @@ def standing_kwh(
     eta_charge: float, eta_discharge: float, usable_kwh: float,
 ) -> float:  # fmt: skip
     """Energy aboard at `now_ns` of a charger that follows its command up to its expiry, then its safe profile [kWh]."""
-    if now_ns <= valid_until_ns:
-        return advanced_kwh(energy_kwh, energy_ns, now_ns, command_kw, eta_charge, eta_discharge, usable_kwh)
+    # Written without a branch: one loop over a fleet must run on whole vectors.
     end_ns = min(max(valid_until_ns, energy_ns), max(now_ns, energy_ns))
     energy = advanced_kwh(energy_kwh, energy_ns, end_ns, command_kw, eta_charge, eta_discharge, usable_kwh)
     return advanced_kwh(energy, end_ns, now_ns, safe_kw, eta_charge, eta_discharge, usable_kwh)

@@ -60,8 +60,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from droop.reasons import COUNT
-
 Column = npt.NDArray[Any]
 
 UNPLUGGED: Final = 0
@@ -166,26 +164,42 @@ DTYPES: Final[dict[str, Any]] = {
 
 
 class Totals(NamedTuple):
-    """Sums over each segment of the fleet, float64, renewed when the segment is refreshed.
-
-    lost_up and lost_down hold, per reason, how much rated power the binding limits take away [kW].
-    """
+    """Sums over each segment of the fleet, float64, renewed when the segment is refreshed."""
 
     refreshed_ns: Column  # int64[SEGMENTS]
     due_ns: Column  # int64[SEGMENTS]  when the first vehicle's bounds change by themselves
-    lo_kw: Column  # float64[SEGMENTS]
+    day: Column  # int64[SEGMENTS]  day (UTC) whose throughput is being counted
+    lo_kw: Column  # float64[SEGMENTS]  of the bounds the split sees
     hi_kw: Column
+    far_lo_kw: Column  # of the bounds if every vehicle with a least power were switched that way
+    far_hi_kw: Column
     plan_kw: Column
     stored_kwh: Column  # energy above the floor
     window_kwh: Column  # ceiling minus floor
+    moved_kwh: Column  # throughput of the day
+    usable_kwh: Column
     fresh: Column  # int64[SEGMENTS]: rows that count as capacity
-    lost_up: Column  # float64[SEGMENTS, reasons]
-    lost_down: Column
+
+
+# Large arrays all begin on a page. Columns that are read together would then compete for the same few places of the
+# cache, row after row; each begins a line later than the one before instead.
+LINE: Final = 64
+PAGE: Final = 4096
+
+
+def column(place: int, rows: int, dtype: Any) -> Column:
+    """A zeroed column; `place` is its number among those that are read together."""
+    dtype = np.dtype(dtype)
+    room = np.zeros(rows * dtype.itemsize + 2 * PAGE, np.uint8)
+    start = -room.ctypes.data % PAGE + place * LINE % PAGE
+    return room[start : start + rows * dtype.itemsize].view(dtype)
 
 
 def allocate(rows: int) -> Fleet:
     """A fleet of `rows` empty chargers."""
-    columns = {name: np.zeros(rows, DTYPES.get(name, np.float64)) for name in Fleet._fields}
+    columns = {
+        name: column(place, rows, DTYPES.get(name, np.float64)) for place, name in enumerate(Fleet._fields)
+    }
     for name in ("eta_charge", "eta_discharge", "soh_frac", "wear", "gain"):
         columns[name][:] = 1.0
     for name in ("ramp_kw_s", "budget_kwh", "warm_c"):
@@ -197,8 +211,7 @@ def allocate(rows: int) -> Fleet:
 
 def allocate_totals() -> Totals:
     """Totals of a fleet that was never refreshed."""
-    whole = ("refreshed_ns", "due_ns", "fresh")
-    columns = {name: np.zeros(SEGMENTS, np.int64 if name in whole else np.float64) for name in Totals._fields}
-    for name in ("lost_up", "lost_down"):
-        columns[name] = np.zeros((SEGMENTS, COUNT))
-    return Totals(**columns)
+    whole = ("refreshed_ns", "due_ns", "day", "fresh")
+    return Totals(**{
+        name: np.zeros(SEGMENTS, np.int64 if name in whole else np.float64) for name in Totals._fields
+    })

@@ -16,7 +16,11 @@ H_NS = 3_600_000_000_000
 S_NS = 1_000_000_000
 
 UNPLUGGED, PLUGGED, FAULT = 0, 1, 2
-NONE, RATING, SOC, SOH, DOD, DEPARTURE, STALE, NO_VEHICLE, FAULTY, REFUSED, HELD = range(11)
+(
+    NONE, RATING, SOC, SOH, DOD, DEPARTURE, STALE, NO_VEHICLE, FAULTY, REFUSED, HELD, TEMPERATURE, TAPER, THROUGHPUT,
+    OVERRIDE, RAMPING, MINIMUM, SITE, RESPONSE,
+) = range(19)  # fmt: skip
+REASONS = 24
 STARTING, NORMAL, HOLD, RAMP, BASELINE = range(5)
 USABLE, UNUSABLE, DEAD_BUS, NO_SAMPLE = range(4)
 
@@ -143,6 +147,18 @@ class Car:
     energy_ns: int = 0
     command_kw: float = 0.0
     valid_until_ns: int = 0
+    min_kw: float = 0.0
+    ramp_kw_s: float = math.inf
+    budget_kwh: float = math.inf
+    moved_kwh: float = 0.0
+    wear: float = 1.0
+    wish: int = 0
+    wish_until_ns: int = 0
+    temp_c: float = math.nan
+    warm_c: float = math.inf
+    measured_kw: float = 0.0
+    gain: float = 1.0
+    refused_ns: int = 0
 
     def doing(self, at_ns: int) -> float:
         """Power at the grid: the last command while it stands, the safe profile after."""
@@ -175,6 +191,32 @@ class Band:
     down: int
     fill: float = 0.0
     span: float = 0.0
+    left_h: float = math.inf
+
+
+# Charging tapers from 90 % of SoC to a fifth at 100 %, discharging weakens below 10 %; charging stops at -20 degC
+# and both stop at 55 degC, from 0 and 45 on in a straight line.
+TAPERS = {"full": (0.9, 0.2), "empty": (0.1, 0.2), "cold": (0.0, -20.0), "hot": (45.0, 55.0)}
+
+
+def left_of_rating(car: Car, soc: float) -> tuple[tuple[float, int], tuple[float, int]]:
+    """Share of the rating left, and why: discharging, charging."""
+    followed = (min(1.0, car.gain), RESPONSE if car.gain < 1 else RATING)
+    (full, full_least), (empty, empty_least) = TAPERS["full"], TAPERS["empty"]
+    (cold, cold_stop), (hot, hot_stop) = TAPERS["cold"], TAPERS["hot"]
+    heat = chill = (1.0, RATING)
+    if car.temp_c > hot:
+        heat = chill = (max(0.0, 1 - (car.temp_c - hot) / (hot_stop - hot)), TEMPERATURE)
+    elif car.temp_c < cold:
+        chill = (max(0.0, 1 - (cold - car.temp_c) / (cold - cold_stop)), TEMPERATURE)
+    weak = (empty_least + (1 - empty_least) * min(1.0, soc / empty), TAPER)
+    taper = (full_least + (1 - full_least) * min(1.0, (1 - soc) / (1 - full)), TAPER)
+    return least(followed, weak, heat), least(followed, taper, chill)
+
+
+def least(*shares: tuple[float, int]) -> tuple[float, int]:
+    """The smallest; the first of equals."""
+    return min(shares, key=lambda share: share[0])
 
 
 def band(car: Car, now_ns: int, fresh_s: float, stale_s: float, horizon_s: float) -> Band:
@@ -186,15 +228,17 @@ def band(car: Car, now_ns: int, fresh_s: float, stale_s: float, horizon_s: float
     energy = car.energy_at(now_ns)
     target = min(car.depart_kwh, car.ceiling_kwh)
     left_h = max(0, car.depart_ns - now_ns) / H_NS if car.depart_ns > 0 else math.inf
+    (out, out_why), (into, into_why) = left_of_rating(car, energy / car.usable_kwh)
+    out_kw, into_kw = car.discharge_max_kw * out, car.charge_max_kw * into
 
-    ups = [(car.discharge_max_kw, RATING)]
+    ups = [(out_kw, out_why)]
     window = car.drain_kw(max(0.0, energy - car.soc_floor_kwh), h)
     # SoH is to blame when the same SoC of an unaged battery would have been enough.
-    ups.append((window, SOH if window / car.soh_frac >= car.discharge_max_kw else SOC))
+    ups.append((window, SOH if window / car.soh_frac >= out_kw else SOC))
     ups.append((car.drain_kw(max(0.0, energy - car.dod_floor_kwh), h), DOD))
     if left_h >= h and left_h < math.inf:
-        least = target - car.charge_max_kw * car.eta_charge * (left_h - h)
-        ups.append((car.drain_kw(energy - least, h), DEPARTURE))
+        must = target - into_kw * car.eta_charge * (left_h - h)
+        ups.append((car.drain_kw(energy - must, h), DEPARTURE))
     elif left_h < h:
         # The driver leaves before the horizon ends: what is missing must be aboard by then.
         missing = energy < target and left_h > 0
@@ -203,38 +247,79 @@ def band(car: Car, now_ns: int, fresh_s: float, stale_s: float, horizon_s: float
     for value, why in ups[1:]:
         if value < hi:
             hi, up = value, why
-    hi = max(hi, -car.charge_max_kw)
+    hi = max(hi, -into_kw)
 
     room = max(0.0, car.ceiling_kwh - energy) / car.eta_charge / h
-    lo, down = -car.charge_max_kw, RATING
-    if room < car.charge_max_kw:
-        lo, down = -room, SOH if room / car.soh_frac >= car.charge_max_kw else SOC
+    lo, down = -into_kw, into_why
+    if room < into_kw:
+        lo, down = -room, SOH if room / car.soh_frac >= into_kw else SOC
     hi = max(hi, lo)
-
-    age_s = (now_ns - car.report_ns) / S_NS
-    if age_s >= stale_s:
-        lo = hi = car.doing(now_ns)
-        up = down = STALE
-    elif age_s > fresh_s:
-        middle = clip(car.doing(now_ns), lo, hi)
-        share = (stale_s - age_s) / (stale_s - fresh_s)
-        lo, hi = middle - (middle - lo) * share, middle + (hi - middle) * share
-        up = down = HELD
 
     need = target - energy
     if need <= 0 or left_h == math.inf:
         plan = 0.0
     else:
-        plan = -car.charge_max_kw if left_h == 0 else -min(need / car.eta_charge / left_h, car.charge_max_kw)
+        plan = -into_kw if left_h == 0 else -min(need / car.eta_charge / left_h, into_kw)
+    plan = clip(plan, lo, hi)
+
+    left_kwh = max(0.0, car.budget_kwh - car.moved_kwh)
+    if left_kwh < math.inf:
+        if car.drain_kw(left_kwh, h) < hi:
+            hi, up = max(car.drain_kw(left_kwh, h), plan), THROUGHPUT
+        if min(-left_kwh / car.eta_charge / h, plan) > lo:
+            lo, down = min(-left_kwh / car.eta_charge / h, plan), THROUGHPUT
+    if car.temp_c > car.warm_c:
+        lo, hi, up, down = plan, plan, TEMPERATURE, TEMPERATURE
+    if car.wish and now_ns < car.wish_until_ns:
+        lo, hi, plan, up, down = wished(car.wish, lo, hi, plan, up, down)
+
+    age_s = (now_ns - car.report_ns) / S_NS
+    if age_s >= stale_s:
+        lo = hi = car.doing(now_ns)
+        up = down = STALE
+    elif car.refused_ns:
+        lo = hi = car.measured_kw
+        up = down = REFUSED
+    elif age_s > fresh_s:
+        middle = clip(car.doing(now_ns), lo, hi)
+        share = (stale_s - age_s) / (stale_s - fresh_s)
+        lo, hi = middle - (middle - lo) * share, middle + (hi - middle) * share
+        up = down = HELD
     span = car.ceiling_kwh - car.soc_floor_kwh
     fill = clip(energy - car.soc_floor_kwh, 0.0, span)
-    return Band(lo, hi, clip(plan, lo, hi), up, down, fill, span)
+    return Band(lo, hi, clip(plan, lo, hi), up, down, fill, span, left_h)
+
+
+def wished(
+    wish: int, lo: float, hi: float, plan: float, up: int, down: int
+) -> tuple[float, float, float, int, int]:  # fmt: skip
+    """The owner's override: 1 charge now, 2 never discharge, 3 leave alone."""
+    if wish == 1:
+        return lo, lo, lo, OVERRIDE if hi > lo else up, down
+    if wish == 2:
+        return lo, min(hi, 0.0), plan, OVERRIDE if hi > 0 else up, down
+    return plan, plan, plan, OVERRIDE if hi > plan else up, OVERRIDE if lo < plan else down
+
+
+def ramped(car: Car, lo: float, hi: float, now_ns: int, ramp_s: float) -> tuple[float, float]:
+    """What it can reach from what it does, where its bounds allow that."""
+    doing, reach = car.doing(now_ns), car.ramp_kw_s * ramp_s
+    return clip(doing - reach, lo, hi), clip(doing + reach, lo, hi)
 
 
 def lean(fill_frac: float, mean_frac: float) -> float:
     """Factor on the willingness to discharge: 10 and 1/10 at the ends, 1 at the mean."""
     x = clip(2.0 * (fill_frac - mean_frac), -9 / 11, 9 / 11)
     return (1 + x) / (1 - x)
+
+
+def willing(car: Car, b: Band, mean_fill: float, mean_moved: float) -> tuple[float, float]:
+    """Factors on the room up and down, each within a tenth and ten."""
+    g = lean(b.fill / b.span if b.span else mean_fill, mean_fill)
+    own = car.moved_kwh / car.usable_kwh
+    fair = 1 + 0.5 * (mean_moved - own) / (mean_moved + own + 0.02)
+    rest = fair * clip(b.left_h, 0.25, 1.0) / car.wear
+    return clip(g * rest, 0.1, 10.0), clip(rest / g, 0.1, 10.0)
 
 
 # ---- split -------------------------------------------------------------------------------------------------
@@ -317,6 +402,17 @@ def some_car(rng: random.Random, now_ns: int) -> Car:
         energy_ns=now_ns - int(rng.choice([0.0, age_s, 1.0]) * S_NS),
         command_kw=command,
         valid_until_ns=now_ns + int(rng.choice([-60.0, -0.5, 0.0, 0.5, 4.0]) * S_NS),
+        ramp_kw_s=rng.choice([math.inf] * 4 + [0.5, 5.0]),
+        budget_kwh=rng.choice([math.inf] * 4 + [10.0]),
+        moved_kwh=rng.choice([0.0, 3.0, 9.998, 12.0]),
+        wear=rng.choice([1.0, 1.0, 0.5, 3.0]),
+        wish=rng.choice([0] * 6 + [1, 2, 3]),
+        wish_until_ns=now_ns + int(rng.choice([-1.0, 0.0, 2.0, 3600.0]) * S_NS),
+        temp_c=rng.choice([math.nan] * 3 + [-30.0, -12.0, 0.0, 25.0, 45.0, 51.0, 60.0]),
+        warm_c=rng.choice([math.inf] * 5 + [24.0]),
+        measured_kw=rng.choice([0.0, -1.4, 2.0]),
+        gain=rng.choice([1.0] * 4 + [0.9, 1.05]),
+        refused_ns=rng.choice([0] * 9 + [now_ns - S_NS]),
     )
 
 
@@ -365,11 +461,14 @@ class Line:
         return range(segment * n // self.segments, (segment + 1) * n // self.segments)
 
     def counted(self) -> list[Band]:
-        return [b for b in self.bands if b.up not in (NO_VEHICLE, FAULTY, STALE)]
+        return [b for b in self.bands if b.up not in (NO_VEHICLE, FAULTY, STALE, REFUSED)]
 
     def renew(self, now_ns: int) -> None:
         window = sum(b.span for b in self.counted())
         mean = sum(b.fill for b in self.counted()) / window if window > 0 else 0.5
+        counts = [car for car, b in zip(self.cars, self.bands, strict=True) if b in self.counted()]
+        capacity = sum(car.usable_kwh for car in counts)
+        moved = sum(car.moved_kwh for car in counts) / capacity if capacity else 0.0
         for segment in range(self.segments):
             first = self.renewed_ns[segment] == 0
             late = now_ns - self.renewed_ns[segment] >= self.period_ns or now_ns >= self.wake_ns[segment]
@@ -378,12 +477,17 @@ class Line:
             wakes = [math.inf]
             for row in self.rows(segment):
                 car = self.cars[row]
-                b = self.bands[row] = band(car, now_ns, *self.ages)
-                self.taken[row] = (max(car.discharge_max_kw - b.hi, 0.0), max(car.charge_max_kw + b.lo, 0.0))
+                b = band(car, now_ns, *self.ages)
                 dead = b.up in (NO_VEHICLE, FAULTY)
-                g = lean(b.fill / b.span if b.span > 0 else mean, mean)
-                up, down = ((b.hi - b.plan) * g, (b.plan - b.lo) / g) if not dead else (0.0, 0.0)
-                self.slopes[row] = (max(up, 1e-6), max(down, 1e-6))
+                g_up, g_dn = willing(car, b, mean, moved)
+                self.slopes[row] = (max((b.hi - b.plan) * g_up, 1e-6), max((b.plan - b.lo) * g_dn, 1e-6))
+                lo, hi = ramped(car, b.lo, b.hi, now_ns, 1.0)
+                b.up, b.down = RAMPING if hi < b.hi else b.up, RAMPING if lo > b.lo else b.down
+                b.lo, b.hi = lo, hi
+                self.bands[row] = b
+                self.taken[row] = (max(car.discharge_max_kw - b.hi, 0.0), max(car.charge_max_kw + b.lo, 0.0))
+                if car.wish and not dead and now_ns < car.wish_until_ns:
+                    wakes.append(car.wish_until_ns)
                 if b.up == STALE and now_ns < car.valid_until_ns:
                     wakes.append(car.valid_until_ns)
                 elif not dead and b.up != STALE:
@@ -393,7 +497,7 @@ class Line:
 
     def lost(self, up: bool) -> list[float]:
         """Rated power that limits take away, by reason."""
-        out = [0.0] * 16
+        out = [0.0] * REASONS
         for taken, b in zip(self.taken, self.bands, strict=True):
             if b.up != NO_VEHICLE:
                 out[b.up if up else b.down] += taken[0 if up else 1]
@@ -419,7 +523,7 @@ class Line:
         if self.watch.dead:
             # Nobody who hears us discharges into a dead bus, not even to balance another's charging.
             for b in self.bands:
-                if b.up not in (NO_VEHICLE, FAULTY, STALE):
+                if b.up not in (NO_VEHICLE, FAULTY, STALE, REFUSED):
                     b.lo, b.hi, b.plan = min(b.lo, 0.0), min(b.hi, 0.0), min(b.plan, 0.0)
         lo, hi = math.fsum(b.lo for b in self.bands), math.fsum(b.hi for b in self.bands)
         unserved = request - clip(request, lo, hi)
@@ -427,7 +531,7 @@ class Line:
             request, [b.plan for b in self.bands], [s[0] for s in self.slopes], [s[1] for s in self.slopes],
             [b.lo for b in self.bands], [b.hi for b in self.bands],
         )  # fmt: skip
-        reasons = [0.0] * 16
+        reasons = [0.0] * REASONS
         if unserved:
             taken = self.lost(unserved > 0)
             share = min(1.0, abs(unserved) / sum(taken)) if sum(taken) else 0.0

@@ -19,9 +19,11 @@ def columns(cars: Sequence[naive.Car]) -> Fleet:
     """The engine's columns for the twin's vehicles; powers are rounded to what float32 holds on both sides."""
     fleet = allocate(len(cars))
     for row, car in enumerate(cars):
-        car.command_kw = float(np.float32(car.command_kw))
         for name in car.__dataclass_fields__:
-            getattr(fleet, name)[row] = getattr(car, name)
+            column = getattr(fleet, name)
+            if column.dtype == np.float32:
+                setattr(car, name, float(np.float32(getattr(car, name))))
+            column[row] = getattr(car, name)
     return fleet
 
 

@@ -10,15 +10,28 @@ import numpy as np
 import pytest
 
 from droop.fleet import SEGMENTS, allocate_totals
-from droop.limits import Ages, refresh, refresh_due
+from droop.bounds import narrow, renew_due
+from droop.limits import DAY_NS, Ages, Derating, refresh, scratch
 from droop.reasons import Reason
 from droop.split import LAM_MAX, LAM_MIN, solve
+from droop.weights import Means
 from tests import naive
 
 S = naive.S_NS
 NOW = 1_700_000_000 * S
 AGES = Ages(3.0, 5.0, 2.0)
-MEAN = 0.4
+MEAN, MOVED = 0.4, 0.03
+ROOM = scratch()
+
+
+def aware(totals):
+    """Totals that know what day it is, so that the day's throughput stands."""
+    totals.day[:] = NOW // DAY_NS
+    return totals
+
+
+def refresh_due(fleet, totals, now_ns, period_ns, ages):
+    return renew_due(fleet, totals, ROOM, now_ns, period_ns, ages, Derating())
 
 
 def car(**changes):
@@ -27,14 +40,19 @@ def car(**changes):
 
 
 def renewed(as_fleet, cars, now_ns=NOW, ages=AGES, mean=MEAN):
-    fleet, totals = as_fleet(cars), allocate_totals()
-    for segment in range(SEGMENTS):
-        refresh(fleet, totals, segment, now_ns, ages, mean)
+    fleet, totals = as_fleet(cars), aware(allocate_totals())
+    renew(fleet, totals, now_ns, ages, mean)
     return fleet, totals
 
 
+def renew(fleet, totals, now_ns=NOW, ages=AGES, mean=MEAN):
+    for segment in range(SEGMENTS):
+        refresh(fleet, totals, segment, now_ns, ages, Derating(), Means(mean, MOVED), ROOM)
+        narrow(fleet, totals, segment, now_ns, ages)
+
+
 def bands(cars, now_ns=NOW, ages=AGES):
-    return [naive.band(one, now_ns, *ages) for one in cars]
+    return [naive.band(one, now_ns, *ages[:3]) for one in cars]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -43,49 +61,43 @@ def test_bounds_plan_and_reasons_are_the_twins(as_fleet, seed):
     cars = [naive.some_car(rng, NOW) for _ in range(64)]
     fleet, totals = renewed(as_fleet, cars)
     expected = bands(cars)
-    for name, want in (("lo_kw", "lo"), ("hi_kw", "hi"), ("plan_kw", "plan")):
+    for name, want in (("free_lo_kw", "lo"), ("free_hi_kw", "hi"), ("plan_kw", "plan")):
         values = [getattr(b, want) for b in expected]
         np.testing.assert_allclose(getattr(fleet, name), values, rtol=2e-7, atol=1e-6)
+    within = [naive.ramped(car, b.lo, b.hi, NOW, 1.0) for car, b in zip(cars, expected, strict=True)]
+    for b, (lo, hi) in zip(expected, within, strict=True):
+        b.up, b.down = naive.RAMPING if hi < b.hi else b.up, naive.RAMPING if lo > b.lo else b.down
+    np.testing.assert_allclose(fleet.lo_kw, [lo for lo, _ in within], rtol=2e-7, atol=1e-6)
+    np.testing.assert_allclose(fleet.hi_kw, [hi for _, hi in within], rtol=2e-7, atol=1e-6)
     assert [Reason(x).name for x in fleet.reason_up] == [Reason(b.up).name for b in expected]
     assert [Reason(x).name for x in fleet.reason_down] == [Reason(b.down).name for b in expected]
-    assert (fleet.lo_kw <= fleet.plan_kw).all()
-    assert (fleet.plan_kw <= fleet.hi_kw).all()
-    for b, up, dn, lo, hi, plan in zip(
-        expected, fleet.slope_up, fleet.slope_dn, fleet.lo_kw, fleet.hi_kw, fleet.plan_kw, strict=True
+    assert (fleet.free_lo_kw <= fleet.plan_kw).all()
+    assert (fleet.plan_kw <= fleet.free_hi_kw).all()
+    for one, b, up, dn, lo, hi, plan in zip(
+        cars, expected, fleet.slope_up, fleet.slope_dn, fleet.free_lo_kw, fleet.free_hi_kw, fleet.plan_kw, strict=True
     ):
-        g = naive.lean(b.fill / b.span if b.span else MEAN, MEAN)
-        live = b.up not in (naive.NO_VEHICLE, naive.FAULTY)
-        assert up == pytest.approx(max((float(hi) - float(plan)) * g, 1e-6) if live else 1e-6, rel=1e-6)
-        assert dn == pytest.approx(max((float(plan) - float(lo)) / g, 1e-6) if live else 1e-6, rel=1e-6)
+        g_up, g_dn = naive.willing(one, b, MEAN, MOVED)
+        assert up == pytest.approx(max((float(hi) - float(plan)) * g_up, 1e-6), rel=1e-6)
+        assert dn == pytest.approx(max((float(plan) - float(lo)) * g_dn, 1e-6), rel=1e-6)
     check_totals(cars, expected, fleet, totals)
 
 
 def check_totals(cars, expected, fleet, totals):
     for name in ("lo_kw", "hi_kw", "plan_kw"):
         assert getattr(totals, name).sum() == pytest.approx(math.fsum(getattr(fleet, name).tolist()), abs=1e-9)
-    counted = [b for b in expected if b.up not in (naive.NO_VEHICLE, naive.FAULTY, naive.STALE)]
+    gone = (naive.NO_VEHICLE, naive.FAULTY, naive.STALE, naive.REFUSED)
+    counted = [(one, b) for one, b in zip(cars, expected, strict=True) if b.up not in gone]
     assert totals.fresh.sum() == len(counted)
-    assert totals.stored_kwh.sum() == pytest.approx(sum(b.fill for b in counted))
-    assert totals.window_kwh.sum() == pytest.approx(sum(b.span for b in counted))
-    up, down = np.zeros(16), np.zeros(16)
-    for one, b in zip(cars, expected, strict=True):
-        if one.state != naive.UNPLUGGED:
-            up[b.up] += max(one.discharge_max_kw - b.hi, 0.0)
-            down[b.down] += max(one.charge_max_kw + b.lo, 0.0)
-    np.testing.assert_allclose(totals.lost_up.sum(0), up, atol=1e-4)
-    np.testing.assert_allclose(totals.lost_down.sum(0), down, atol=1e-4)
-    # What was lost explains the sum of the bounds, to the last digit.
-    rated = sum(one.discharge_max_kw for one in cars if one.state == naive.PLUGGED)
-    lost = totals.lost_up.sum() - totals.lost_up[:, Reason.FAULT].sum()
-    beyond = sum(max(float(hi) - one.discharge_max_kw, 0.0) for one, hi in zip(cars, fleet.hi_kw, strict=True))
-    assert rated - lost + beyond == pytest.approx(totals.hi_kw.sum(), abs=1e-9)
+    assert totals.stored_kwh.sum() == pytest.approx(sum(b.fill for _, b in counted))
+    assert totals.window_kwh.sum() == pytest.approx(sum(b.span for _, b in counted))
+    assert totals.usable_kwh.sum() == pytest.approx(sum(one.usable_kwh for one, _ in counted))
+    assert totals.moved_kwh.sum() == pytest.approx(sum(one.moved_kwh for one, _ in counted))
 
 
 def test_totals_are_renewed_not_added(as_fleet, cars):
     fleet, totals = renewed(as_fleet, cars)
     before = [column.copy() for column in totals]
-    for segment in range(SEGMENTS):
-        refresh(fleet, totals, segment, NOW, AGES, MEAN)
+    renew(fleet, totals)
     for a, b in zip(before, totals, strict=True):
         np.testing.assert_array_equal(a, b)
 
