@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.measure import write
 
-NAMES = ("split", "limits", "replay", "start", "line")
+NAMES = ("split", "limits", "sites", "replay", "core", "start", "line", "peers")
 
 
 def main() -> None:

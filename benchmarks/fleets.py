@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from droop.bounds import Rules
 from droop.commands import Sending
-from droop.limits import Ages
 from droop.products import load
 from droop.step import Engine, Settings, engine, tick
 
@@ -77,6 +77,6 @@ def engine_with(rows: int, seed: int = 2) -> tuple[Engine, Settings]:
     fleet.depart_ns[:] = NOW_NS + rng.integers(1, 12, rows) * HOUR_NS
     fleet.depart_kwh[:] = 0.8 * fleet.usable_kwh
     fleet.report_ns[:] = fleet.energy_ns[:] = NOW_NS
-    settings = Settings(Ages(), Sending(), 1_000_000_000, 1_000_000_000, 5.0)
+    settings = Settings(Rules(), Sending(), 1_000_000_000, 5.0)
     tick(state, settings, NOW_NS, 50.0, 0, 0.0, 0.0)
     return state, settings

@@ -9,6 +9,8 @@ from benchmarks.measure import Figure, interleaved_ns, ratio, rounds_for, stream
 from droop.commands import Sending, choose
 from droop.split import fill, solve
 
+NO_PRICE = np.empty(0, np.float32)
+
 
 def passes(rows: int) -> list[Figure]:
     """One fused pass, and one warm tick to 1e-6 of the scale, against a stream pass."""
@@ -19,11 +21,11 @@ def passes(rows: int) -> list[Figure]:
     requests = w.t.sum(dtype=np.float64) + 0.6 * scale * np.clip(-(trace_hz(4001) - 50.0) / 0.2, -1, 1)
 
     def tick(k: int) -> None:
-        solve(requests[k], 1e-6 * scale, w.t, w.s_up, w.s_dn, w.lo, w.hi, w.p, w.lo_sum, w.hi_sum, memory)
+        solve(requests[k], 1e-6 * scale, w.t, w.s_up, w.s_dn, w.lo, w.hi, w.p, w.lo_sum, w.hi_sum, NO_PRICE, memory)
 
     streamed, fused, ticked = interleaved_ns(
         lambda _: stream(out, w.t, w.s_up, w.lo, w.hi),
-        lambda _: fill(0.3, w.t, w.s_up, w.lo, w.hi, w.p),
+        lambda _: fill(0.3, w.t, w.s_up, w.lo, w.hi, w.p, NO_PRICE),
         tick,
         rounds=rounds_for(rows),
     )
@@ -48,7 +50,10 @@ def passes_mean(rows: int = 20_000, seconds: int = 300) -> list[Figure]:
             t = np.clip(w.t + 0.01 * (w.hi - w.lo) * rng.standard_normal(rows).astype(np.float32), w.lo, w.hi)
         request = base + 0.6 * scale * float(np.clip(-(hz[k] - 50.0) / 0.2, -1, 1))
         s_up, s_dn = np.maximum(w.hi - t, 1e-6), np.maximum(t - w.lo, 1e-6)
-        taken.append(solve(request, 1e-6 * scale, t, s_up, s_dn, w.lo, w.hi, w.p, w.lo_sum, w.hi_sum, memory)[3])
+        _, _, _, used = solve(
+            request, 1e-6 * scale, t, s_up, s_dn, w.lo, w.hi, w.p, w.lo_sum, w.hi_sum, NO_PRICE, memory
+        )
+        taken.append(used)
     return [Figure("split.passes_mean", float(np.mean(taken)), "1", "goal 1.3")]
 
 
@@ -68,7 +73,7 @@ def commands(rows: int = 1_000_000) -> list[Figure]:
         request = requests[k]
         solve(
             request, 1e-6 * scale, fleet.plan_kw, fleet.slope_up, fleet.slope_dn, fleet.lo_kw, fleet.hi_kw,
-            fleet.power_kw, lo, hi, state.multiplier,
+            fleet.power_kw, lo, hi, NO_PRICE, state.multiplier,
         )  # fmt: skip
         choose(fleet, request, now_ns + k, sending, state.out)
 

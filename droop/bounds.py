@@ -1,22 +1,89 @@
 """The bounds the split sees: each vehicle's own, narrowed by its least power, its ramp and the caps of its site.
 
-`renew_due` is what a tick calls. It refreshes the segments whose time has come and narrows them again; nothing
-else is looked at. The order is that of rulebook 9.1: what the vehicle can do, its least power, its ramp, its site.
+`renew_due` refreshes the segments whose time has come and narrows them again, `cap` then folds what lies above them
+into the bounds; nothing else is looked at. The order is that of rulebook 9.1: what the vehicle can do, its least power, its ramp, its site.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from droop.fleet import SEGMENTS, Fleet, Totals
+from droop import limits, minimum, sites
+from droop.fleet import PLUGGED, SEGMENTS, Column, Fleet, Totals, column
 from droop.limits import Ages, Derating, Scratch, refresh
+from droop.minimum import Desk, Nodes, Turns, apply, relieve
 from droop.numerics import kernel
 from droop.reasons import Reason
+from droop.sites import Tree, fold, limits_of, touched
 from droop.weights import Means
 
 RAMP: Final = np.uint8(Reason.RAMP)
+STALE: Final = int(Reason.STALE)
+REFUSED: Final = int(Reason.REFUSED)
+
+
+class Rules(NamedTuple):
+    """How bounds are made.
+
+    period_ns : every vehicle is looked at again after this time [ns]
+    meter_ns  : age from which a site's meter is no longer believed [ns]
+    """
+
+    ages: Ages = Ages()
+    derating: Derating = Derating()
+    turns: Turns = Turns()
+    period_ns: int = 1_000_000_000
+    meter_ns: int = 10_000_000_000
+
+
+class Room(NamedTuple):
+    """What the bounds are made with, beside the fleet: the caps, the active set's sums, and scratch."""
+
+    scratch: Scratch
+    tree: Tree
+    nodes: Nodes  # the tree's columns, as `minimum` names them
+    desk: Desk  # its sums are the totals' own
+    heard: Column  # bool[n]  may be moved past its bounds for a cap
+    least_kw: Column  # float32[n]  how far, each way
+    most_kw: Column
+
+
+def room(tree: Tree, totals: Totals, rows: int) -> Room:
+    """Room for a fleet of `rows` under the caps of `tree`."""
+    nodes = Nodes(tree.parent, tree.upper_kw, tree.lower_kw, tree.lo_sum_kw, tree.hi_sum_kw)
+    desk = minimum.desk()._replace(lo_kw=totals.lo_kw, hi_kw=totals.hi_kw)
+    return Room(
+        limits.scratch(), tree, nodes, desk, column(0, rows, np.bool_), column(1, rows, np.float32),
+        column(2, rows, np.float32),
+    )  # fmt: skip
+
+
+def no_tree(rows: int) -> Tree:
+    """No caps at all."""
+    return sites.tree([], rows)[0]
+
+
+@kernel
+def warm(fleet: Fleet, first: int, last: int, bypass_k: float) -> None:
+    """Write the temperature from which each vehicle of rows first..last is bypassed: its site's mean and `bypass_k`.
+
+    A site that lies across the edge of the range is taken whole.
+    """
+    site, temp, warm_c = fleet.site, fleet.temp_c, fleet.warm_c
+    while first > 0 and site[first - 1] == site[first]:
+        first -= 1
+    a = first
+    while a < last:
+        b, total, known = a, 0.0, 0
+        while b < site.size and site[b] == site[a]:
+            if temp[b] == temp[b] and fleet.state[b] == PLUGGED:
+                total += temp[b]
+                known += 1
+            b += 1
+        warm_c[a:b] = np.float32(total / known + bypass_k) if known > 0 and site[a] >= 0 else np.float32(np.inf)
+        a = b
 
 
 @kernel
@@ -46,8 +113,10 @@ def ramp(fleet: Fleet, first: int, last: int, now_ns: int, ramp_s: float) -> Non
 
 
 @kernel
-def total(fleet: Fleet, totals: Totals, segment: int, first: int, last: int) -> None:
+def total(fleet: Fleet, totals: Totals, segment: int) -> None:
     """Sum the bounds of a segment [kW]."""
+    n = fleet.state.size
+    first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
     lo, hi = fleet.lo_kw[first:last], fleet.hi_kw[first:last]
     lo_sum = hi_sum = 0.0
     for i in range(lo.size):
@@ -58,14 +127,60 @@ def total(fleet: Fleet, totals: Totals, segment: int, first: int, last: int) -> 
 
 
 @kernel
-def narrow(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ages: Ages) -> None:
-    """Set lo_kw and hi_kw of one segment from the free bounds, and sum them."""
+def again(fleet: Fleet, first: int, last: int, now_ns: int, ramp_s: float) -> tuple[float, float]:
+    """Bounds of rows first..last from the free ones, as no cap has seen them; returns the furthest sums [kW]."""
+    fleet.reason_up[first:last] = fleet.own_up[first:last]
+    fleet.reason_down[first:last] = fleet.own_down[first:last]
+    _, _, far_lo, far_hi, _ = apply(fleet, first, last, now_ns)
+    ramp(fleet, first, last, now_ns, ramp_s)
+    return far_lo, far_hi
+
+
+@kernel
+def leasts(fleet: Fleet, first: int, last: int) -> int:
+    """How many vehicles of these rows have a least power."""
+    state, min_kw = fleet.state[first:last], fleet.min_kw[first:last]
+    count = 0
+    for i in range(state.size):
+        count += 1 if (state[i] == PLUGGED) & (min_kw[i] > 0.0) else 0
+    return count
+
+
+@kernel
+def narrow(fleet: Fleet, totals: Totals, segment: int, now_ns: int, rules: Rules) -> None:
+    """Set lo_kw and hi_kw of one segment from the free bounds, and sum them; caps come later."""
     n = fleet.state.size
     first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
-    fleet.lo_kw[first:last] = fleet.free_lo_kw[first:last]
-    fleet.hi_kw[first:last] = fleet.free_hi_kw[first:last]
-    ramp(fleet, first, last, now_ns, ages.ramp_s)
-    total(fleet, totals, segment, first, last)
+    far_lo, far_hi = again(fleet, first, last, now_ns, rules.ages.ramp_s)
+    totals.least[segment] = leasts(fleet, first, last)
+    totals.far_lo_kw[segment] = far_lo
+    totals.far_hi_kw[segment] = far_hi
+    total(fleet, totals, segment)
+
+
+@kernel
+def cap(fleet: Fleet, totals: Totals, room: Room, first: int, last: int, now_ns: int, rules: Rules) -> None:
+    """Fold the caps above rows first..last into the bounds of all vehicles under them, and sum again."""
+    tree = room.tree
+    limits_of(tree, now_ns, rules.meter_ns)
+    first_node, last_node, a, b = touched(tree, first, last)
+    if first_node == last_node:
+        return
+    again(fleet, a, b, now_ns, rules.ages.ramp_s)
+    relieve(fleet, a, b, now_ns, room.nodes, room.desk)
+    state, why_up, free_lo, free_hi = fleet.state, fleet.reason_up, fleet.free_lo_kw, fleet.free_hi_kw
+    heard, least_kw, most_kw = room.heard, room.least_kw, room.most_kw
+    for i in range(a, b):
+        heard[i] = (state[i] == PLUGGED) & (why_up[i] != STALE) & (why_up[i] != REFUSED)
+        least_kw[i] = min(free_lo[i], np.float32(0.0))
+        # A cap comes before the driver's departure energy: charging that was needed may stop, nothing more.
+        most_kw[i] = max(free_hi[i], np.float32(0.0))
+    fold(
+        tree, fleet.site, fleet.plan_kw, fleet.slope_up, fleet.slope_dn, fleet.lo_kw, fleet.hi_kw, least_kw, most_kw,
+        heard, fleet.reason_up, fleet.reason_down, first_node, last_node,
+    )  # fmt: skip
+    for segment in range(SEGMENTS):
+        total(fleet, totals, segment)
 
 
 @kernel
@@ -78,23 +193,26 @@ def means(totals: Totals) -> Means:
 
 
 @kernel
-def renew_due(
-    fleet: Fleet, totals: Totals, scratch: Scratch, now_ns: int, period_ns: int, ages: Ages, derating: Derating
-) -> int:
-    """Renew the segments whose time has come; return how many.
+def renew_due(fleet: Fleet, totals: Totals, room: Room, now_ns: int, rules: Rules) -> int:
+    """Renew the segments whose time has come; return them as bits.
 
     The first call renews all of them, and staggers the later ones over the period.
     """
     mean = means(totals)
+    n = fleet.state.size
+    capped = room.tree.first.size > 0
     done = 0
     for segment in range(SEGMENTS):
         never = totals.refreshed_ns[segment] == 0
         # A report that turns stale, and a silent charger that falls back to its safe profile, do not wait.
-        waited = now_ns - totals.refreshed_ns[segment] >= period_ns or now_ns >= totals.due_ns[segment]
+        waited = now_ns - totals.refreshed_ns[segment] >= rules.period_ns or now_ns >= totals.due_ns[segment]
         if never or waited:
-            refresh(fleet, totals, segment, now_ns, ages, derating, mean, scratch)
-            narrow(fleet, totals, segment, now_ns, ages)
-            done += 1
+            a, b = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
+            if capped and a < b:
+                warm(fleet, a, b, rules.derating.bypass_k)
+            refresh(fleet, totals, segment, now_ns, rules.ages, rules.derating, mean, room.scratch)
+            narrow(fleet, totals, segment, now_ns, rules)
+            done |= 1 << segment
             if never:
-                totals.refreshed_ns[segment] = now_ns - segment * period_ns // SEGMENTS
+                totals.refreshed_ns[segment] = now_ns - segment * rules.period_ns // SEGMENTS
     return done

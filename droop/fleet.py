@@ -20,6 +20,8 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | wear                 | float32 | 1    | sessions: relative cost of moving energy through this battery    |
 | eta_charge           | float32 | 1    | sessions                                                         |
 | eta_discharge        | float32 | 1    | sessions                                                         |
+| idle_kw              | float32 | kW   | sessions: loss of the charger while it runs, at any power        |
+| heat_per_kw          | float32 | 1/kW | sessions: loss that grows with the square of the power           |
 | safe_kw              | float32 | kW   | sessions: power of the charger left alone                        |
 | depart_ns            | int64   | ns   | sessions; 0 where unknown                                        |
 | depart_kwh           | float64 | kWh  | sessions                                                         |
@@ -36,7 +38,8 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | plan_kw              | float32 | kW   | limits: charging plan, the split's t                             |
 | free_lo_kw, _hi_kw   | float32 | kW   | limits: bounds of the vehicle by itself                          |
 | slope_up, slope_dn   | float32 | kW   | limits, by weights                                               |
-| reason_up, _down     | uint8   | -    | limits, minimum, sites: what binds hi_kw, lo_kw                  |
+| own_up, own_down     | uint8   | -    | limits: what binds free_hi_kw, free_lo_kw                        |
+| reason_up, _down     | uint8   | -    | limits, minimum, bounds, sites: what binds hi_kw, lo_kw          |
 | mode                 | int8    | -    | minimum: -1 charging, 0 off, 1 discharging; vehicles with min_kw |
 | owed_kwh             | float32 | kWh  | minimum: energy of the optimum less the energy of the power held |
 | switched_ns          | int64   | ns   | minimum: when mode last changed                                  |
@@ -46,6 +49,8 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | valid_until_ns       | int64   | ns   | commands: when the last sent expires                             |
 | sent_ns              | int64   | ns   | commands: when the last change was sent                          |
 | past_lo_kw, _hi_kw   | float32 | kW   | commands: range of the commands it may still be answering        |
+| from_kw              | float32 | kW   | commands: what the last change left, if that had been reached    |
+| told_kw              | float32 | kW   | commands: set-point last sent, command_kw over the gain          |
 | gain                 | float32 | 1    | response: power delivered over power told                        |
 | dead_s               | float32 | s    | response: dead time, from command to half of the step            |
 | misses               | uint8   | -    | response: reports in a row that no command explains              |
@@ -98,6 +103,8 @@ class Fleet(NamedTuple):
     wear: Column
     eta_charge: Column
     eta_discharge: Column
+    idle_kw: Column
+    heat_per_kw: Column
     safe_kw: Column
     depart_ns: Column
     depart_kwh: Column
@@ -116,6 +123,8 @@ class Fleet(NamedTuple):
     free_hi_kw: Column
     slope_up: Column
     slope_dn: Column
+    own_up: Column
+    own_down: Column
     reason_up: Column
     reason_down: Column
     mode: Column
@@ -129,6 +138,8 @@ class Fleet(NamedTuple):
     sent_ns: Column
     past_lo_kw: Column
     past_hi_kw: Column
+    from_kw: Column
+    told_kw: Column
     gain: Column
     dead_s: Column
     misses: Column
@@ -144,6 +155,8 @@ DTYPES: Final[dict[str, Any]] = {
     "site": np.int32,
     "report_ns": np.int64,
     "energy_ns": np.int64,
+    "own_up": np.uint8,
+    "own_down": np.uint8,
     "reason_up": np.uint8,
     "reason_down": np.uint8,
     "mode": np.int8,
@@ -155,9 +168,9 @@ DTYPES: Final[dict[str, Any]] = {
 } | dict.fromkeys(
     (
         "soh_frac", "charge_max_kw", "discharge_max_kw", "min_kw", "ramp_kw_s", "budget_kwh", "wear", "eta_charge",
-        "eta_discharge", "safe_kw", "measured_kw", "temp_c", "warm_c", "plan_kw", "free_lo_kw", "free_hi_kw",
+        "eta_discharge", "idle_kw", "heat_per_kw", "safe_kw", "measured_kw", "temp_c", "warm_c", "plan_kw", "free_lo_kw", "free_hi_kw",
         "slope_up", "slope_dn", "owed_kwh", "lo_kw", "hi_kw", "power_kw", "command_kw", "past_lo_kw", "past_hi_kw",
-        "gain", "dead_s"
+        "from_kw", "told_kw", "gain", "dead_s"
     ),
     np.float32,
 )  # fmt: skip
@@ -171,6 +184,8 @@ class Totals(NamedTuple):
     day: Column  # int64[SEGMENTS]  day (UTC) whose throughput is being counted
     lo_kw: Column  # float64[SEGMENTS]  of the bounds the split sees
     hi_kw: Column
+    free_lo_kw: Column  # of the vehicles' own bounds
+    free_hi_kw: Column
     far_lo_kw: Column  # of the bounds if every vehicle with a least power were switched that way
     far_hi_kw: Column
     plan_kw: Column
@@ -179,6 +194,7 @@ class Totals(NamedTuple):
     moved_kwh: Column  # throughput of the day
     usable_kwh: Column
     fresh: Column  # int64[SEGMENTS]: rows that count as capacity
+    least: Column  # int64[SEGMENTS]: rows with a least power
 
 
 # Large arrays all begin on a page. Columns that are read together would then compete for the same few places of the
@@ -211,7 +227,7 @@ def allocate(rows: int) -> Fleet:
 
 def allocate_totals() -> Totals:
     """Totals of a fleet that was never refreshed."""
-    whole = ("refreshed_ns", "due_ns", "day", "fresh")
+    whole = ("refreshed_ns", "due_ns", "day", "fresh", "least")
     return Totals(**{
         name: np.zeros(SEGMENTS, np.int64 if name in whole else np.float64) for name in Totals._fields
     })

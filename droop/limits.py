@@ -231,11 +231,13 @@ def _stand(fleet: Fleet, a: int, b: int, now_ns: int, s: Scratch) -> None:
     energy_kwh, energy_ns, command = fleet.energy_kwh[a:b], fleet.energy_ns[a:b], fleet.command_kw[a:b]
     valid_ns, safe, usable = fleet.valid_until_ns[a:b], fleet.safe_kw[a:b], fleet.usable_kwh[a:b]
     eta_c, eta_d = fleet.eta_charge[a:b], fleet.eta_discharge[a:b]
+    idle, heat = fleet.idle_kw[a:b], fleet.heat_per_kw[a:b]
     energy, doing = s.energy_kwh[: b - a], s.doing_kw[: b - a]
     for i in range(energy.size):
         energy[i] = standing_kwh(
-            energy_kwh[i], energy_ns[i], now_ns, command[i], valid_ns[i], safe[i], eta_c[i], eta_d[i], usable[i]
-        )
+            energy_kwh[i], energy_ns[i], now_ns, command[i], valid_ns[i], safe[i], eta_c[i], eta_d[i], usable[i],
+            idle[i], heat[i],
+        )  # fmt: skip
         doing[i] = command[i] if now_ns < valid_ns[i] else safe[i]
 
 
@@ -244,7 +246,7 @@ def _rate(fleet: Fleet, a: int, b: int, derating: Derating, s: Scratch) -> None:
     """What temperature, state of charge and the charger itself leave of the ratings."""
     usable, temp, gain = fleet.usable_kwh[a:b], fleet.temp_c[a:b], fleet.gain[a:b]
     charge, discharge = fleet.charge_max_kw[a:b], fleet.discharge_max_kw[a:b]
-    why_up, why_down = fleet.reason_up[a:b], fleet.reason_down[a:b]
+    why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
     energy, out_kw, into_kw = s.energy_kwh[: b - a], s.out_kw[: b - a], s.into_kw[: b - a]
     for i in range(energy.size):
         # An empty charger's battery of nothing gives no number, and a comparison with that takes nothing away.
@@ -260,7 +262,7 @@ def _bound_up(fleet: Fleet, a: int, b: int, now_ns: int, horizon_h: float, s: Sc
     """The upper bound from energy and the driver's departure."""
     floor, dod_floor, ceiling = fleet.soc_floor_kwh[a:b], fleet.dod_floor_kwh[a:b], fleet.ceiling_kwh[a:b]
     soh, eta_c, eta_d = fleet.soh_frac[a:b], fleet.eta_charge[a:b], fleet.eta_discharge[a:b]
-    depart_ns, depart_kwh, why_up = fleet.depart_ns[a:b], fleet.depart_kwh[a:b], fleet.reason_up[a:b]
+    depart_ns, depart_kwh, why_up = fleet.depart_ns[a:b], fleet.depart_kwh[a:b], fleet.own_up[a:b]
     energy, out_kw, into_kw = s.energy_kwh[: b - a], s.out_kw[: b - a], s.into_kw[: b - a]
     depart_h, hi = s.depart_h[: b - a], s.hi_kw[: b - a]
     for i in range(energy.size):
@@ -278,7 +280,7 @@ def _bound_up(fleet: Fleet, a: int, b: int, now_ns: int, horizon_h: float, s: Sc
 def _bound_down(fleet: Fleet, a: int, b: int, horizon_h: float, s: Scratch) -> None:
     """The lower bound, and the charging plan within both."""
     ceiling, soh, eta_c = fleet.ceiling_kwh[a:b], fleet.soh_frac[a:b], fleet.eta_charge[a:b]
-    depart_kwh, why_down = fleet.depart_kwh[a:b], fleet.reason_down[a:b]
+    depart_kwh, why_down = fleet.depart_kwh[a:b], fleet.own_down[a:b]
     energy, into_kw, depart_h = s.energy_kwh[: b - a], s.into_kw[: b - a], s.depart_h[: b - a]
     lo, hi, t = s.lo_kw[: b - a], s.hi_kw[: b - a], s.plan_kw[: b - a]
     for i in range(energy.size):
@@ -298,7 +300,7 @@ def _spend(fleet: Fleet, a: int, b: int, horizon_h: float, s: Scratch) -> None:
     eta_c, eta_d, temp, warm = (
         fleet.eta_charge[a:b], fleet.eta_discharge[a:b], fleet.temp_c[a:b], fleet.warm_c[a:b]
     )  # fmt: skip
-    why_up, why_down = fleet.reason_up[a:b], fleet.reason_down[a:b]
+    why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
     lo, hi, t = s.lo_kw[: b - a], s.hi_kw[: b - a], s.plan_kw[: b - a]
     for i in range(lo.size):
         left = max(budget[i] - moved[i], 0.0) / horizon_h
@@ -316,7 +318,7 @@ def _spend(fleet: Fleet, a: int, b: int, horizon_h: float, s: Scratch) -> None:
 def _wish(fleet: Fleet, a: int, b: int, now_ns: int, s: Scratch) -> None:
     """The owner's override."""
     wish, until_ns = fleet.wish[a:b], fleet.wish_until_ns[a:b]
-    why_up, why_down = fleet.reason_up[a:b], fleet.reason_down[a:b]
+    why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
     lo, hi, t = s.lo_kw[: b - a], s.hi_kw[: b - a], s.plan_kw[: b - a]
     most = 0
     for i in range(wish.size):
@@ -360,7 +362,7 @@ def _age(fleet: Fleet, a: int, b: int, now_ns: int, ages: Ages, s: Scratch) -> N
 def _blame(fleet: Fleet, a: int, b: int, now_ns: int, ages: Ages) -> None:
     """The reasons that come with a charger's state and the age of its report; they go before all others."""
     state, report_ns, refused_ns = fleet.state[a:b], fleet.report_ns[a:b], fleet.refused_ns[a:b]
-    why_up, why_down = fleet.reason_up[a:b], fleet.reason_down[a:b]
+    why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
     fresh_s, stale_s = ages.fresh_s, ages.stale_s
     for i in range(state.size):
         age_s = (now_ns - report_ns[i]) / 1e9
@@ -394,25 +396,30 @@ def _lean(fleet: Fleet, a: int, b: int, means: Means, s: Scratch) -> None:
 
 
 @kernel
-def _count(fleet: Fleet, a: int, b: int, now_ns: int, ages: Ages, totals: Totals, segment: int, s: Scratch) -> None:
+def _count(fleet: Fleet, a: int, b: int, totals: Totals, segment: int, s: Scratch) -> None:
     """Sums over the vehicles that count as capacity."""
     floor, ceiling, usable, moved = (
         fleet.soc_floor_kwh[a:b], fleet.ceiling_kwh[a:b], fleet.usable_kwh[a:b], fleet.moved_kwh[a:b]
     )  # fmt: skip
-    why_up, plan_kw, energy = fleet.reason_up[a:b], fleet.plan_kw[a:b], s.energy_kwh[: b - a]
-    planned = stored = window = carried = holding = 0.0
+    why_up, plan_kw, energy = fleet.own_up[a:b], fleet.plan_kw[a:b], s.energy_kwh[: b - a]
+    free_lo, free_hi = fleet.free_lo_kw[a:b], fleet.free_hi_kw[a:b]
+    least = most = planned = stored = window = carried = holding = 0.0
     fresh = 0
     for i in range(energy.size):
         why = why_up[i]
         counts = (why != NO_VEHICLE) & (why != FAULTY) & (why != STALE) & (why != REFUSED)
         span = ceiling[i] - floor[i]
         held = min(max(energy[i] - floor[i], 0.0), span)
+        least += free_lo[i]
+        most += free_hi[i]
         planned += plan_kw[i]
         fresh += 1 if counts else 0
         stored += held if counts else 0.0
         window += span if counts else 0.0
         carried += moved[i] if counts else 0.0
         holding += usable[i] if counts else 0.0
+    totals.free_lo_kw[segment] += least
+    totals.free_hi_kw[segment] += most
     totals.plan_kw[segment] += planned
     totals.stored_kwh[segment] += stored
     totals.window_kwh[segment] += window
@@ -424,7 +431,7 @@ def _count(fleet: Fleet, a: int, b: int, now_ns: int, ages: Ages, totals: Totals
 @kernel
 def _due(fleet: Fleet, a: int, b: int, now_ns: int, stale_ns: int) -> int:
     """When the first vehicle's bounds change by themselves [ns]."""
-    why_up, report_ns, valid_ns = fleet.reason_up[a:b], fleet.report_ns[a:b], fleet.valid_until_ns[a:b]
+    why_up, report_ns, valid_ns = fleet.own_up[a:b], fleet.report_ns[a:b], fleet.valid_until_ns[a:b]
     wish, until_ns = fleet.wish[a:b], fleet.wish_until_ns[a:b]
     due_ns = NEVER
     for i in range(why_up.size):
@@ -453,6 +460,7 @@ def refresh(
         fleet.moved_kwh[first:last] = 0.0
     totals.plan_kw[segment] = totals.stored_kwh[segment] = totals.window_kwh[segment] = 0.0
     totals.moved_kwh[segment] = totals.usable_kwh[segment] = 0.0
+    totals.free_lo_kw[segment] = totals.free_hi_kw[segment] = 0.0
     totals.fresh[segment] = 0
     due_ns = NEVER
     for a in range(first, last, BLOCK):
@@ -466,7 +474,7 @@ def refresh(
         _age(fleet, a, b, now_ns, ages, s)
         _blame(fleet, a, b, now_ns, ages)
         _lean(fleet, a, b, means, s)
-        _count(fleet, a, b, now_ns, ages, totals, segment, s)
+        _count(fleet, a, b, totals, segment, s)
         due_ns = min(due_ns, _due(fleet, a, b, now_ns, stale_ns))
     totals.refreshed_ns[segment] = now_ns
     totals.due_ns[segment] = due_ns

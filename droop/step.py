@@ -1,6 +1,6 @@
 """One tick of the engine: a frequency, or the lack of one, becomes commands.
 
-`tick` is the only call on the fast path. It supervises the frequency, asks the products, renews the bounds
+`tick_held` is the only call on the fast path. It supervises the frequency, asks the products, renews the bounds
 that are due, splits the request and chooses whom to command; all state is in the arrays it is given, time is
 passed in, and nothing is allocated. The rest of the house prepares its arguments (`Engine`) and reads its
 result.
@@ -8,39 +8,42 @@ result.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from droop import commands, dynamics, watch
-from droop.commands import Outbox, Sending, broken_bounds, choose, commandable
+from droop import bounds, commands, dynamics, watch
+from droop.bounds import Room, Rules, renew_due
+from droop.commands import Outbox, Sending, choose, commandable
 from droop.dynamics import Motion, Terms, requested_kw, reset
-from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals
-from droop.limits import Ages, refresh_due
+from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals, column
+from droop.handle import hold
+from droop.minimum import rotate, switch
 from droop.numerics import kernel
 from droop.products import Product
-from droop.reasons import COUNT, Reason
-from droop.split import solve
+from droop.reasons import COUNT
+from droop.shortfall import attribute
+from droop.sites import Tree, leaf
+from droop.split import LAM_MAX, solve
 from droop.watch import Memory, supervise
 
 Column = npt.NDArray[Any]
 
-RATING = int(Reason.RATING)
+# How far the active set's range shall pass the request when vehicles are switched, of what the fleet can do.
+MARGIN_FRAC: Final = 0.005
 
 
 class Settings(NamedTuple):
-    """What the engine is run with; see `Ages` and `Sending` for theirs.
+    """What the engine is run with; see `Rules` and `Sending` for theirs.
 
-    refresh_ns    : period of the bounds [ns]
     hold_ns       : time without a usable frequency that the products allow [ns]
     fade_s        : time in which a lost response fades, and comes back [s]
     tolerance_rel : error of the split's sum, of the fleet's larger capability
     """
 
-    ages: Ages
+    rules: Rules
     sending: Sending
-    refresh_ns: int
     hold_ns: int
     fade_s: float
     tolerance_rel: float = 5e-7
@@ -58,6 +61,13 @@ class Engine(NamedTuple):
     last_ns: Column  # int64[1]  time of the last tick
     unserved_kw: Column  # float64[reasons]  this tick's shortfall by reason
     out: Outbox
+    room: Room
+    price: Column  # float32[n], one value, or of size 0: |lam| below which nobody leaves the plan
+    wanted: Column  # float64[3]  as `multiplier`, over the free bounds: what nobody's least power has touched
+    wanted_kw: Column  # float32[n]
+    turned_ns: Column  # int64[SEGMENTS]  when the vehicles of a segment last took turns
+    tried_kw: Column  # float64[1]  the last request that the active set was changed for
+    asked_kw: Column  # float64[2]  this tick's request, and what of it is response
 
 
 class Tick(NamedTuple):
@@ -76,28 +86,29 @@ class Tick(NamedTuple):
     broken: int  # commands outside their vehicle's bounds; must be 0
 
 
-def engine(rows: int, sold: list[tuple[Product, float]]) -> Engine:
-    """An engine at rest for `rows` chargers and the products sold, with the kW of each."""
+def engine(
+    rows: int, sold: list[tuple[Product, float]], tree: Tree | None = None, *, wear_price: float = 0.0
+) -> Engine:  # fmt: skip
+    """An engine at rest for `rows` chargers and the products sold, with the kW of each.
+
+    tree       : caps of sites, feeders and transformers over the rows (`sites.tree`)
+    wear_price : multiplier below which nobody leaves the plan; 0: none
+    """
+    fleet, totals = allocate(rows), allocate_totals()
+    caps = tree if tree is not None else bounds.no_tree(rows)
+    fleet.site[:] = leaf(caps, rows)
     return Engine(
-        allocate(rows), allocate_totals(), dynamics.terms(sold), dynamics.at_rest(len(sold)), watch.unaware(),
-        np.zeros(3), np.zeros(1, np.int64), np.zeros(COUNT), commands.outbox(rows),
+        fleet, totals, dynamics.terms(sold), dynamics.at_rest(len(sold)), watch.unaware(), np.zeros(3),
+        np.zeros(1, np.int64), np.zeros(COUNT), commands.outbox(rows), bounds.room(caps, totals, rows),
+        np.full(rows if wear_price > 0.0 else 0, wear_price, np.float32), np.zeros(3), column(0, rows, np.float32),
+        np.zeros(SEGMENTS, np.int64), np.full(1, np.nan), np.zeros(2),
     )  # fmt: skip
 
 
 @kernel
-def attribute(lost: Column, shortfall_kw: float, out: Column) -> None:
-    """Share a shortfall over the reasons that took rated power away, in proportion to what each took.
-
-    lost : float64[SEGMENTS, reasons]  [kW]; what no limit explains is rating: more was sold than is there
-    """
-    out[:] = 0.0
-    taken = lost.sum()
-    share = min(abs(shortfall_kw) / taken, 1.0) if taken > 0.0 else 0.0
-    sign = 1.0 if shortfall_kw > 0.0 else -1.0
-    for segment in range(SEGMENTS):
-        for reason in range(out.size):
-            out[reason] += sign * share * lost[segment, reason]
-    out[RATING] += sign * max(abs(shortfall_kw) - taken, 0.0)
+def reach(price: Column) -> float:
+    """|lam| at which every vehicle is at its bound; the price is one for all."""
+    return LAM_MAX + (price[0] if price.size > 0 else 0.0)
 
 
 @kernel
@@ -117,50 +128,109 @@ def nothing_out(fleet: Fleet, totals: Totals) -> None:
         totals.hi_kw[segment] = hi_sum
 
 
-@kernel
-def tick(
-    engine: Engine, settings: Settings, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
-) -> tuple[float, float, float, float, float, float, float, float, int, int, int]:  # fmt: skip
-    """One sample in, commands in `engine.out`; returns the fields of `Tick`.
+# What `begin` finds, beside the renewed segments' bits.
+SOME_LEAST: Final = 1 << SEGMENTS
+DEAD: Final = 1 << SEGMENTS + 1
 
-    now_ns      : decision time, not before the last one's [ns]
-    hz, verdict : the sample and what the gate says of it (`watch.Verdict`)
-    baseline_kw : declared baseline [kW]
-    signal_kw   : a balancing authority's set-point, on top of the products [kW]
+
+@kernel
+def begin(
+    held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
+) -> int:  # fmt: skip
+    """Supervise the frequency, ask the products, renew the bounds that are due. held : the `Running`'s handle
+
+    returns the renewed segments as bits, SOME_LEAST if there are vehicles with a least power, DEAD on a dead bus
     """
-    fleet, totals = engine.fleet, engine.totals
+    engine, settings = held.value.engine, held.value.settings
     last_ns = engine.last_ns[0]
     elapsed_s = (now_ns - last_ns) / 1e9 if last_ns > 0 else 0.0
     engine.last_ns[0] = now_ns
     was_dead = engine.memory.dead[0] != 0
     supervise(engine.memory, now_ns, elapsed_s, hz, verdict, settings.hold_ns, settings.fade_s)
-    if engine.memory.dead[0] != 0:
+    dead = engine.memory.dead[0] != 0
+    if dead:
         # Until a usable sample says that there is a grid again; no sample says nothing.
         reset(engine.motion)
         signal_kw = 0.0
     weight = engine.memory.weight[0]
     response = requested_kw(engine.motion, engine.terms, engine.memory.hz[0], weight, now_ns, elapsed_s) + signal_kw
-    request = baseline_kw + response
-
-    dead = engine.memory.dead[0] != 0
+    engine.asked_kw[0] = baseline_kw + response
+    engine.asked_kw[1] = response
+    totals = engine.totals
     if was_dead and not dead:
         # As at the start: all of them now, and in turn from then on.
         totals.refreshed_ns[:] = 0
-    refresh_due(fleet, totals, now_ns, settings.refresh_ns, settings.ages)
-    if dead:
+    renewed = renew_due(engine.fleet, totals, engine.room, now_ns, settings.rules)
+    return renewed | (SOME_LEAST if totals.least.sum() > 0 else 0) | (DEAD if dead else 0)
+
+
+@kernel
+def cap(held: Any, renewed: int, now_ns: int) -> None:
+    """Fold the caps above the renewed segments into the bounds below them."""
+    engine = held.value.engine
+    n = engine.fleet.state.size
+    first, last = n, 0
+    for segment in range(SEGMENTS):
+        if renewed >> segment & 1:
+            first, last = min(first, segment * n // SEGMENTS), max(last, (segment + 1) * n // SEGMENTS)
+    if first < last:
+        bounds.cap(engine.fleet, engine.totals, engine.room, first, last, now_ns, held.value.settings.rules)
+
+
+@kernel
+def arrange(held: Any, renewed: int, now_ns: int) -> None:
+    """Let vehicles with a least power take turns, and switch those that the request needs.
+
+    renewed : segments whose bounds are new, as bits; turns are taken there and then
+    """
+    engine, settings = held.value.engine, held.value.settings
+    fleet, totals, desk, nodes = engine.fleet, engine.totals, engine.room.desk, engine.room.nodes
+    turns = settings.rules.turns
+    request_kw = engine.asked_kw[0]
+    lo, hi = totals.free_lo_kw.sum(), totals.free_hi_kw.sum()
+    margin = MARGIN_FRAC * max(hi, -lo)
+    if renewed > 0:
+        solve(
+            request_kw, settings.tolerance_rel * max(hi, -lo, 1.0), fleet.plan_kw, fleet.slope_up, fleet.slope_dn,
+            fleet.free_lo_kw, fleet.free_hi_kw, engine.wanted_kw, lo, hi, engine.price, engine.wanted,
+            reach(engine.price),
+        )  # fmt: skip
+        for segment in range(SEGMENTS):
+            if renewed >> segment & 1:
+                since_ns = engine.turned_ns[segment]
+                elapsed_s = (now_ns - since_ns) / 1e9 if since_ns > 0 else 0.0
+                engine.turned_ns[segment] = now_ns
+                rotate(segment, request_kw, margin, engine.wanted[0], elapsed_s, now_ns, fleet, turns, nodes, desk)
+    # A remainder that no set serves is tried again when bounds change or the request moves, not at every tick.
+    tried = renewed == 0 and engine.tried_kw[0] == request_kw
+    if not tried and not desk.lo_kw.sum() <= request_kw <= desk.hi_kw.sum():
+        engine.tried_kw[0] = request_kw
+        within = min(max(request_kw, totals.far_lo_kw.sum()), totals.far_hi_kw.sum())
+        switch(within, margin, now_ns, fleet, turns, nodes, desk)
+
+
+@kernel
+def finish(
+    held: Any, now_ns: int, found: int
+) -> tuple[float, float, float, float, float, float, float, float, int, int, int]:  # fmt: skip
+    """Split the request and choose whom to command; returns the fields of `Tick`. found : see `begin`"""
+    engine, settings = held.value.engine, held.value.settings
+    fleet, totals = engine.fleet, engine.totals
+    request, response = engine.asked_kw[0], engine.asked_kw[1]
+    if found & DEAD:
         nothing_out(fleet, totals)
-    lo = totals.lo_kw.sum()
-    hi = totals.hi_kw.sum()
-    tolerance = settings.tolerance_rel * max(hi, -lo, 1.0)
+    lo, hi = totals.lo_kw.sum(), totals.hi_kw.sum()
     dealt, unserved, lam, passes = solve(
-        request, tolerance, fleet.plan_kw, fleet.slope_up, fleet.slope_dn, fleet.lo_kw, fleet.hi_kw, fleet.power_kw,
-        lo, hi, engine.multiplier,
+        request, settings.tolerance_rel * max(hi, -lo, 1.0), fleet.plan_kw, fleet.slope_up, fleet.slope_dn,
+        fleet.lo_kw, fleet.hi_kw, fleet.power_kw, lo, hi, engine.price, engine.multiplier, reach(engine.price),
     )  # fmt: skip
     engine.unserved_kw[:] = 0.0
     if unserved != 0.0:
-        attribute(totals.lost_up if unserved > 0.0 else totals.lost_down, unserved, engine.unserved_kw)
-    commanded = choose(fleet, request - unserved, now_ns, settings.sending, engine.out)
-    broken = broken_bounds(fleet, 1e-6)
+        attribute(fleet, unserved, engine.unserved_kw)
+    commanded, _, broken = choose(fleet, request - unserved, now_ns, settings.sending, engine.out)
+    if found & SOME_LEAST and not found & DEAD:
+        # What the fleet could do, not what those that happen to be on could.
+        lo, hi = totals.far_lo_kw.sum(), totals.far_hi_kw.sum()
     return (
         request, response, dealt, commanded, unserved, lo, hi, lam, passes, engine.memory.mode[0], broken
     )  # fmt: skip
@@ -173,10 +243,32 @@ class Running(NamedTuple):
     settings: Settings
 
 
-@kernel
 def tick_held(
-    held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
-) -> tuple[float, float, float, float, float, float, float, float, int, int, int]:  # fmt: skip
-    """`tick` for a `Running` behind a handle (`droop.handle`)."""
-    running = held.value
-    return tick(running.engine, running.settings, now_ns, hz, verdict, baseline_kw, signal_kw)
+    held: Any, capped: bool, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
+) -> Tick:  # fmt: skip
+    """One sample in, commands in `engine.out`.
+
+    Four kernels in turn, of which a fleet without caps and without least powers takes two: a kernel that holds all
+    of them would take minutes to compile.
+
+    held        : handle on a `Running` (`droop.handle`)
+    capped      : whether there are caps
+    now_ns      : decision time, not before the last one's [ns]
+    hz, verdict : the sample and what the gate says of it (`watch.Verdict`)
+    baseline_kw : declared baseline [kW]
+    signal_kw   : a balancing authority's set-point, on top of the products [kW]
+    """
+    found = begin(held, now_ns, hz, verdict, baseline_kw, signal_kw)
+    if capped and found % SOME_LEAST:
+        cap(held, found % SOME_LEAST, now_ns)
+    if found & SOME_LEAST and not found & DEAD:
+        arrange(held, found % SOME_LEAST, now_ns)
+    return Tick(*finish(held, now_ns, found))
+
+
+def tick(
+    engine: Engine, settings: Settings, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
+) -> Tick:  # fmt: skip
+    """`tick_held` for an engine without a handle; a handle made for each call costs more than a small tick."""
+    capped = engine.room.tree.first.size > 0
+    return tick_held(hold(Running(engine, settings)), capped, now_ns, hz, verdict, baseline_kw, signal_kw)

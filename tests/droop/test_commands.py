@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from droop.commands import Sending, bucket, choose, outbox
+from droop.commands import Sending, bucket, choose, outbox, urgency
 from droop.fleet import SEGMENTS, allocate_totals
 from droop.limits import Ages, refresh
 from droop.reasons import Reason
@@ -46,18 +46,22 @@ class World:
         _, unserved, _, _ = solve(
             request, 5e-7 * wide, f.plan_kw, f.slope_up, f.slope_dn, f.lo_kw, f.hi_kw, f.power_kw, lo, hi, self.memory
         )
-        before, valid = f.command_kw.copy(), f.valid_until_ns.copy()
-        total = choose(f, request - unserved, self.now, self.sending, self.out)
+        before, valid, self.heading = f.command_kw.copy(), f.valid_until_ns.copy(), self.out.heading.copy()
+        self.sent_before = f.sent_ns.copy()
+        total, open_kw, broken = choose(f, request - unserved, self.now, self.sending, self.out)
+        assert open_kw == pytest.approx(request - unserved - total, abs=1e-9)
+        assert broken == 0
         sent = self.out.slot[: self.out.sent[0]].astype(np.int64)
         self.check(request - unserved, total, sent, before, valid, wide)
         return total, sent
 
     def check(self, request, total, sent, before, valid, wide):
         f, out = self.fleet, self.out
-        hears = (f.state == naive.PLUGGED) & (f.reason_up != Reason.STALE)
+        hears = (f.state == naive.PLUGGED) & (f.reason_up != Reason.STALE) & (f.reason_up != Reason.REFUSED)
         standing = math.fsum(np.where(hears, f.command_kw, f.power_kw).astype(np.float64).tolist())
         assert total == pytest.approx(standing, abs=1e-9 * wide)
-        assert abs(standing - request) <= max(self.sending.closed_kw, 1e-6 * wide)
+        if self.sending.most_frac >= 1.0 and self.sending.rest_ns == 0:
+            assert abs(standing - request) <= max(self.sending.closed_kw, 1e-6 * wide)
         # Bounds, to the last bit.
         assert (f.command_kw[hears] >= f.lo_kw[hears]).all()
         assert (f.command_kw[hears] <= f.hi_kw[hears]).all()
@@ -90,10 +94,15 @@ class World:
         if chosen.size:
             rest = hears.copy()
             rest[sent] = False
-            mismatch = (f.power_kw - before) * np.sign(moves[0])
-            passed_over = [bucket(x, self.sending.largest_kw) for x in mismatch[rest & (mismatch > 0)]]
-            taken = [bucket(x, self.sending.largest_kw) for x in mismatch[chosen]]
-            assert max(passed_over, default=0) <= min(taken)
+            mismatch = f.power_kw - before
+            rest &= mismatch * np.sign(moves[0]) > 0
+            rest &= self.now - self.sent_before >= self.sending.rest_ns
+
+            def grade(i):
+                return bucket(urgency(mismatch[i], self.heading[i], self.sending.reversal_kw), self.sending.largest_kw)
+
+            passed_over = [grade(i) for i in np.flatnonzero(rest)]
+            assert max(passed_over, default=0) <= min(grade(i) for i in chosen)
 
 
 def alike(n, **changes):
@@ -250,7 +259,8 @@ def test_no_message_for_what_float32_cannot_say(as_fleet):
 
 def test_energy_is_accounted_under_the_command_that_ends(as_fleet):
     world = World(as_fleet, alike(6))
-    twins = alike(6)
+    eta = float(np.float32(0.95))
+    twins = alike(6, eta_charge=eta, eta_discharge=eta)
     world.renew()
     rng = random.Random(6)
     for _ in range(80):
@@ -264,6 +274,132 @@ def test_energy_is_accounted_under_the_command_that_ends(as_fleet):
         world.now += rng.choice([S // 10, S, 7 * S])
         world.report()
         world.renew()
+
+
+def test_the_refused_are_left_alone(as_fleet):
+    world = World(as_fleet, alike(6, command_kw=3.0, valid_until_ns=NOW))
+    world.renew()
+    f = world.fleet
+    f.reason_up[2] = Reason.REFUSED
+    f.lo_kw[2] = f.hi_kw[2] = f.plan_kw[2] = -1.5
+    world.totals.lo_kw[:], world.totals.hi_kw[:] = 0, 0
+    world.totals.lo_kw[0], world.totals.hi_kw[0] = f.lo_kw.sum(), f.hi_kw.sum()
+    _, sent = world.tick(20.0)
+    assert 2 not in sent
+    assert f.command_kw[2] == 3.0
+    assert np.delete(f.command_kw, 2).sum() == pytest.approx(21.5, abs=1e-4)
+
+
+def test_most_bounds_the_voluntary_and_reports_the_rest(as_fleet):
+    world = World(as_fleet, alike(100), Sending(600 * S, S, most_frac=0.05))
+    world.renew()
+    world.tick(0.0)
+    world.fleet.lo_kw[7] = 0.5  # must be commanded, on top of the five
+    world.now += S // 10
+    f = world.fleet
+    f.power_kw[:] = 8.0
+    total, open_kw, broken = choose(f, 800.0, world.now, world.sending, world.out)
+    assert world.out.sent[0] == 6
+    assert world.out.slot[0] == 7
+    assert broken == 0
+    assert open_kw == pytest.approx(800.0 - total)
+    assert open_kw > 700.0
+
+
+def test_a_vehicle_rests_between_voluntary_commands(as_fleet):
+    rng = random.Random(4)
+    world = World(as_fleet, alike(40), Sending(600 * S, S, rest_ns=S))
+    world.renew()
+    world.tick(100.0)
+    last = np.full(40, world.now)
+    for _ in range(60):
+        world.now += S // 10
+        world.report()
+        _, sent = world.tick(100.0 + rng.gauss(0, 40))
+        assert (world.now - last[sent] >= S).all()
+        last[sent] = world.now
+
+
+def test_turning_back_costs_and_who_need_not_goes_first(as_fleet):
+    world = World(as_fleet, alike(3, valid_until_ns=NOW + 60 * S))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.power_kw[:] = [2.0, 1.4, 0.5]
+    out.heading[:] = [-1, 1, 0]
+    assert choose(f, 1.0, NOW, world.sending, out)[0] == pytest.approx(1.0)
+    assert out.slot[: out.sent[0]].tolist() == [1]
+    # Where only they can, they do: the sum comes first.
+    f.command_kw[:], out.heading[:] = 0.0, -1
+    assert choose(f, 2.5, NOW, world.sending, out)[0] == pytest.approx(2.5)
+
+
+def swings(as_fleet, reversal_kw, ticks=1200, n=400, white=False):
+    """A noisy trace of 10 Hz: (reversals, messages) of each vehicle, renewals apart."""
+    rng = np.random.default_rng(7)
+    world = World(as_fleet, alike(n), Sending(10**6 * S, S, reversal_kw=reversal_kw))
+    world.check = lambda *_: None
+    world.renew()
+    heading, turns, messages, dev = np.zeros(n), np.zeros(n), np.zeros(n), 0.0
+    for k in range(ticks):
+        dev += -dev * 0.1 / 60 + 20 * math.sqrt(0.2 / 60) * rng.standard_normal()
+        mhz = rng.standard_normal() * 20 if white else dev + 2 * rng.standard_normal()
+        mhz = math.copysign(max(abs(mhz) - 10, 0), mhz)
+        before = world.fleet.command_kw.copy()
+        _, sent = world.tick(-mhz / 200 * 6.6 * n)
+        way = np.sign(world.fleet.command_kw - before)
+        turns += way * heading < 0
+        heading[way != 0] = way[way != 0]
+        messages[sent] += k > 0
+        world.now += S // 10
+        world.report()
+    return turns, messages
+
+
+def test_price_on_turning_back_lets_all_take_turns(as_fleet):
+    """As many reversals in all, for the request reverses; without the price a few vehicles make them all."""
+    free, priced = swings(as_fleet, 0.0, n=200), swings(as_fleet, Sending().reversal_kw, n=200)
+    assert priced[1].max() <= 2 * priced[1].min()
+    assert priced[0].max() <= 0.5 * free[0].max()
+    assert priced[0].mean() <= 1.05 * free[0].mean()
+    assert priced[1].mean() <= 0.04 * 1200
+
+
+def test_under_white_noise_the_same_vehicles_do_not_swing_all_the_time(as_fleet):
+    _, messages = swings(as_fleet, Sending().reversal_kw, n=200, white=True)
+    assert messages.max() <= 2 * messages.min()
+
+
+def test_past_range_covers_what_it_was_told_lately_and_forgets_the_rest(as_fleet):
+    world = World(as_fleet, alike(1), Sending(6 * S, 3 * S))
+    f, out = world.fleet, world.out
+    world.renew()
+    told = []
+    rng = random.Random(9)
+    for k in range(400):
+        doing = float(f.command_kw[0]) if world.now < f.valid_until_ns[0] else 0.0
+        world.report()
+        world.tick(rng.uniform(-9, 9) if k % 4 == 0 else doing)
+        told.append((world.now, doing, float(f.command_kw[0])))
+        lately = [x for t, a, b in told if world.now - t < 3 * S for x in (a, b)]
+        longest = [x for t, a, b in told if world.now - t <= 9 * S for x in (a, b)]
+        assert f.past_lo_kw[0] <= min(lately)
+        assert f.past_hi_kw[0] >= max(lately)
+        assert f.past_lo_kw[0] >= min(longest) - 1e-6
+        assert f.past_hi_kw[0] <= max(longest) + 1e-6
+        world.now += S // 10 if k % 40 < 30 else S
+    assert out.recent_ns[0] > 0
+
+
+def test_charger_is_told_its_command_over_its_gain(as_fleet):
+    world = World(as_fleet, alike(3))
+    f = world.fleet
+    f.gain[:] = [1.0, 0.8, 0.985]
+    world.renew()
+    f.power_kw[:] = 10.0
+    choose(f, 30.0, NOW, world.sending, world.out)
+    np.testing.assert_array_equal(world.out.setpoint_kw, f.told_kw)
+    np.testing.assert_array_equal(f.told_kw, np.float32([10.0, 11.0, 10.0]))  # 12.5 is more than its rating
+    np.testing.assert_array_equal(f.command_kw, np.float32([10.0, 10.0, 10.0]))
 
 
 def test_buckets_are_ordered_and_cover():

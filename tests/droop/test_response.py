@@ -1,0 +1,185 @@
+"""Dead time and gain learned from reports, liars found, honest chargers left in peace."""
+
+# ruff: noqa: S311 - seeded cases, not secrets
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from droop.commands import Sending, choose, outbox
+from droop.fleet import allocate
+from droop.response import Believing, hear, in_flight_kw, observe, setpoint_kw
+from tests.naive_response import Charger
+
+S = 1_000_000_000
+NOW = 1_700_000_000 * S
+BELIEVING = Believing()
+
+
+class Bench:
+    """One charger of 11 kW, commanded through the real outbox."""
+
+    def __init__(self, charger, period_s=1.5, seed=0, believing=BELIEVING):
+        self.charger, self.period_s, self.believing = charger, period_s, believing
+        self.fleet, self.out, self.rng = allocate(1), outbox(1), random.Random(seed)
+        f = self.fleet
+        f.state[:], f.usable_kwh[:], f.energy_kwh[:], f.energy_ns[:] = 1, 1e5, 5e4, NOW
+        f.charge_max_kw[:] = f.discharge_max_kw[:] = 11.0
+        f.lo_kw[:], f.hi_kw[:] = -11.0, 11.0
+        self.slots, self.reported, self.refusals = np.zeros(1, np.int64), 0.0, []
+
+    def run(self, begin_s, end_s, goal, every_s):
+        """`goal()` is a new request every `every_s`; reports come at random phase."""
+        f, due = self.fleet, begin_s
+        for k in range(round(begin_s * 10), round(end_s * 10)):
+            t, now = k / 10, NOW + k * S // 10
+            if t >= due:
+                self.goal, due = goal(), due + every_s
+            self.charger.run(t)
+            if t >= self.reported:
+                self.report(t, now)
+            if f.refused_ns[0] == 0:
+                f.power_kw[0] = self.goal
+                choose(f, self.goal, now, Sending(), self.out)
+                if self.out.sent[0]:
+                    self.charger.hear(t, float(self.out.setpoint_kw[0]))
+
+    def report(self, t, now):
+        f = self.fleet
+        was = f.refused_ns[0]
+        measured = np.float32([self.charger.meter()])
+        hear(f, self.slots, measured, now, self.believing)
+        f.measured_kw[0], f.report_ns[0] = measured[0], now
+        self.reported = t + self.period_s * self.rng.uniform(0.8, 1.2)
+        if was == 0 and f.refused_ns[0] > 0:
+            self.refusals.append(t)
+
+
+def steps(seed):
+    rng = random.Random(seed)
+    return lambda: rng.choice([-1, 1]) * rng.uniform(4, 10.5)
+
+
+@pytest.mark.parametrize("dead_s", [0.3, 1.0, 2.5, 6.0])
+@pytest.mark.parametrize("period_s", [1.0, 2.0])
+def test_dead_time_is_learned(dead_s, period_s):
+    bench = Bench(Charger(random.Random(1), dead_s), period_s)
+    bench.run(0, 600, steps(2), 25)
+    assert bench.fleet.dead_s[0] == pytest.approx(dead_s, rel=0.3, abs=0.5)
+    assert bench.refusals == []
+
+
+@pytest.mark.parametrize("gain", [0.8, 0.9, 0.95, 1.0, 1.05])
+def test_gain_is_learned_and_what_was_asked_arrives(gain):
+    bench = Bench(Charger(random.Random(3), gain=gain))
+    bench.run(0, 600, lambda: random.Random(int(bench.charger.at)).choice([-1, 1]) * 8.0, 20)
+    assert bench.fleet.gain[0] == pytest.approx(gain, abs=0.03)
+    assert bench.charger.power == pytest.approx(float(bench.fleet.command_kw[0]), rel=0.03)
+    assert bench.refusals == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_liar_is_found_within_fifteen_seconds(seed):
+    bench = Bench(Charger(random.Random(seed), deaf=((0, 1e9),)), 1.0 + seed / 3, seed)
+    bench.run(0, 30, lambda: 8.0, 5)
+    assert bench.refusals[0] <= 15
+    bench = Bench(Charger(random.Random(seed), deaf=((0, 1e9),)), 1.0 + seed / 3, seed)
+    bench.run(0, 40, lambda: 7.0 + bench.rng.uniform(-2, 2), 0.7)
+    # Reports up to 2.4 s apart, the first of them before anything was told.
+    assert bench.refusals[0] <= 18
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_honest_but_slow_is_not_accused_in_an_hour_of_noise(seed):
+    charger = Charger(random.Random(seed), dead_s=2.0, ramp_kw_s=22 / 5)
+    bench = Bench(charger, 1.3, seed)
+    rng = random.Random(seed)
+    bench.run(0, 3600, lambda: rng.uniform(-11, 11), 2.3)
+    assert bench.refusals == []
+    assert bench.fleet.misses[0] < BELIEVING.misses
+
+
+def test_who_stops_is_left_out_and_taken_back():
+    bench = Bench(Charger(random.Random(5), deaf=((100, 300),)), believing=Believing(retry_ns=300 * S))
+    bench.run(0, 700, lambda: 8.0, 10)
+    assert len(bench.refusals) == 1
+    assert 100 < bench.refusals[0] <= 115
+    assert bench.fleet.refused_ns[0] == bench.fleet.misses[0] == 0
+    assert bench.charger.power == pytest.approx(8.0, rel=0.01)
+
+
+ROW = {
+    "measured_kw": 8.0, "t_ns": NOW + 10 * S, "before_kw": 8.0, "before_ns": NOW + 9 * S, "command_kw": 8.0,
+    "told_kw": 8.0, "from_kw": 0.0, "past_lo_kw": 0.0, "past_hi_kw": 8.0, "sent_ns": NOW,
+    "valid_until_ns": NOW + 60 * S, "rating_kw": 11.0, "gain": 1.0, "dead_s": 1.0, "misses": 0, "refused_ns": 0,
+    "believing": BELIEVING,
+}  # fmt: skip
+
+
+def seen(**changes):
+    return observe(*{**ROW, **changes}.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "misses"),
+    [
+        ({}, 0),
+        ({"misses": 3}, 0),
+        ({"measured_kw": 0.0}, 1),
+        ({"measured_kw": 0.0, "t_ns": NOW + 2 * S}, 0),  # may still be on its way
+        ({"measured_kw": -1.0, "t_ns": NOW + 2 * S}, 1),  # nobody asked for that
+        ({"measured_kw": 12.0, "t_ns": NOW + 2 * S}, 1),
+        ({"measured_kw": 3.5}, 0),  # half, less the tolerance
+        ({"measured_kw": 3.4}, 1),
+        ({"measured_kw": 0.0, "dead_s": 4.0}, 0),  # slow
+        ({"measured_kw": 0.0, "valid_until_ns": NOW + 9 * S}, 0),  # expired
+        ({"measured_kw": 0.0, "sent_ns": 0}, 0),  # never told
+        ({"measured_kw": 0.0, "sent_ns": NOW + 11 * S}, 0),  # told since
+        ({"measured_kw": 0.0, "misses": 255}, 255),
+    ],
+    ids=str,
+)
+def test_which_reports_are_misses(changes, misses):
+    assert seen(**changes)[2] == misses
+
+
+def test_refused_at_the_fifth_miss_if_far_and_tried_again_later():
+    assert seen(measured_kw=0.0, misses=3)[3] == 0
+    assert seen(measured_kw=0.0, misses=4)[3] == NOW + 10 * S
+    near = {"command_kw": 1.5, "told_kw": 1.5, "past_hi_kw": 1.5}
+    assert seen(measured_kw=-0.5, misses=4, **near)[2:] == (5, 0)  # 2.0 kW is less than a fifth of 11
+    assert seen(measured_kw=-1.0, misses=4, **near)[3] > 0
+    left_out = {"misses": 5, "refused_ns": NOW}
+    assert seen(t_ns=NOW + BELIEVING.retry_ns - 1, **left_out)[2:] == (5, NOW)
+    assert seen(t_ns=NOW + BELIEVING.retry_ns, **left_out)[2:] == (0, 0)
+
+
+def test_bounds_and_first_observation():
+    crossing = {"before_kw": 0.0, "before_ns": NOW + S, "t_ns": NOW + 2 * S}
+    assert seen(**crossing, dead_s=0.0)[1] == pytest.approx(1.5)
+    assert seen(**crossing, dead_s=1.0)[1] == pytest.approx(1.1)
+    late = {"before_kw": 0.0, "before_ns": NOW + 50 * S, "t_ns": NOW + 52 * S}
+    assert seen(**late, dead_s=29.0)[1] == 30.0
+    assert seen(**crossing, from_kw=6.0)[1] == 1.0  # too small a step to tell
+    assert seen(measured_kw=7.2)[0] == pytest.approx(0.99)
+    assert seen(command_kw=2.0, told_kw=2.0, measured_kw=1.8)[0] == 1.0  # too little power to tell
+    assert seen(measured_kw=3.6, gain=0.5)[0] == 0.5
+
+
+def test_setpoint_over_gain():
+    assert setpoint_kw(np.float32(3.3), 1.0, 11.0, 11.0) == np.float32(3.3)
+    assert setpoint_kw(np.float32(3.3), 0.981, 11.0, 11.0) == np.float32(3.3)
+    assert setpoint_kw(8.0, 0.8, 11.0, 11.0) == pytest.approx(10.0)
+    assert setpoint_kw(8.0, 0.5, 11.0, 7.0) == 7.0
+    assert setpoint_kw(-8.0, 0.5, 11.0, 7.0) == -11.0
+    assert setpoint_kw(10.5, 1.05, 11.0, 11.0) == pytest.approx(10.0)
+
+
+def test_power_in_flight_is_of_young_commands_of_plugged_vehicles():
+    f = allocate(4)
+    f.state[:] = [1, 1, 1, 0]
+    f.command_kw[:], f.measured_kw[:], f.dead_s[:] = 5.0, [1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 0.0, 2.0]
+    f.sent_ns[:] = [NOW - S, NOW - 3 * S, NOW, NOW]
+    assert in_flight_kw(f, NOW) == pytest.approx(4.0)
