@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,10 @@ class FleetTable(Table):
     vehicles: int = Field(1000, ge=1, le=2_000_000)
     seed: int = Field(1, ge=0)
     perfect: bool = False
+    minimum_power: bool = Field(True, description="most chargers draw and give at least 6 A or nothing")
+    liars_frac: float = Field(
+        0.003, ge=0, le=1, description="chargers that acknowledge and, from some time on, do nothing"
+    )
 
 
 class UnitTable(Table):
@@ -68,7 +73,7 @@ class QualityTable(Table):
 
 
 class EngineTable(Table):
-    """The core's times."""
+    """The core's times and prices."""
 
     refresh_s: float = Field(1.0, gt=0, le=10)
     fresh_s: float = Field(3.0, gt=0, le=5)
@@ -76,11 +81,65 @@ class EngineTable(Table):
     validity_s: float = Field(6.0, gt=0.5, le=60)
     overshoot_frac: float = Field(0.05, ge=0, le=0.5)
     sample_age_max_s: float = Field(1.0, gt=0, le=60)
+    dwell_s: float = Field(60.0, ge=0, le=3600)
+    rest_s: float = Field(0.0, ge=0, le=60)
+    reversal_factor: float = Field(1.0, ge=1, le=100)
+    most_frac: float = Field(1.0, gt=0, le=1)
+    wear_price: float = Field(0.0, ge=0, le=10)
+    retry_s: float = Field(900.0, gt=0, le=86_400)
 
     @model_validator(mode="after")
     def _ordered(self) -> EngineTable:
         if self.fresh_s > self.stale_s:
             raise ValueError("`fresh_s` must not be above `stale_s`")
+        return self
+
+
+class LimitsTable(Table):
+    """How ratings shrink near the edges of the state of charge and of temperature."""
+
+    taper_from_frac: float = Field(0.85, gt=0, le=1)
+    taper_least_frac: float = Field(0.1, gt=0, le=1)
+    weak_below_frac: float = Field(0.08, ge=0, lt=1)
+    cold_c: float = Field(5.0, ge=-60, le=120)
+    cold_stop_c: float = Field(-10.0, ge=-60, le=120)
+    hot_c: float = Field(45.0, ge=-60, le=120)
+    hot_stop_c: float = Field(55.0, ge=-60, le=120)
+    bypass_k: float = Field(5.0, gt=0, le=200)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LimitsTable:
+        if not self.cold_stop_c < self.cold_c < self.hot_c < self.hot_stop_c:
+            raise ValueError("`cold_stop_c`, `cold_c`, `hot_c`, `hot_stop_c` must rise in this order")
+        if self.weak_below_frac >= self.taper_from_frac:
+            raise ValueError("`weak_below_frac` must be below `taper_from_frac`")
+        return self
+
+
+class SiteTable(Table):
+    """A connection with caps, and the rows of the fleet behind it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")
+    parent: str | None = None
+    first: int = Field(ge=0)
+    count: int = Field(ge=1)
+    export_kw: float | None = Field(None, ge=0, allow_inf_nan=False)
+    import_kw: float | None = Field(None, ge=0, allow_inf_nan=False)
+    local_meter: int | None = Field(None, ge=2, le=2**32 - 1, description="1 is the fleet's own")
+    local_lo_kw: float = Field(0.0, allow_inf_nan=False)
+    local_hi_kw: float = Field(0.0, allow_inf_nan=False)
+
+    @property
+    def last(self) -> int:
+        """The row after its last one."""
+        return self.first + self.count
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SiteTable:
+        if self.local_lo_kw > self.local_hi_kw:
+            raise ValueError("`local_lo_kw` must not be above `local_hi_kw`")
+        if self.local_meter is None and (self.local_lo_kw or self.local_hi_kw):
+            raise ValueError("`local_lo_kw` and `local_hi_kw` need a `local_meter`")
         return self
 
 
@@ -112,8 +171,49 @@ class Config(Table):
     unit: UnitTable = UnitTable()
     quality: QualityTable = QualityTable()
     engine: EngineTable = EngineTable()
+    limits: LimitsTable = LimitsTable()
+    site: tuple[SiteTable, ...] = ()
     api: ApiTable = ApiTable()
     store: StoreTable = StoreTable()
+
+    @model_validator(mode="after")
+    def _sites(self) -> Config:
+        _check_sites(self.site, self.fleet.vehicles)
+        return self
+
+
+def _check_sites(sites: tuple[SiteTable, ...], vehicles: int) -> None:
+    """Raises ValueError for a site that is no part of a tree over the fleet's rows."""
+    named: dict[str, SiteTable] = {}
+    for site in sites:
+        if site.name in named:
+            raise ValueError(f"`site.name`: {site.name!r} is given twice")
+        if site.last > vehicles:
+            raise ValueError(f"`site.count`: {site.name!r} ends at row {site.last}, the fleet has {vehicles}")
+        named[site.name] = site
+    within: dict[str | None, list[SiteTable]] = {}
+    for site in sites:
+        if site.parent is not None and site.parent not in named:
+            raise ValueError(f"`site.parent`: {site.name!r} names {site.parent!r}, which is no site")
+        above = named[site.parent] if site.parent is not None else None
+        if above is not None and not above.first <= site.first < site.last <= above.last:
+            raise ValueError(f"`site.parent`: {site.name!r} does not lie within {site.parent!r}")
+        _check_ancestry(site, named)
+        within.setdefault(site.parent, []).append(site)
+    for siblings in within.values():
+        for one, next_one in pairwise(sorted(siblings, key=lambda site: site.first)):
+            if next_one.first < one.last:
+                raise ValueError(f"`site.first`: {one.name!r} and {next_one.name!r} share rows; make one the parent")
+
+
+def _check_ancestry(site: SiteTable, named: dict[str, SiteTable]) -> None:
+    """Raises ValueError for a site that is its own ancestor."""
+    above, seen = site, {site.name}
+    while above.parent is not None and above.parent in named:
+        if above.parent in seen:
+            raise ValueError(f"`site.parent`: {site.name!r} lies within itself")
+        seen.add(above.parent)
+        above = named[above.parent]
 
 
 def load(path: Path | None, **overrides: Any) -> Config:
@@ -164,6 +264,8 @@ def _first(error: ValidationError) -> str:
     found = error.errors(include_url=False)[0]
     place = [str(part) for part in found["loc"]]
     name = ".".join(place)
+    if not place:
+        return str(found["msg"]).removeprefix("Value error, ")
     if found["type"] != "extra_forbidden":
         return f"`{name}`: {found['msg']}, got {found['input']!r}"
     known = _keys(place[:-1])
@@ -178,7 +280,7 @@ def _keys(place: list[str]) -> list[str]:
     model: type[BaseModel] = Config
     tables: dict[str, type[BaseModel]] = {
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "quality": QualityTable,
-        "engine": EngineTable, "api": ApiTable, "store": StoreTable,
+        "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
     }  # fmt: skip
     for part in place:
         model = tables.get(part, model)

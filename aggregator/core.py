@@ -190,6 +190,11 @@ class Aggregator:
                 continue
             self.signal_kw, self._signal_until_ns = power_kw, valid_until_ns
 
+    def on_wishes(self, block: Block, now_ns: int) -> None:
+        """Owners' overrides of running sessions. block : WISH[n]"""
+        self._record(Kind.WISHES, now_ns, wire.encode(block) if self._journal else b"")
+        self.registry.wishes(block, now_ns)
+
     def on_time(self, now_ns: int) -> None:
         """Time went by without a sample: hold, ramp, renew what expires."""
         self._record(Kind.TIME, now_ns, struct.pack("<q", now_ns))

@@ -8,13 +8,15 @@ expire.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any, Final
 
 import redis
 
 from aggregator import sessions
-from aggregator.config import Config
+from aggregator.config import Config, FleetTable
+from aggregator.gateways.population import PERFECT, Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.ports import VehicleGateway
 from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient, settle_memory
@@ -41,13 +43,21 @@ def serve(
     if client is None:
         return
     fleet = SimulatedFleet(
-        config.fleet.vehicles, config.fleet.seed, time.time_ns(), perfect=config.fleet.perfect,
+        config.fleet.vehicles, config.fleet.seed, time.time_ns(), behaviour=behaviour(config.fleet),
         first_session=_sessions_before(client, config.area, since or {}),
     )  # fmt: skip
     sink = CommandSink(keys, _told_before(client, f"cmd:{config.area}:{NAME}", keys))
     lower_nice(5)
     settle_memory()
     Fleetside(config.area, fleet, sink, client, url, stop, log, config.fleet.vehicles).run()
+
+
+def behaviour(table: FleetTable) -> Behaviour:
+    """How imperfect the configured fleet is."""
+    if table.perfect:
+        return PERFECT
+    plain = Behaviour(liars_frac=table.liars_frac)
+    return plain if table.minimum_power else dataclasses.replace(plain, minimum_frac=0.0)
 
 
 def _sessions_before(client: redis.Redis, area: str, since: dict[str, str]) -> int:

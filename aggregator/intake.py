@@ -1,4 +1,4 @@
-"""Session rows and reports into the fleet's columns, row by row, at the price of a kernel.
+"""Session rows, reports and owners' wishes into the fleet's columns, row by row, at the price of a kernel.
 
 Each row is judged by itself; a verdict is an index into the reasons below, TAKEN where nothing is wrong. What the
 registry does with verdicts (counting, ordering within a block, names of vehicles) is not known here.
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Column
+from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Column, Wish
 from droop.numerics import kernel
 from telemetry.samples import Block
 
@@ -20,14 +20,28 @@ POWER_MAX_KW: Final = 1e4
 CAPACITY_MAX_KWH: Final = 1e5
 # A report far older than its arrival was not buffered: the charger's clock is wrong, and the arrival counts.
 CLOCK_WRONG_NS: Final = 60_000_000_000
+# No battery that is still one reads outside of this; a sensor that has failed does.
+TEMP_MIN_C: Final = -60.0
+TEMP_MAX_C: Final = 120.0
+# A relative weight: two decades either way of a plain battery's 1 are more than any chemistry is apart.
+WEAR_MIN: Final = 0.01
+WEAR_MAX: Final = 100.0
+# Longest life of a wish: a session hardly lasts longer.
+WISH_MAX_NS: Final = 31 * 86_400_000_000_000
+# A wish stamped further ahead of us comes from a broken clock: taken, it would outdate all that follow it.
+AHEAD_NS: Final = 5_000_000_000
+WISHES: Final = len(Wish)
+NO_WISH: Final = int(Wish.NONE)
 
 REPORT_REASONS: Final = (
     "report_slot", "report_state", "report_session", "report_nan", "report_range", "report_old"
 )  # fmt: skip
 SESSION_REASONS: Final = ("session_slot", "session_state", "session_nan", "session_range", "session_old")
+WISH_REASONS: Final = ("wish_slot", "wish_code", "wish_session", "wish_range", "wish_old")
 # Places in REPORT_REASONS; the first two hold for SESSION_REASONS as well.
 SLOT, STATE, SESSION_OVER, NOT_A_NUMBER, OUT_OF_RANGE, OLD = range(6)
 S_NAN, S_RANGE, S_OLD = 2, 3, 4
+W_SLOT, W_CODE, W_SESSION, W_RANGE, W_OLD = range(5)
 
 
 @kernel
@@ -44,7 +58,7 @@ def take_reports(held: Any, refreshed_ns: Column, rows: Block, now_ns: int, bad:
     """
     fleet = held.value
     state, session, usable_kwh = fleet.state, fleet.session, fleet.usable_kwh
-    measured_kw, energy_kwh = fleet.measured_kw, fleet.energy_kwh
+    measured_kw, temp_c, energy_kwh = fleet.measured_kw, fleet.temp_c, fleet.energy_kwh
     energy_ns, report_ns = fleet.energy_ns, fleet.report_ns
     n = state.size
     refused = 0
@@ -61,7 +75,11 @@ def take_reports(held: Any, refreshed_ns: Column, rows: Block, now_ns: int, bad:
             why = SESSION_OVER
         elif not (np.isfinite(row.power_kw) and np.isfinite(soc)):
             why = NOT_A_NUMBER
-        elif soc < 0.0 or soc > 1.0 or abs(row.power_kw) > POWER_MAX_KW:
+        elif (
+            soc < 0.0 or soc > 1.0 or abs(row.power_kw) > POWER_MAX_KW
+            # NaN is neither: the vehicle gives none.
+            or row.temp_c < TEMP_MIN_C or row.temp_c > TEMP_MAX_C
+        ):  # fmt: skip
             why = OUT_OF_RANGE
         elif row.rx_ns < report_ns[slot]:
             # Overtaken on its way: what it says is no longer so.
@@ -71,11 +89,13 @@ def take_reports(held: Any, refreshed_ns: Column, rows: Block, now_ns: int, bad:
             refused += 1
             continue
         measured_kw[slot] = row.power_kw
+        temp_c[slot] = row.temp_c
         energy_kwh[slot] = soc * usable_kwh[slot]
         # A report tells of its own time; a clock ahead of ours must not make it younger than its arrival.
         arrived_ns = min(row.rx_ns, now_ns)
         energy_ns[slot] = min(row.t_ns, now_ns) if row.t_ns > arrived_ns - CLOCK_WRONG_NS else arrived_ns
         report_ns[slot] = arrived_ns
+        # ---- response learning: the call that holds this report against what the charger was told belongs here ----
         if state[slot] != row.state:
             state[slot] = row.state
             segment = segment_of(slot, n)
@@ -92,6 +112,8 @@ def sane(row: Any) -> int:
         and np.isfinite(row.charge_max_kw) and np.isfinite(row.discharge_max_kw)
         and np.isfinite(row.eta_charge_frac) and np.isfinite(row.eta_discharge_frac)
         and np.isfinite(row.safe_kw) and np.isfinite(row.depart_kwh)
+        and np.isfinite(row.min_kw) and np.isfinite(row.ramp_kw_s)
+        and np.isfinite(row.budget_kwh) and np.isfinite(row.wear)
     )  # fmt: skip
     if not finite:
         return S_NAN
@@ -105,6 +127,10 @@ def sane(row: Any) -> int:
         and 0.0 <= row.charge_max_kw <= POWER_MAX_KW and 0.0 <= row.discharge_max_kw <= POWER_MAX_KW
         # A safe profile is what a charger does with nobody watching: it never discharges.
         and -row.charge_max_kw <= row.safe_kw <= 0.0
+        # A least power above both ratings leaves nothing the charger could do.
+        and 0.0 <= row.min_kw <= max(row.charge_max_kw, row.discharge_max_kw)
+        and row.ramp_kw_s >= 0.0 and row.budget_kwh >= 0.0
+        and (row.wear == 0.0 or WEAR_MIN <= row.wear <= WEAR_MAX)
     )  # fmt: skip
     return TAKEN if fractions and amounts else S_RANGE
 
@@ -141,10 +167,15 @@ def judge_sessions(held: Any, told_ns: Column, rows: Block, verdict: Column) -> 
 
 
 @kernel
-def place_sessions(held: Any, told_ns: Column, refreshed_ns: Column, rows: Block, now_ns: int) -> None:
+def place_sessions(
+    held: Any, told_ns: Column, wished_ns: Column, refreshed_ns: Column, rows: Block, now_ns: int
+) -> None:  # fmt: skip
     """Write judged session rows, one a slot, into the fleet's columns; their segments are due at once.
 
-    rows : SESSION[k]
+    A row that tells of a running session once more (a gateway that started anew) leaves what was learned of it: its
+    throughput, its owner's wish, its charger's response.
+
+    wished_ns : int64[n] source time of the wish that stands; rows : SESSION[k]
     """
     fleet = held.value
     n = fleet.state.size
@@ -152,14 +183,31 @@ def place_sessions(held: Any, told_ns: Column, refreshed_ns: Column, rows: Block
         row = rows[k]
         i = int(row.slot)
         told_ns[i] = row.t_ns
+        fresh = row.session != fleet.session[i] or row.state == UNPLUGGED
         fleet.state[i] = row.state
         fleet.session[i] = row.session
-        fleet.valid_until_ns[i] = 0
         segment = segment_of(i, n)
         refreshed_ns[segment] = min(refreshed_ns[segment], 1)
+        # Nobody has told this charger anything yet: it does what it does when left alone.
+        safe_kw = np.float32(0.0) if row.state == UNPLUGGED else row.safe_kw
+        fleet.safe_kw[i] = safe_kw
+        fleet.measured_kw[i] = fleet.command_kw[i] = safe_kw
+        fleet.past_lo_kw[i] = fleet.past_hi_kw[i] = safe_kw
+        fleet.valid_until_ns[i] = fleet.sent_ns[i] = 0
+        fleet.mode[i] = 0
+        fleet.owed_kwh[i] = 0.0
+        fleet.switched_ns[i] = 0
+        fleet.misses[i] = 0
+        if fresh:
+            wished_ns[i] = 0
+            fleet.wish[i] = NO_WISH
+            fleet.wish_until_ns[i] = 0
+            fleet.temp_c[i] = np.nan
+            fleet.moved_kwh[i] = 0.0
+            fleet.gain[i] = 1.0
+            fleet.dead_s[i] = 0.0
+            fleet.refused_ns[i] = 0
         if row.state == UNPLUGGED:
-            fleet.measured_kw[i] = fleet.command_kw[i] = 0.0
-            fleet.safe_kw[i] = 0.0
             continue
         usable = row.capacity_kwh * np.float64(row.soh_frac)
         energy = np.float64(row.soc_frac) * usable
@@ -170,12 +218,53 @@ def place_sessions(held: Any, told_ns: Column, refreshed_ns: Column, rows: Block
         fleet.dod_floor_kwh[i] = energy - row.dod_max_frac * usable
         fleet.charge_max_kw[i] = row.charge_max_kw
         fleet.discharge_max_kw[i] = row.discharge_max_kw
+        fleet.min_kw[i] = row.min_kw
+        # On the wire 0 says that there is no such limit.
+        fleet.ramp_kw_s[i] = row.ramp_kw_s if row.ramp_kw_s > 0.0 else np.inf
+        fleet.budget_kwh[i] = row.budget_kwh if row.budget_kwh > 0.0 else np.inf
+        fleet.wear[i] = row.wear if row.wear > 0.0 else 1.0
         fleet.eta_charge[i] = row.eta_charge_frac
         fleet.eta_discharge[i] = row.eta_discharge_frac
         fleet.depart_ns[i] = row.depart_ns
         fleet.depart_kwh[i] = row.depart_kwh
         fleet.energy_kwh[i] = energy
         fleet.energy_ns[i] = fleet.report_ns[i] = min(max(row.rx_ns, 0), now_ns)
-        # Nobody has told this charger anything yet: it does what it does when left alone.
-        fleet.safe_kw[i] = row.safe_kw
-        fleet.measured_kw[i] = fleet.command_kw[i] = row.safe_kw
+
+
+@kernel
+def take_wishes(held: Any, wished_ns: Column, refreshed_ns: Column, rows: Block, now_ns: int, bad: Column) -> int:
+    """Owners' wishes into the fleet's columns, the newest stands; returns how many were refused, by reason in `bad`.
+
+    held : the fleet's handle; wished_ns : int64[n] source time of the wish that stands; rows : WISH[k]
+    """
+    fleet = held.value
+    state, session = fleet.state, fleet.session
+    n = state.size
+    refused = 0
+    for k in range(rows.size):
+        row = rows[k]
+        slot = int(row.slot)
+        none = row.wish == NO_WISH
+        why = TAKEN
+        if slot >= n:
+            why = W_SLOT
+        elif row.wish >= WISHES:
+            why = W_CODE
+        elif session[slot] != row.session or state[slot] == UNPLUGGED:
+            why = W_SESSION
+        # Differences of stamps that may be any 64 bits: each is compared with a sum of ours, which cannot overflow.
+        elif row.t_ns <= 0 or row.t_ns > now_ns + AHEAD_NS or (not none and row.until_ns > now_ns + WISH_MAX_NS):
+            why = W_RANGE
+        elif row.t_ns <= wished_ns[slot] or (not none and row.until_ns <= now_ns):
+            # Overtaken, repeated, or lapsed on its way.
+            why = W_OLD
+        if why != TAKEN:
+            bad[why] += 1
+            refused += 1
+            continue
+        wished_ns[slot] = row.t_ns
+        fleet.wish[slot] = row.wish
+        fleet.wish_until_ns[slot] = 0 if none else row.until_ns
+        segment = segment_of(slot, n)
+        refreshed_ns[segment] = min(refreshed_ns[segment], 1)
+    return refused

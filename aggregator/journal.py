@@ -43,6 +43,7 @@ class Kind(IntEnum):
     SIGNAL = 5  # wire block of SIGNAL
     TIME = 6  # now_ns i64
     RENEW = 7  # now_ns i64: set-points were lost, command everybody anew
+    WISHES = 8  # wire block of WISH
     TICKS = 16  # packed TICK rows
     COMMANDS = 17  # a set-point message as it left
     BASELINE = 18  # packed DECLARATION rows

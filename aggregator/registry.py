@@ -1,4 +1,4 @@
-"""Who is plugged in where: session events and reports become fleet columns.
+"""Who is plugged in where: session events, reports and owners' wishes become fleet columns.
 
 Rows are checked at this door and nowhere behind it: what is not finite, not in range or not of the running
 session is counted by reason and changes nothing. This file computes no bounds and knows no product.
@@ -17,9 +17,11 @@ from aggregator.intake import (
     REPORT_REASONS,
     SESSION_REASONS,
     TAKEN,
+    WISH_REASONS,
     judge_sessions,
     place_sessions,
     take_reports,
+    take_wishes,
 )
 from droop.fleet import Fleet, Totals
 from droop.handle import hold
@@ -29,7 +31,7 @@ __all__ = ["CAPACITY_MAX_KWH", "POWER_MAX_KW", "Registry"]
 
 
 class Registry:
-    """The one writer of the session and report columns of a fleet.
+    """The one writer of the session, report and wish columns of a fleet.
 
     refused  : rows not taken, by reason
     vehicles : S24[n] who is plugged in; empty where nobody is
@@ -40,8 +42,9 @@ class Registry:
         self._held = hold(fleet)
         self.vehicles = np.zeros(fleet.state.size, "S24")
         self._told_ns = np.zeros(fleet.state.size, np.int64)  # source time of the session row that stands
+        self._wished_ns = np.zeros(fleet.state.size, np.int64)  # source time of the wish that stands
         self.refused: Counter[str] = Counter()
-        self._bad = np.zeros(len(REPORT_REASONS), np.int64)
+        self._bad = np.zeros(max(len(REPORT_REASONS), len(WISH_REASONS)), np.int64)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the handle, which is an address."""
@@ -66,22 +69,37 @@ class Registry:
             rows = rows[verdict == TAKEN]
         if rows.size > 1:
             rows = newest(rows)
-        place_sessions(self._held, self._told_ns, self._totals.refreshed_ns, rows, now_ns)
+        place_sessions(self._held, self._told_ns, self._wished_ns, self._totals.refreshed_ns, rows, now_ns)
         self.vehicles[rows["slot"]] = np.where(rows["state"] == SlotState.UNPLUGGED, b"", rows["vehicle"])
         return refused
 
     def reports(self, block: Block, now_ns: int) -> int:
-        """Take measured power and SoC of running sessions; returns how many rows were refused.
+        """Take measured power, SoC and temperature of running sessions; returns how many rows were refused.
 
         block : VEHICLE[n]
         """
         refused = int(take_reports(self._held, self._totals.refreshed_ns, plain(block), now_ns, self._bad))
         if refused:
-            for code, reason in enumerate(REPORT_REASONS):
-                if self._bad[code]:
-                    self.refused[reason] += int(self._bad[code])
-            self._bad[:] = 0
+            self._count(REPORT_REASONS)
         return refused
+
+    def wishes(self, block: Block, now_ns: int) -> int:
+        """Take owners' overrides of running sessions, the newest stands; returns how many rows were refused.
+
+        block : WISH[n]
+        """
+        taking = self._held, self._wished_ns, self._totals.refreshed_ns, plain(block), now_ns, self._bad
+        refused = int(take_wishes(*taking))
+        if refused:
+            self._count(WISH_REASONS)
+        return refused
+
+    def _count(self, reasons: tuple[str, ...]) -> None:
+        """What a kernel refused, from its counters into ours."""
+        for code, reason in enumerate(reasons):
+            if self._bad[code]:
+                self.refused[reason] += int(self._bad[code])
+        self._bad[:] = 0
 
 
 def plain(block: Block) -> Block:

@@ -74,7 +74,7 @@ def call(core: Aggregator, entry: Entry) -> None:
     else:
         doors = {
             Kind.SAMPLES: core.on_samples, Kind.VEHICLES: core.on_vehicles, Kind.SESSIONS: core.on_sessions,
-            Kind.METERS: core.on_meters, Kind.SIGNAL: core.on_signal,
+            Kind.METERS: core.on_meters, Kind.SIGNAL: core.on_signal, Kind.WISHES: core.on_wishes,
         }  # fmt: skip
         doors[entry.kind](wire.decode(entry.payload), entry.now_ns)
 

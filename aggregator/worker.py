@@ -1,6 +1,6 @@
 """The worker process: frequency in, set-points out, and nothing else in the process.
 
-Follows the frequency, fleet and signal streams with one blocking read, calls the core, and sends what it
+Follows the frequency, fleet, signal and wish streams with one blocking read, calls the core, and sends what it
 decided together with the journal of the call in one round trip. Policy while the store is away: time goes on
 for the core (hold, ramp, baseline), set-points that could not be sent are dropped, not queued, because newer
 ones replace them; when the store is back every vehicle is commanded anew.
@@ -24,7 +24,7 @@ from droop.numerics import cache_folder
 from telemetry import wire
 from telemetry.latency import Histogram
 from telemetry.redis_stream import StreamReader, StreamWriter, connect, entries, parse_id
-from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Block, empty
+from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block, empty
 
 STAGES: Final = ("report", "stream", "engine", "publish", "total")
 NAME: Final = "w1"
@@ -72,6 +72,7 @@ def warm(settings: CoreSettings, log: Log | None = None) -> None:
     car["eta_discharge_frac"] = car["charge_max_kw"] = car["rx_ns"] = 1
     core.on_sessions(car, 1)
     core.on_vehicles(empty(VEHICLE), 1)
+    core.on_wishes(empty(WISH), 1)
     core.on_samples(empty(FREQUENCY, 1), 1)
     core.on_time(2)
     figures.survey(core, 2)
@@ -92,6 +93,7 @@ class Worker:
         self._freq = f"freq:{area}:{names['ingest']}"
         self._fleet = f"fleet:{area}:{names['gateway']}"
         self._signal = f"signal:{area}:{names['api']}"
+        self._wishes = f"wishes:{area}:{names['api']}"
         # Gives up after a second: a store that froze must not stop the core's time.
         self._follower = connect(url)
         self._reader = StreamReader(self._follower, {self._fleet: "0"})
@@ -140,7 +142,11 @@ class Worker:
                 break
         while not self._stop:
             try:
-                start = {self._fleet: self._reader.positions[self._fleet], self._freq: "$", self._signal: signal_from}
+                start = {
+                    self._fleet: self._reader.positions[self._fleet], self._freq: "$", self._signal: signal_from,
+                    # All of this run, once more: those that have lapsed or whose car has left are refused again.
+                    self._wishes: self._since.get(self._wishes, "0"),
+                }  # fmt: skip
                 self._reader = StreamReader(self._follower, start)
                 return
             except redis.RedisError as error:
@@ -197,6 +203,8 @@ class Worker:
             self.core.on_meters(block, time.time_ns())
         elif key == self._signal and block.dtype == SIGNAL:
             self.core.on_signal(block, time.time_ns())
+        elif key in (self._wishes, self._fleet) and block.dtype == WISH:
+            self.core.on_wishes(block, time.time_ns())
         else:
             self._refused["wire_stream"] += 1
             self._log.warning("entry refused", stream=key, entry=entry_id, error="a kind this stream does not carry")

@@ -139,6 +139,8 @@ def test_the_configuration_reference_is_complete_and_its_defaults_are_true():
     keys = {}
     for name, field in config.Config.model_fields.items():
         default = config.ContractTable() if name == "contract" else field.get_default(call_default_factory=True)
+        if name == "site":
+            keys |= {f"site.{key}": value.get_default() for key, value in config.SiteTable.model_fields.items()}
         if isinstance(default, config.Table):
             keys |= {f"{name}.{key}": value for key, value in default.__dict__.items()}
         else:
@@ -146,7 +148,7 @@ def test_the_configuration_reference_is_complete_and_its_defaults_are_true():
             keys[name] = str(default) if isinstance(default, Path) else default
     for key, default in keys.items():
         assert key in table, key
-        assert table[key][1].startswith(shown(default)), key
+        assert table[key][1].startswith("required" if default is PydanticUndefined else shown(default)), key
     documented = {key for key in table if key.partition(".")[0] in config.Config.model_fields and key in table}
     assert {key for key in documented if len(table[key]) == 3 and "." in key} <= set(keys)
 

@@ -228,6 +228,34 @@ class SignalAnswer(Answer):
     valid_until_ns: int
 
 
+class WishBody(BaseModel):
+    """An owner's override of the running session; give `until` or `valid_s`, and neither for `none`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    wish: Annotated[
+        Literal["none", "charge_now", "no_discharge", "leave_alone"],
+        Field(description="none takes an earlier wish back; leave_alone: nothing but the charging plan"),
+    ]
+    until: Annotated[
+        str | None, Field(max_length=64, description="when it lapses: ISO 8601 date, time and offset")
+    ] = None  # fmt: skip
+    valid_s: Annotated[
+        float | None, Field(gt=0, le=1e9, allow_inf_nan=False, description="seconds from receipt")
+    ] = None  # fmt: skip
+
+
+class WishAnswer(Answer):
+    """The wish is on the stream; it ends when it lapses or with the session, whichever is first."""
+
+    id: str = Field(description="stream entry")
+    stream: str
+    vehicle: str
+    slots: list[int] = Field(description="chargers that give this name; one, as a rule")
+    wish: str
+    until_ns: int = Field(description="when it lapses; 0 for none")
+
+
 class ErrorAnswer(Answer):
     """A refusal."""
 

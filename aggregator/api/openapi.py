@@ -6,6 +6,7 @@ section 4.8.24).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -23,6 +24,7 @@ MEANING: Final = {
     400: "A parameter or the body cannot be read; `field` names it",
     401: "Token missing or wrong",
     403: "Host or Origin is not this server",
+    404: "No such vehicle is plugged in",
     422: "A field is out of bounds; `field` names it",
     503: "The store does not answer, or too many clients",
 }
@@ -60,8 +62,10 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     for status in sorted({*endpoint.refusals, *((401,) if endpoint.token else ())}):
         answers[str(status)] = {"description": MEANING[status], "content": _content(_ref(ErrorAnswer))}
     operation: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.text, "responses": answers}
-    if endpoint.params:
-        operation["parameters"] = [_parameter(param) for param in endpoint.params]
+    parameters = [_place(name) for name in re.findall(r"{(\w+)}", endpoint.path)]
+    parameters += [_parameter(param) for param in endpoint.params]
+    if parameters:
+        operation["parameters"] = parameters
     if endpoint.body is not None:
         operation["requestBody"] = {"required": True, "content": _content(_ref(endpoint.body))}
     if endpoint.token:
@@ -86,6 +90,11 @@ def _parameter(param: Param) -> dict[str, Any]:
     if param.default is not None:
         schema["default"] = param.default
     return {"name": param.name, "in": "query", "required": False, "description": param.text, "schema": schema}
+
+
+def _place(name: str) -> dict[str, Any]:
+    """A parameter that stands in the path."""
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _ref(model: type) -> dict[str, str]:

@@ -24,11 +24,13 @@ from aggregator.api.security import require_same_origin, require_token
 from aggregator.api.settings import Settings
 from aggregator.api.signals import SignalWriter, parse_signal
 from aggregator.api.vehicles import ORDERS, REASONS, STATES, Query, select
+from aggregator.api.wishes import WishWriter, parse_wish
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 FEED: Final = web.AppKey("feed", Feed)
 HUB: Final = web.AppKey("hub", Hub)
 WRITER: Final = web.AppKey("writer", SignalWriter)
+WISHES: Final = web.AppKey("wishes", WishWriter)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 
 FILES: Final = {
@@ -84,10 +86,7 @@ async def get_capability(request: web.Request) -> web.Response:
 async def get_vehicles(request: web.Request) -> web.Response:
     q = query(request, VEHICLE_PARAMS)
     feed = request.app[FEED]
-    try:
-        t_ns, rows = await feed.view()
-    except views.ViewError as error:
-        raise Refusal(503, f"fleet view cannot be read: {error}", "fleetview", "run one version everywhere") from error
+    t_ns, rows = await _view(feed)
     wanted = Query(**q)  # type: ignore[arg-type]  # checked by VEHICLE_PARAMS
     matched, page = select(rows, wanted)
     answer = models.VehiclesAnswer(
@@ -126,6 +125,22 @@ async def post_signal(request: web.Request) -> web.Response:
     return reply(answer, 202)
 
 
+async def post_wish(request: web.Request) -> web.Response:
+    feed = request.app[FEED]
+    now_ns = feed.now_ns()
+    try:
+        require_token(request, request.app[SETTINGS])
+        query(request, ())
+        body, until_ns = parse_wish(await request.read(), now_ns, request.app[SETTINGS])
+        _, rows = await _view(feed)
+        answer = await request.app[WISHES].write(request.match_info["vehicle"], body, until_ns, rows, now_ns)
+    except Refusal:
+        feed.count("wishes_refused")
+        raise
+    feed.count("wishes")
+    return reply(answer, 202)
+
+
 async def get_ws(request: web.Request) -> web.StreamResponse:
     require_same_origin(request)
     return await request.app[HUB].serve(request)
@@ -143,6 +158,14 @@ async def get_metrics(request: web.Request) -> web.Response:
 
 async def get_healthz(_: web.Request) -> web.Response:
     return reply(models.HealthAnswer())
+
+
+async def _view(feed: Feed) -> tuple[int, views.Rows]:
+    """The fleet's snapshot, or 503 where another version wrote it."""
+    try:
+        return await feed.view()
+    except views.ViewError as error:
+        raise Refusal(503, f"fleet view cannot be read: {error}", "fleetview", "run one version everywhere") from error
 
 
 def _current(request: web.Request) -> models.Status:
@@ -220,6 +243,18 @@ ENDPOINTS: Final = (
         body=models.SignalBody,
         status=202,
         refusals=(400, 403, 422, 503),
+        token=True,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/vehicles/{vehicle}/wish",
+        "wish",
+        "An owner's override, until it lapses or the session ends",
+        post_wish,
+        models.WishAnswer,
+        body=models.WishBody,
+        status=202,
+        refusals=(400, 403, 404, 422, 503),
         token=True,
     ),
     Endpoint("GET", "/v1/ws", "ws", "WebSocket of live figures", get_ws, status=101, refusals=(403, 503)),

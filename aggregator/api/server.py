@@ -27,6 +27,7 @@ from aggregator.api.metrics import make_registry
 from aggregator.api.security import make_guard, make_header_hook
 from aggregator.api.settings import Settings
 from aggregator.api.signals import SignalWriter
+from aggregator.api.wishes import WishWriter
 
 log = structlog.get_logger(__name__)
 BODY_MAX = 4096  # a set-point takes some 40 bytes
@@ -49,6 +50,7 @@ def make_app(
     app[routes.FEED] = feed
     app[routes.HUB] = Hub(feed, settings)
     app[routes.WRITER] = SignalWriter(store, settings)
+    app[routes.WISHES] = WishWriter(store, settings)
     app[routes.REGISTRY] = make_registry(feed)
     routes.add_routes(app)
     app.on_response_prepare.append(make_header_hook(settings))

@@ -21,7 +21,7 @@ class Settings:
 
     redis_url    : redis://, rediss:// or unix:// of the store that the worker writes to
     token        : bearer token of POST requests (aggregator.auth)
-    name         : this replica's name; the one writer of stream `signal:{area}:{name}`
+    name         : this replica's name; the one writer of streams `signal:{area}:{name}` and `wishes:{area}:{name}`
     signal_max_kw: largest magnitude of a set-point that is let in
     """
 
@@ -36,6 +36,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     signal_max_kw: float = 1000.0
     signal_valid_max_s: float = 3600.0
+    wish_valid_max_s: float = 7 * 86_400.0  # a car that stays longer is asked again
     source: int = 1  # SIGNAL.source of this replica
     poll_s: float = 0.2  # the worker writes five times a second
     silent_s: float = 2.0  # without news for this long the worker counts as lost
@@ -48,6 +49,7 @@ class Settings:
     def __post_init__(self) -> None:
         positive = (
             "signal_valid_max_s",
+            "wish_valid_max_s",
             "poll_s",
             "silent_s",
             "process_silent_s",

@@ -1,7 +1,9 @@
 """The simulated chargers' physics: kernels on columns, nothing else.
 
 A charger takes a set-point after its dead time, ramps to it, keeps it until it expires, then follows its safe profile;
-the car's battery management narrows both directions near empty and full. Within a step power is a ramp followed by a
+the car's battery management narrows both directions near empty and full. A set-point below the charger's least power
+is carried out as a pause, and a weak charger delivers a fixed share of what it is told. The battery's temperature
+follows its throughput with one time constant. Within a step power is a ramp followed by a
 constant, so energy and losses are integrated in closed form and do not depend on how time is cut into steps (the
 battery management looks at the SoC once a step: keep steps at a second or less).
 
@@ -27,6 +29,11 @@ NEVER: Final = 2**63 - 1
 # than it moves, and never finish.
 END_FRAC: Final = 0.03
 PLUGGED: Final = int(SlotState.PLUGGED)
+# Rounding is no reason to pause: a set-point this near to the least power is as good as it.
+SLACK_KW: Final = 1e-3
+# A pack takes of the order of an hour to follow its surroundings, and warms by some 20 K at a steady 1C.
+WARM_S: Final = 3600.0
+WARM_K_PER_C: Final = 20.0
 
 F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]
@@ -40,12 +47,18 @@ class Columns(NamedTuple):
     target_kw: F8
     energy_kwh: F8  # in the battery
     per_capacity: F8  # 1 / usable kWh
+    taper_per_frac: F8  # 1 / share of the battery below full over which charging fades
+    temp_c: F8  # of the battery
+    ambient_c: F8
+    temp_told: npt.NDArray[np.bool_]
     charge_max_kw: F8
     discharge_max_kw: F8
     s_per_kw: F8  # 1 / ramp; 0 for an immediate one
     loss_fixed_kw: F8
     loss_per_kw: F8  # of the squared power
     safe_kw: F8
+    min_kw: F8  # least power above zero; 0: any
+    gain: F8  # power delivered over power told
     dead_ns: I8
     next_ns: I8  # when something below is due
     valid_ns: I8  # when the target expires
@@ -78,12 +91,18 @@ def columns(chargers: Chargers) -> Columns:
         target_kw=none.copy(),
         energy_kwh=none.copy(),
         per_capacity=none.copy(),
+        taper_per_frac=none.copy(),
+        temp_c=chargers.ambient_c.copy(),
+        ambient_c=chargers.ambient_c.copy(),
+        temp_told=np.zeros(n, np.bool_),
         charge_max_kw=chargers.rating_kw.copy(),
         discharge_max_kw=chargers.discharge_max_kw.copy(),
         s_per_kw=1.0 / chargers.ramp_kw_s,
         loss_fixed_kw=chargers.loss_fixed_pu * chargers.rating_kw,
         loss_per_kw=chargers.loss_square_pu / chargers.rating_kw,
         safe_kw=chargers.safe_kw.copy(),
+        min_kw=chargers.min_kw.copy(),
+        gain=chargers.gain.copy(),
         dead_ns=ns(chargers.dead_s),
         next_ns=never.copy(),
         valid_ns=never.copy(),
@@ -97,12 +116,12 @@ def columns(chargers: Chargers) -> Columns:
 
 
 @njit(cache=True, fastmath=FASTMATH, inline="always")
-def _limited(c: Any, i: int, taper_per_frac: float) -> float:
+def _limited(c: Any, i: int, weak_per_frac: float) -> float:
     """The target inside what charger and battery allow now."""
     # Both sides are computed and none is branched upon: set-points of either sign come in no order.
     soc = c.energy_kwh[i] * c.per_capacity[i]
-    above = min(1.0, soc * taper_per_frac)
-    below = min(1.0, (1.0 - soc) * taper_per_frac)
+    above = min(1.0, soc * weak_per_frac)
+    below = min(1.0, (1.0 - soc) * c.taper_per_frac[i])
     above = above if above > END_FRAC else 0.0
     below = below if below > END_FRAC else 0.0
     return max(min(c.target_kw[i], c.discharge_max_kw[i] * above), -c.charge_max_kw[i] * below)
@@ -126,8 +145,10 @@ def _due(c: Any, i: int, t_ns: int) -> None:
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def step(c: Any, t0_ns: int, t1_ns: int, taper_per_frac: float) -> tuple[float, float, float, float]:
+def step(c: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, float, float, float]:
     """Let time pass from t0 to t1.
+
+    weak_per_frac : 1 / share of the battery above empty over which discharging fades
 
     Returns the fleet's energy into the grid and its losses over the step, kWh, its power at t1, kW, and the energy
     its cars moved either way, kWh.
@@ -136,17 +157,20 @@ def step(c: Any, t0_ns: int, t1_ns: int, taper_per_frac: float) -> tuple[float, 
     loss_kws = 0.0
     sum_kw = 0.0
     moved_kws = 0.0
+    nearer = -np.expm1((t0_ns - t1_ns) * (1e-9 / WARM_S))
+    warm_k = nearer * WARM_K_PER_C / max((t1_ns - t0_ns) * 1e-9, 1e-9)
     for i in range(c.plugged.size):
         if not c.plugged[i]:
             continue
         t_ns = t0_ns
+        own_kws = 0.0
         while True:
             if c.next_ns[i] <= t_ns:
                 _due(c, i, t_ns)
             end_ns = min(t1_ns, c.next_ns[i])
             span_s = (end_ns - t_ns) * 1e-9
             p0 = c.power_kw[i]
-            goal = _limited(c, i, taper_per_frac)
+            goal = _limited(c, i, weak_per_frac)
             gap = goal - p0
             ramp_s = abs(gap) * c.s_per_kw[i]
             p1 = goal
@@ -161,19 +185,27 @@ def step(c: Any, t0_ns: int, t1_ns: int, taper_per_frac: float) -> tuple[float, 
             c.energy_kwh[i] -= (moved + lost) * (1.0 / 3600.0)
             c.power_kw[i] = p1
             grid_kws += moved
-            moved_kws += abs(moved)
+            own_kws += abs(moved)
             loss_kws += lost
             t_ns = end_ns
             if t_ns >= t1_ns:
                 break
         sum_kw += c.power_kw[i]
+        moved_kws += own_kws
+        c.temp_c[i] += nearer * (c.ambient_c[i] - c.temp_c[i]) + warm_k * own_kws * c.per_capacity[i]
     return grid_kws / 3600.0, loss_kws / 3600.0, sum_kw, moved_kws / 3600.0
 
 
 @njit(cache=True, fastmath=FASTMATH)
-def step_held(held: Any, t0_ns: int, t1_ns: int, taper_per_frac: float) -> tuple[float, float, float, float]:
+def step_held(held: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, float, float, float]:
     """`step` for columns behind a handle."""
-    return step(held.value, t0_ns, t1_ns, taper_per_frac)
+    return step(held.value, t0_ns, t1_ns, weak_per_frac)
+
+
+@njit(cache=True, inline="always")
+def _carried_out(setpoint_kw: float, min_kw: float, gain: float) -> float:
+    """What a charger makes of a set-point: below its least power it pauses; a weak one gives a share of it."""
+    return 0.0 if abs(setpoint_kw) < min_kw - SLACK_KW else setpoint_kw * gain
 
 
 @njit(cache=True)
@@ -199,12 +231,13 @@ def receive(
         if deaf_until_ns[i] > now_ns or cut_until_ns[i] > now_ns:
             vanished += 1
             continue
+        told_kw = _carried_out(np.float64(rows[k].setpoint_kw), c.min_kw[i], c.gain[i])
         if c.first_ns[i] == NEVER:
-            c.first_kw[i] = rows[k].setpoint_kw
+            c.first_kw[i] = told_kw
             c.first_ns[i] = now_ns + c.dead_ns[i]
             c.first_valid_ns[i] = valid_until_ns
         else:
-            c.second_kw[i] = rows[k].setpoint_kw
+            c.second_kw[i] = told_kw
             c.second_ns[i] = now_ns + c.dead_ns[i]
             c.second_valid_ns[i] = valid_until_ns
         c.next_ns[i] = min(c.next_ns[i], c.first_ns[i])
@@ -251,5 +284,6 @@ def report(
         row.power_kw = power_kw
         row.soc_frac = np.round(soc / soc_step_frac) * soc_step_frac if soc_step_frac > 0.0 else soc
         row.state = PLUGGED
+        row.temp_c = c.temp_c[i] if c.temp_told[i] else np.nan
         count += 1
     return count

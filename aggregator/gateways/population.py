@@ -23,6 +23,11 @@ RATING_SHARES: Final = np.array([0.15, 0.35, 0.30, 0.12, 0.08])
 # Loss form eta(p) = p / (p + P0 + K p^2), p in units of the rating (rulebook 9.2): three published presets, and the
 # least-squares fit of the measured 7.4 kW on-board charger of the same clause.
 LOSSES: Final = np.array([(0.0145, 0.0437), (0.0072, 0.0345), (0.0088, 0.1149), (0.0084, 0.0208)])
+# IEC 61851-1's lowest current is 6 A: at 230 V 1.38 kW on one phase, 4.14 kW on three. A DC charger has no such floor.
+LOWEST_KW: Final = np.array([1.38, 1.38, 4.14, 4.14, 1.38])
+HAS_LOWEST: Final = np.array([True, True, True, True, False])
+# Chargers in a row of this many stand at one place and share its climate.
+PLACE: Final = 25
 _H_S: Final = 3600.0
 _MASK: Final = 2**64 - 1
 
@@ -39,10 +44,19 @@ class Behaviour:
     dead_s: tuple[float, float] = (0.1, 0.8)
     ramp_kw_s: tuple[float, float] = (5.0, 50.0)
     lossless: bool = False
-    taper_frac: float = 0.05  # of the battery, at both ends
+    charge_taper_frac: tuple[float, float] = (0.12, 0.18)  # of the battery, below full: charging power falls to none
+    discharge_taper_frac: float = 0.08  # above empty: discharging power falls to none
     noise_frac: float = 0.005  # of the reported power
     soc_step_frac: float = 0.001  # resolution of the reported SoC; 0: exact
     safe_charge_frac: float = 0.15  # chargers that fall back to slow charging; the others to nothing
+    minimum_frac: float = 0.95  # AC chargers that carry out 6 A or more, or nothing
+    ramp_told_frac: float = 0.3  # sessions that tell the charger's ramp
+    weak_frac: float = 0.04  # chargers that deliver less than they are told
+    weak_gain: tuple[float, float] = (0.92, 1.0)
+    liars_frac: float = 0.003  # chargers that, from some time on, acknowledge and do nothing; half of them recover
+    temp_told_frac: float = 0.8  # cars that report their battery's temperature
+    budget_frac: float = 0.15  # cars with a throughput allowed in a day
+    wear_frac: float = 0.25  # cars with a wear weight of their own
 
 
 PERFECT: Final = Behaviour(
@@ -53,10 +67,18 @@ PERFECT: Final = Behaviour(
     dead_s=(0.0, 0.0),
     ramp_kw_s=(np.inf, np.inf),
     lossless=True,
-    taper_frac=0.001,
+    charge_taper_frac=(0.001, 0.001),
+    discharge_taper_frac=0.001,
     noise_frac=0.0,
     soc_step_frac=0.0,
     safe_charge_frac=0.0,
+    minimum_frac=0.0,
+    ramp_told_frac=0.0,
+    weak_frac=0.0,
+    liars_frac=0.0,
+    temp_told_frac=0.0,
+    budget_frac=0.0,
+    wear_frac=0.0,
 )
 
 
@@ -89,6 +111,19 @@ class Draw(IntEnum):
     REFUSAL_LENGTH = auto()
     DROPOUT_WAIT = auto()
     DROPOUT_LENGTH = auto()
+    MINIMUM = auto()
+    RAMP_TOLD = auto()
+    WEAK = auto()
+    WEAK_GAIN = auto()
+    LIAR = auto()
+    LIAR_FROM = auto()
+    LIAR_BACK = auto()
+    AMBIENT = auto()
+    TAPER = auto()
+    TEMP_TOLD = auto()
+    TEMP = auto()
+    BUDGET = auto()
+    WEAR = auto()
 
 
 def salt_of(seed: int, what: Draw) -> Any:
@@ -139,6 +174,12 @@ class Chargers(NamedTuple):
     safe_kw: F8
     report_s: F8  # period of its reports
     phase_frac: F8  # where in that period it starts
+    min_kw: F8  # least power above zero; 0: any
+    ramp_told: npt.NDArray[np.bool_]  # whether its sessions tell the ramp
+    gain: F8  # power delivered over power told
+    ambient_c: F8
+    lies_from_s: F8  # after the start; infinite for the honest
+    lies_for_s: F8  # infinite for those that do not recover
 
 
 def chargers(seed: int, count: int, how: Behaviour) -> Chargers:
@@ -148,7 +189,8 @@ def chargers(seed: int, count: int, how: Behaviour) -> Chargers:
     def draw(what: Draw, low: float = 0.0, high: float = 1.0) -> F8:
         return np.full(count, low) if low == high else low + (high - low) * uniform(seed, what, slots, 0)
 
-    rating = RATINGS_KW[np.searchsorted(np.cumsum(RATING_SHARES)[:-1], draw(Draw.RATING), side="right")]
+    kind = np.searchsorted(np.cumsum(RATING_SHARES)[:-1], draw(Draw.RATING), side="right")
+    rating, lowest_kw = RATINGS_KW[kind], LOWEST_KW[kind]
     loss = LOSSES[(draw(Draw.LOSS) * len(LOSSES)).astype(np.int64)] * (not how.lossless)
     return Chargers(
         rating_kw=rating,
@@ -157,11 +199,22 @@ def chargers(seed: int, count: int, how: Behaviour) -> Chargers:
         ramp_kw_s=draw(Draw.RAMP, *how.ramp_kw_s),
         loss_fixed_pu=loss[:, 0],
         loss_square_pu=loss[:, 1],
-        # IEC 61851-1's lowest current, 6 A on one phase, is the usual slow fall-back.
-        safe_kw=np.where(draw(Draw.SAFE) < how.safe_charge_frac, -1.38, 0.0),
+        # The lowest current is the usual slow fall-back.
+        safe_kw=np.where(draw(Draw.SAFE) < how.safe_charge_frac, -lowest_kw, 0.0),
         report_s=draw(Draw.PERIOD, 1.0, 2.0),
         phase_frac=draw(Draw.PHASE),
+        min_kw=np.where(HAS_LOWEST[kind] & (draw(Draw.MINIMUM) < how.minimum_frac), lowest_kw, 0.0),
+        ramp_told=draw(Draw.RAMP_TOLD) < how.ramp_told_frac,
+        gain=np.where(draw(Draw.WEAK) < how.weak_frac, draw(Draw.WEAK_GAIN, *how.weak_gain), 1.0),
+        ambient_c=10.0 + 16.0 * uniform(seed, Draw.AMBIENT, slots // PLACE, 0),
+        lies_from_s=np.where(draw(Draw.LIAR) < how.liars_frac, draw(Draw.LIAR_FROM, 0.0, 4.0 * _H_S), np.inf),
+        lies_for_s=_lies_for_s(draw(Draw.LIAR_BACK)),
     )
+
+
+def _lies_for_s(drawn: F8) -> F8:
+    """Half recover after 20 to 40 minutes, the others never."""
+    return np.where(drawn < 0.5, 1200.0 + 2400.0 * drawn, np.inf)
 
 
 class Cars(NamedTuple):
@@ -173,6 +226,11 @@ class Cars(NamedTuple):
     stay_s: F8  # truly
     said_s: F8  # departure as the driver gave it, after plug-in; NaN: none given
     wish_frac: F8  # SoC wanted at departure; may be more than the battery holds
+    charge_taper_frac: F8  # of the battery, below full
+    temp_told: npt.NDArray[np.bool_]  # whether it reports its battery's temperature
+    heat_k: F8  # of the battery above its surroundings at plug-in
+    budget_frac: F8  # throughput allowed in a day, of the usable capacity; 0: any
+    wear: F8  # relative cost of moving energy; 0: none told
 
 
 def cars(seed: int, slots: I8, sessions: I8, how: Behaviour) -> Cars:
@@ -190,6 +248,10 @@ def cars(seed: int, slots: I8, sessions: I8, how: Behaviour) -> Cars:
     said_s = np.where(tells < 0.70, stay_s, np.where(tells < 0.85, np.nan, wrong))
     wish = draw(Draw.WISH)  # 5 % want more than the battery holds
     wish_frac = np.where(wish < 0.05, 1.2, 0.5 + 0.45 * wish)
+    low, high = how.charge_taper_frac
+    budget, wear = draw(Draw.BUDGET), draw(Draw.WEAR)
+    # Below its share a draw is uniform over it: one draw says whether and how much.
+    budget_frac = np.where(budget < how.budget_frac, 0.5 + 1.5 * budget / (how.budget_frac or 1.0), 0.0)
     return Cars(
         capacity_kwh=38.0 + 62.0 * draw(Draw.CAPACITY),
         soh_frac=0.8 + 0.2 * draw(Draw.SOH),
@@ -197,6 +259,11 @@ def cars(seed: int, slots: I8, sessions: I8, how: Behaviour) -> Cars:
         stay_s=stay_s,
         said_s=np.where(np.isfinite(said_s), said_s, np.nan),
         wish_frac=wish_frac,
+        charge_taper_frac=low + (high - low) * draw(Draw.TAPER),
+        temp_told=draw(Draw.TEMP_TOLD) < how.temp_told_frac,
+        heat_k=6.0 * draw(Draw.TEMP),
+        budget_frac=budget_frac,
+        wear=np.where(wear < how.wear_frac, 0.5 + 2.0 * wear / (how.wear_frac or 1.0), 0.0),
     )
 
 

@@ -67,7 +67,8 @@ class Truth(NamedTuple):
 class SimulatedFleet:
     """`vehicles` chargers, and the cars that come and go.
 
-    perfect : no imperfection at all: no dead time, ramp, loss, noise, refusal, drop-out, and nobody leaves
+    perfect : no imperfection at all: no dead time, ramp, loss, noise, least power, refusal, drop-out, lie, and nobody
+        leaves; temperatures, budgets and wear are not told
     behaviour : how imperfect; takes precedence over `perfect`
     first_session : sessions count on from here; above 0 the empty chargers are announced too, for readers who knew
         the cars of an earlier life
@@ -100,6 +101,7 @@ class SimulatedFleet:
         self._cut_ns = later(start_ns, self._wait(Draw.DROPOUT_WAIT, self._slots))
         self._deaf_until_ns = np.full(vehicles, start_ns)
         self._cut_until_ns = np.full(vehicles, start_ns)
+        self._lie_ns = later(start_ns, ns(self._chargers.lies_from_s))
         self._change_ns = np.full(vehicles, NEVER)  # next plug-in or plug-out
         self._records: list[Block] = []
         self._readings: list[tuple[int, float, float]] = []
@@ -133,7 +135,7 @@ class SimulatedFleet:
             end_ns = min(now_ns, second_ns, self._next_event_ns)
             if end_ns > self.now_ns:
                 grid_kwh, losses_kwh, sum_kw, moved_kwh = physics.step_held(
-                    self._held, self.now_ns, end_ns, 1.0 / self.behaviour.taper_frac
+                    self._held, self.now_ns, end_ns, 1.0 / self.behaviour.discharge_taper_frac
                 )
                 self._grid_kwh += grid_kwh
                 self._losses_kwh += losses_kwh
@@ -220,6 +222,7 @@ class SimulatedFleet:
         self._plug_in(changing[~leaving])
         self._begin(0, self._deaf_ns, self._deaf_until_ns, (30.0, 120.0))
         self._begin(1, self._cut_ns, self._cut_until_ns, (10.0, 60.0))
+        self._lie()
         self._schedule()
 
     def _begin(self, kind: int, at_ns: I8, until_ns: I8, length_s: tuple[float, float]) -> None:
@@ -231,9 +234,17 @@ class SimulatedFleet:
         if slots.size == 0:
             return
         drawn = population.uniform(self._seed, length, slots, self._events[kind][slots])
-        until_ns[slots] = self.now_ns + ns(length_s[0] + (length_s[1] - length_s[0]) * drawn)
+        end_ns = self.now_ns + ns(length_s[0] + (length_s[1] - length_s[0]) * drawn)
+        until_ns[slots] = np.maximum(until_ns[slots], end_ns)  # a liar stays one meanwhile
         self._events[kind][slots] += 1
-        at_ns[slots] = later(until_ns[slots], self._wait(wait, slots))
+        at_ns[slots] = later(end_ns, self._wait(wait, slots))
+
+    def _lie(self) -> None:
+        """Chargers that from now on acknowledge and do nothing, some of them for good."""
+        slots = np.flatnonzero(self._lie_ns <= self.now_ns)
+        if slots.size:
+            self._deaf_until_ns[slots] = later(self.now_ns, ns(self._chargers.lies_for_s[slots]))
+            self._lie_ns[slots] = NEVER
 
     def _wait(self, what: Draw, slots: I8) -> I8:
         refusal = what == Draw.REFUSAL_WAIT
@@ -242,7 +253,8 @@ class SimulatedFleet:
         return ns(population.wait_s(self._seed, what, slots, before, per_h))
 
     def _schedule(self) -> None:
-        self._next_event_ns = int(min(self._change_ns.min(), self._deaf_ns.min(), self._cut_ns.min()))
+        due = self._change_ns, self._deaf_ns, self._cut_ns, self._lie_ns
+        self._next_event_ns = int(min(times.min() for times in due))
 
     def _populate(self) -> None:
         """The fleet as found: most slots taken, somewhere within their stay."""
@@ -272,6 +284,9 @@ class SimulatedFleet:
         self._c.per_capacity[slots] = 1.0 / usable_kwh
         self._c.energy_kwh[slots] = usable_kwh * cars.soc_frac
         self._arrived_kwh += float(self._c.energy_kwh[slots].sum())
+        self._c.taper_per_frac[slots] = 1.0 / cars.charge_taper_frac
+        self._c.temp_c[slots] = self._c.ambient_c[slots] + cars.heat_k * to_come_frac
+        self._c.temp_told[slots] = cars.temp_told
         self._c.target_kw[slots] = self._c.safe_kw[slots]
         self._c.plugged[slots] = True
         self._records.append(self._car[slots])
@@ -287,7 +302,7 @@ class SimulatedFleet:
                 self._dealt.pop(next(iter(self._dealt)))
             everywhere = np.full(self._slots.size, number)
             self._dealt[number] = population.cars(self._seed, self._slots, everywhere, self.behaviour)
-        return population.Cars(*(column[slots] for column in self._dealt[number]))
+        return population.Cars._make(column[slots] for column in self._dealt[number])
 
     def _plug_out(self, slots: I8) -> None:
         if slots.size == 0:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from aggregator import views
-from aggregator.api.errors import BadCertificate, BadSetting, CannotListen, PortInUse, StartError, UnsafeBind
+from aggregator.api.errors import BadCertificate, BadSetting, CannotListen, PortInUse, Refusal, StartError, UnsafeBind
 from aggregator.api.security import host_name
 from aggregator.api.server import make_app, serve
 from aggregator.api.settings import Settings, is_loopback
+from aggregator.api.wishes import find
 from aggregator.embedded import EmbeddedServer
-from telemetry.samples import SIGNAL
+from telemetry.samples import SIGNAL, WISH
 from telemetry.wire import decode
 
 NS = 1_000_000_000
@@ -187,6 +188,10 @@ class Api:
     def signal(self, data: str, token: str | None = TOKEN) -> tuple[int, Any, Any]:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return self.call("POST", "/v1/signal", data=data, headers=headers)
+
+    def wish(self, vehicle: str, data: str, token: str | None = TOKEN) -> tuple[int, Any, Any]:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return self.call("POST", f"/v1/vehicles/{vehicle}/wish", data=data, headers=headers)
 
     def until(self, holds: Callable[[Any], bool], path: str = "/v1/status") -> Any:
         deadline_s = time.monotonic() + 15
@@ -343,10 +348,13 @@ def test_a_rejected_or_old_sample_is_no_measurement(api: Api, writers: Writers) 
 
 @pytest.mark.parametrize("header", [None, "wrong-token-0123456789", "", TOKEN[:-1], TOKEN + "x"])
 def test_without_the_token_nothing_is_written(api: Api, writers: Writers, header: str | None) -> None:
-    status, body, headers = api.signal('{"power_kw": 1, "valid_s": 1}', header)
-    assert (status, body["field"]) == (401, "Authorization")
-    assert headers["WWW-Authenticate"].startswith("Bearer ")
-    assert not writers.store.exists("signal:ce:a1")
+    for status, body, headers in (
+        api.signal('{"power_kw": 1, "valid_s": 1}', header),
+        api.wish("EV-0011", '{"wish": "none"}', header),
+    ):
+        assert (status, body["field"]) == (401, "Authorization")
+        assert headers["WWW-Authenticate"].startswith("Bearer ")
+    assert not writers.store.exists("signal:ce:a1", "wishes:ce:a1")
 
 
 def test_a_signal_lands_on_its_stream(api: Api, writers: Writers) -> None:
@@ -372,6 +380,89 @@ def test_a_clock_set_back_cannot_write_below_an_older_run(api: Api, writers: Wri
     ahead = 9_000_000_000_000
     writers.store.xadd("signal:ce:a1", {"b": b"old"}, id=f"{ahead}-7")
     assert api.signal('{"power_kw": 1, "valid_s": 1}')[1]["id"] == f"{ahead + 1}-1"
+
+
+def test_a_wish_lands_on_its_stream_with_the_session_that_runs(api: Api, writers: Writers) -> None:
+    before_ns = time.time_ns()
+    until = datetime.fromtimestamp(before_ns // NS + 7200, UTC)
+    status, body, _ = api.wish("EV-0011", json.dumps({"wish": "no_discharge", "valid_s": 60}))
+    assert (status, body["stream"], body["slots"], body["wish"]) == (202, "wishes:ce:a1", [11], "no_discharge")
+    for text in (until.isoformat(), until.astimezone(timezone(timedelta(hours=5))).isoformat()):
+        assert api.wish("EV-0012", json.dumps({"wish": "charge_now", "until": text}))[0] == 202
+    assert api.wish("EV-0012", '{"wish": "leave_alone", "valid_s": 1e5, "until": null}')[0] == 202
+    assert api.wish("EV-0005", '{"wish": "none"}')[0] == 202  # a charger with a fault has an owner's car all the same
+    entries = writers.store.xrange("wishes:ce:a1")
+    assert entries[0][0].decode() == body["id"]
+    block = np.concatenate([decode(entry[1][b"b"]) for entry in entries])
+    assert block.dtype == WISH
+    assert block["wish"].tolist() == [2, 1, 1, 3, 0]
+    assert block["slot"].tolist() == [11, 12, 12, 12, 5]
+    assert (block["session"] == 3).all()
+    assert ((block["t_ns"] >= before_ns) & (block["t_ns"] == block["rx_ns"]) & (block["t_ns"] <= time.time_ns())).all()
+    assert block["until_ns"][0] == block["t_ns"][0] + 60 * NS == body["until_ns"]
+    assert (block["until_ns"][1:3] == (before_ns // NS + 7200) * NS).all()
+    assert block["until_ns"][4] == 0
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    refused = api.call("POST", "/v1/vehicles/EV-0011/wish?slot=1", data='{"wish": "none"}', headers=headers)
+    assert (refused[0], refused[1]["field"]) == (400, "slot")
+    text = api.get("/metrics")
+    assert 'flyball_api_events_total{event="wishes"} 5.0' in text
+    assert 'flyball_api_events_total{event="wishes_refused"} 1.0' in text
+
+
+@pytest.mark.parametrize(
+    ("vehicle", "data", "status", "field"),
+    [
+        ("EV-0011", "", 400, "body"),
+        ("EV-0011", "[]", 400, "body"),
+        ("EV-0011", '{"wish": "none", "wish": "charge_now", "valid_s": 1}', 400, "body"),
+        ("EV-0011", "{}", 422, "wish"),
+        ("EV-0011", '{"wish": "charge", "valid_s": 1}', 422, "wish"),
+        ("EV-0011", '{"wish": 1, "valid_s": 1}', 422, "wish"),
+        ("EV-0011", '{"wish": null, "valid_s": 1}', 422, "wish"),
+        ("EV-0011", '{"wish": "none", "valid_s": 1}', 422, "wish"),
+        ("EV-0011", '{"wish": "none", "until": "2026-01-01T00:00:00Z"}', 422, "wish"),
+        ("EV-0011", '{"wish": "charge_now"}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": 1, "until": "2099-01-01T00:00:00Z"}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": 0}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": -1}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": NaN}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": 1e300}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": 604801}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": 1e-12}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": "60"}', 422, "valid_s"),
+        ("EV-0011", '{"wish": "charge_now", "until": "tomorrow"}', 422, "until"),
+        ("EV-0011", '{"wish": "charge_now", "until": "2099-01-01T00:00:00"}', 422, "until"),
+        ("EV-0011", '{"wish": "charge_now", "until": "2099-01-01T00:00:00Z"}', 422, "until"),
+        ("EV-0011", '{"wish": "charge_now", "until": "2020-01-01T00:00:00Z"}', 422, "until"),
+        ("EV-0011", '{"wish": "charge_now", "until": "0001-01-01T00:00:00+14:00"}', 422, "until"),
+        ("EV-0011", '{"wish": "charge_now", "until": 1795000500}', 422, "until"),
+        ("EV-0011", '{"wish": "charge_now", "until": "' + "x" * 65 + '"}', 422, "until"),
+        ("EV-0011", '{"wish": "charge_now", "valid_s": 1, "slot": 3}', 422, "slot"),
+        ("EV-9999", '{"wish": "none"}', 404, "vehicle"),
+        ("ev-0011", '{"wish": "none"}', 404, "vehicle"),
+        ("EV-0011%00", '{"wish": "none"}', 404, "vehicle"),
+        ("EV-0011" + "%00" * 20, '{"wish": "none"}', 404, "vehicle"),
+        ("%F0%9F%9A%97", '{"wish": "none"}', 404, "vehicle"),
+        ("%FF", '{"wish": "none"}', 404, "vehicle"),
+        ("x" * 300, '{"wish": "none"}', 404, "vehicle"),
+    ],
+)
+def test_a_bad_wish_is_named_and_not_written(
+    api: Api, writers: Writers, vehicle: str, data: str, status: int, field: str
+) -> None:
+    got, body, _ = api.wish(vehicle, data)
+    assert (got, body["field"]) == (status, field), body
+    assert body["remedy"]
+    assert not writers.store.exists("wishes:ce:a1")
+
+
+def test_a_name_at_two_chargers_is_wished_for_at_both() -> None:
+    rows = fleet()
+    rows["vehicle"][[21, 40]] = b"EV-0011"  # 40 is empty: what stands there is the last car's name
+    assert find("EV-0011", rows)["slot"].tolist() == [11, 21]
+    with pytest.raises(Refusal):
+        find("", rows)
 
 
 @pytest.mark.parametrize(
@@ -460,6 +551,8 @@ def test_every_answer_is_guarded(api: Api) -> None:
         ("GET", "/static/%2e%2e/app.js", 404),
         ("DELETE", "/v1/status", 405),
         ("GET", "/v1/signal", 405),
+        ("GET", "/v1/vehicles/EV-0011/wish", 405),
+        ("POST", "/v1/vehicles/EV-0011", 404),
     ],
 )
 def test_what_is_not_there_is_said_in_json(api: Api, method: str, path: str, status: int) -> None:
@@ -495,6 +588,12 @@ def test_openapi_describes_what_is_served(api: Api) -> None:
     post = document["paths"]["/v1/signal"]["post"]
     assert post["security"] == [{"bearer": []}]
     assert {"202", "400", "401", "422", "503"} <= post["responses"].keys()
+    wish = document["paths"]["/v1/vehicles/{vehicle}/wish"]["post"]
+    assert wish["security"] == [{"bearer": []}]
+    assert [(place["name"], place["in"], place["required"]) for place in wish["parameters"]] == [
+        ("vehicle", "path", True)
+    ]
+    assert {"202", "400", "401", "404", "422", "503"} <= wish["responses"].keys()
     body = schemas["SignalBody"]
     assert (set(body["required"]), body["additionalProperties"]) == ({"power_kw", "valid_s"}, False)
     assert schemas.keys() >= {"Status", "VehicleRow", "ErrorAnswer"}

@@ -12,7 +12,7 @@ from aggregator.running import core_settings
 
 TABLES = {
     "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",
-    "store": "maxmemory_mb",
+    "limits": "bypass_k", "store": "maxmemory_mb",
 }  # fmt: skip
 
 
@@ -38,7 +38,8 @@ def test_the_tables_here_are_all_there_are():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     ]  # fmt: skip
     assert sorted(tables) == sorted(TABLES)
-    assert issubclass(get_args(Config.model_fields["contract"].annotation)[0], BaseModel)
+    for name in ("contract", "site"):
+        assert issubclass(get_args(Config.model_fields[name].annotation)[0], BaseModel)
 
 
 @pytest.mark.parametrize(("table", "key"), sorted(TABLES.items()))
@@ -73,6 +74,33 @@ def test_an_unknown_key_in_any_table_names_the_nearest(tmp_path, table, key):
         ("[engine]\nstale_s = 6.0", "`engine.stale_s`"),
         ("[engine]\nfresh_s = 60.0", "`engine.fresh_s`"),
         ("[engine]\nfresh_s = 3.0\nstale_s = 2.0", "`fresh_s` must not be above `stale_s`"),
+        ("[engine]\nreversal_factor = 0.5", "`engine.reversal_factor`"),
+        ("[engine]\nmost_frac = 0.0", "`engine.most_frac`"),
+        ("[engine]\nwear_price = -1", "`engine.wear_price`"),
+        ("[engine]\ndwell_s = nan", "`engine.dwell_s`"),
+        ("[engine]\nretry_s = 0", "`engine.retry_s`"),
+        ("[fleet]\nliars_frac = 1.1", "`fleet.liars_frac`"),
+        ("[fleet]\nliar_frac = 0.1", "did you mean `fleet.liars_frac`?"),
+        ("[limits]\ntaper_least_frac = 0", "`limits.taper_least_frac`"),
+        ("[limits]\ncold_c = nan", "`limits.cold_c`"),
+        ("[limits]\ncold_stop_c = 5.0", "must rise in this order"),
+        ("[limits]\ncold_c = 45.0", "must rise in this order"),
+        ("[limits]\nhot_c = 55.0", "must rise in this order"),
+        ("[limits]\ntaper_from_frac = 0.08", "`weak_below_frac` must be below"),
+        ("[site]\nname = 'a'", "`site`"),
+        ("[[site]]\nfirst = 0\ncount = 1", "`site.0.name`: Field required"),
+        ("[[site]]\nname = 'a b'\nfirst = 0\ncount = 1", "`site.0.name`"),
+        ("[[site]]\nname = 'a'\nfirst = -1\ncount = 1", "`site.0.first`"),
+        ("[[site]]\nname = 'a'\nfirst = 0\ncount = 0", "`site.0.count`"),
+        ("[[site]]\nname = 'a'\nfirst = 0\ncount = 1\nexport_kw = -1", "`site.0.export_kw`"),
+        ("[[site]]\nname = 'a'\nfirst = 0\ncount = 1\nimport_kw = inf", "`site.0.import_kw`"),
+        ("[[site]]\nname = 'a'\nfirst = 0\ncount = 1\nexpert_kw = 1", "did you mean `site.0.export_kw`?"),
+        ("[[site]]\nname = 'a'\nfirst = 0\ncount = 1\nlocal_lo_kw = -5", "need a `local_meter`"),
+        ("[[site]]\nname = 'a'\nfirst = 0\ncount = 1\nlocal_meter = 1", "`site.0.local_meter`"),
+        (
+            "[[site]]\nname = 'a'\nfirst = 0\ncount = 1\nlocal_meter = 7\nlocal_lo_kw = 3\nlocal_hi_kw = 2",
+            "`local_lo_kw` must not be above",
+        ),
         ("area = 'a b'", "`area`"),
         ("area = '../x'", "`area`"),
         ("log = 'loud'", "`log`"),
@@ -83,6 +111,44 @@ def test_a_mistake_is_one_line_that_names_the_place(tmp_path, text, message):
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def sites(*rows):
+    """rows : (name, parent, first, count)"""
+    tables = [
+        {"name": name, "first": first, "count": count} | ({"parent": parent} if parent else {})
+        for name, parent, first, count in rows
+    ]
+    return validate({"site": tables, "fleet": {"vehicles": 100}}, "test").site
+
+
+def test_sites_are_a_tree_over_the_fleets_rows_in_any_order():
+    made = sites(("b", "a", 20, 30), ("a", None, 0, 50), ("c", "b", 20, 30), ("d", "a", 0, 20), ("e", None, 50, 50))
+    assert [site.name for site in made] == ["b", "a", "c", "d", "e"]
+    assert (made[0].last, made[0].export_kw, made[0].local_meter) == (50, None, None)
+    assert sites() == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("a", None, 0, 50), ("a", None, 50, 50)], "`site.name`: 'a' is given twice"),
+        ([("a", None, 60, 41)], "`site.count`: 'a' ends at row 101, the fleet has 100"),
+        ([("a", "z", 0, 50)], "`site.parent`: 'a' names 'z', which is no site"),
+        ([("a", None, 10, 50), ("b", "a", 9, 5)], "`site.parent`: 'b' does not lie within 'a'"),
+        ([("a", None, 10, 50), ("b", "a", 56, 5)], "`site.parent`: 'b' does not lie within 'a'"),
+        ([("a", "a", 0, 50)], "`site.parent`: 'a' lies within itself"),
+        ([("a", "b", 0, 50), ("b", "a", 0, 50)], "lies within itself"),
+        ([("a", None, 0, 50), ("b", None, 49, 5)], "`site.first`: 'a' and 'b' share rows; make one the parent"),
+        ([("a", None, 0, 99), ("c", "a", 30, 9), ("b", "a", 20, 30)], "'b' and 'c' share rows"),
+    ],
+)
+def test_sites_that_are_no_tree_are_named(rows, message):
+    with pytest.raises(ConfigError) as caught:
+        sites(*rows)
+    assert str(caught.value).startswith("test: `site.")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from aggregator.intake import WISH_MAX_NS
 from aggregator.registry import CAPACITY_MAX_KWH, POWER_MAX_KW, Registry
-from droop.fleet import SEGMENTS, allocate, allocate_totals
+from droop.fleet import SEGMENTS, Wish, allocate, allocate_totals
 from telemetry import wire
-from telemetry.samples import SESSION, VEHICLE, SlotState
+from telemetry.samples import SESSION, VEHICLE, WISH, SlotState
+from tests import naive_doors
 
 S = 10**9
 T0 = 1_790_000_000 * S
@@ -36,6 +40,13 @@ def report_row(slot=3, session=1, t_ns=T0 + S, rx_ns=None, **more):
     }  # fmt: skip
     for name, value in (plain | more).items():
         row[name] = value
+    return row
+
+
+def wish_row(slot=3, session=1, t_ns=T0 + S, until_ns=T0 + 3600 * S, wish=Wish.NO_DISCHARGE):
+    row = np.zeros(1, WISH)
+    row["t_ns"] = row["rx_ns"] = t_ns
+    row["until_ns"], row["slot"], row["session"], row["wish"] = until_ns, slot, session, wish
     return row
 
 
@@ -69,6 +80,62 @@ def test_a_session_becomes_columns_with_energies_of_the_capacity_left():
     assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-6)
 
 
+def test_what_a_session_may_leave_open_is_no_limit():
+    row = Hall(session_row()).row()
+    assert (row["min_kw"], row["ramp_kw_s"], row["budget_kwh"], row["wear"]) == (0.0, np.inf, np.inf, 1.0)
+    told = Hall(session_row(min_kw=4.14, ramp_kw_s=0.5, budget_kwh=30.0, wear=2.5)).row()
+    names = ("min_kw", "ramp_kw_s", "budget_kwh", "wear")
+    assert [told[name] for name in names] == pytest.approx([4.14, 0.5, 30.0, 2.5], rel=1e-6)
+    # Between the two ratings there is something it can do; at the larger one too.
+    for least_kw in (7.5, 11.0):
+        assert Hall(session_row(min_kw=least_kw)).row()["min_kw"] == least_kw
+
+
+LEARNED = {
+    "temp_c": 31.0, "moved_kwh": 9.0, "gain": 0.9, "dead_s": 2.0, "refused_ns": T0, "wish": Wish.CHARGE_NOW,
+    "wish_until_ns": T0 + 60 * S,
+}  # fmt: skip
+DOING = {
+    "mode": 1, "owed_kwh": 0.4, "switched_ns": T0, "misses": 3, "sent_ns": T0, "valid_until_ns": T0, "command_kw": 5.0,
+    "past_lo_kw": -3.0, "past_hi_kw": 5.0,
+}  # fmt: skip
+FRESH = {"temp_c": np.nan, "moved_kwh": 0, "gain": 1, "dead_s": 0, "refused_ns": 0, "wish": 0, "wish_until_ns": 0}
+
+
+def used(**more):
+    """A hall whose charger 3 has been at work."""
+    hall = Hall(session_row(**more))
+    for name, value in (LEARNED | DOING).items():
+        getattr(hall.fleet, name)[3] = value
+    return hall
+
+
+@pytest.mark.parametrize(
+    ("session", "state", "safe_kw"), [(2, SlotState.PLUGGED, -2.0), (2, SlotState.UNPLUGGED, 0.0), (1, 0, 0.0)]
+)
+def test_a_new_car_inherits_nothing(session, state, safe_kw):
+    hall = used()
+    assert hall.registry.sessions(session_row(session=session, t_ns=T0 + S, state=state), T0 + S) == 0
+    row = hall.row()
+    left = FRESH | dict.fromkeys(DOING, 0) | dict.fromkeys(("command_kw", "past_lo_kw", "past_hi_kw"), safe_kw)
+    assert {name: row[name] for name in left} == pytest.approx(left, nan_ok=True)
+    # A wish of the car before does not outdate the new one's, whatever their clocks.
+    hall = used()
+    hall.registry.wishes(wish_row(t_ns=T0 + 3 * S), T0)
+    hall.registry.sessions(session_row(session=2, t_ns=T0 + S), T0 + S)
+    assert hall.registry.wishes(wish_row(session=2, t_ns=T0 + 2 * S), T0 + 2 * S) == 0
+
+
+@pytest.mark.parametrize("state", [SlotState.PLUGGED, SlotState.FAULT])
+def test_a_session_told_once_more_keeps_what_was_learned_of_it(state):
+    hall = used()
+    assert hall.registry.sessions(session_row(t_ns=T0 + 60 * S, state=state), T0 + 60 * S) == 0
+    row = hall.row()
+    assert {name: row[name] for name in LEARNED} == pytest.approx(LEARNED)
+    left = dict.fromkeys(DOING, 0) | dict.fromkeys(("command_kw", "past_lo_kw", "past_hi_kw"), -2.0)
+    assert {name: row[name] for name in left} == pytest.approx(left)
+
+
 BAD_SESSIONS = [
     ("session_slot", {"slot": N}), ("session_slot", {"slot": 2**32 - 1}),
     ("session_state", {"state": 3}), ("session_state", {"state": 2**32 - 1}),
@@ -83,6 +150,12 @@ BAD_SESSIONS = [
     ("session_range", {"soc_min_frac": 0.8, "soc_max_frac": 0.7}),
     ("session_range", {"safe_kw": 0.1}),  # a charger left alone never discharges
     ("session_range", {"safe_kw": -11.1}),
+    *(("session_nan", {name: np.nan}) for name in ("min_kw", "ramp_kw_s", "budget_kwh", "wear")),
+    *(("session_nan", {name: np.inf}) for name in ("min_kw", "ramp_kw_s", "budget_kwh", "wear")),
+    *(("session_range", {name: -0.01}) for name in ("min_kw", "ramp_kw_s", "budget_kwh", "wear")),
+    ("session_range", {"min_kw": 11.01}),  # above both ratings
+    ("session_range", {"min_kw": 0.1, "charge_max_kw": 0.0, "discharge_max_kw": 0.0, "safe_kw": 0.0}),
+    ("session_range", {"wear": 0.0099}), ("session_range", {"wear": 100.1}),
     ("session_old", {"session": 4}), ("session_old", {"session": 5, "t_ns": T0}),
     ("session_old", {"session": 5, "t_ns": T0 - 1}), ("session_old", {"session": 4, "state": SlotState.UNPLUGGED}),
     ("session_old", {"session": 5, "t_ns": T0 - 1, "state": SlotState.UNPLUGGED}),
@@ -105,6 +178,8 @@ BAD_REPORTS = [
     ("report_nan", {"power_kw": np.nan}), ("report_nan", {"power_kw": -np.inf}), ("report_nan", {"soc_frac": np.nan}),
     ("report_range", {"soc_frac": -0.001}), ("report_range", {"soc_frac": 1.001}),
     ("report_range", {"power_kw": -POWER_MAX_KW * 1.001}),
+    ("report_range", {"temp_c": -60.1}), ("report_range", {"temp_c": 120.1}),
+    ("report_range", {"temp_c": np.inf}), ("report_range", {"temp_c": -np.inf}),
     ("report_old", {"rx_ns": T0 - 1}), ("report_old", {"rx_ns": -(2**63)}),
 ]  # fmt: skip
 
@@ -127,6 +202,100 @@ def test_a_report_sets_power_energy_and_its_times():
     row = hall.row()
     assert row["energy_kwh"] == pytest.approx(0.6 * 54.0, rel=1e-6)
     assert (row["energy_ns"], row["report_ns"]) == (T0 + S, T0 + 2 * S)
+
+
+def test_a_temperature_not_given_is_unknown_and_replaces_what_was():
+    hall = Hall(session_row())
+    for temp_c in (-60.0, 120.0, 21.5, np.nan):
+        assert hall.registry.reports(report_row(temp_c=temp_c), T0 + S) == 0
+        assert hall.row()["temp_c"] == pytest.approx(temp_c, nan_ok=True)
+
+
+NUMBERS = [
+    "capacity_kwh", "soh_frac", "soc_frac", "soc_min_frac", "soc_max_frac", "dod_max_frac", "charge_max_kw",
+    "discharge_max_kw", "eta_charge_frac", "eta_discharge_frac", "safe_kw", "depart_kwh", "min_kw", "ramp_kw_s",
+    "budget_kwh", "wear",
+]  # fmt: skip
+EDGES = [0.0, -0.0, 1e-30, -1e-30, 0.005, 0.01, 0.5, 1.0, 1.5, 7.0, 11.0, 11.5, 100.0, 101.0, 1e4, 1.1e4, 1e5, 2e5]
+
+
+@given(st.dictionaries(st.sampled_from(NUMBERS), st.sampled_from([*EDGES, *(-x for x in EDGES), np.nan, np.inf])))
+def test_sessions_are_judged_as_the_twin_judges(changes):
+    hall = Hall()
+    row = session_row(**changes)
+    why = naive_doors.session_verdict({name: row[name][0].item() for name in NUMBERS})
+    assert hall.registry.sessions(row, T0) == (why is not None)
+    assert dict(hall.registry.refused) == ({} if why is None else {why: 1})
+    assert hall.fleet.state[3] == (why is None)
+
+
+# -- wishes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_wish_stands_until_a_later_one():
+    hall = Hall(session_row())
+    hall.totals.refreshed_ns[:] = T0
+    assert hall.registry.wishes(wish_row(), T0 + S) == 0
+    assert (hall.row()["wish"], hall.row()["wish_until_ns"]) == (Wish.NO_DISCHARGE, T0 + 3600 * S)
+    assert (hall.totals.refreshed_ns == 1).sum() == 1  # due at once, its own segment alone
+    assert hall.totals.refreshed_ns[3 * SEGMENTS // N] == 1
+    later = [wish_row(t_ns=T0 + 3 * S, wish=Wish.LEAVE_ALONE), wish_row(t_ns=T0 + 2 * S, wish=Wish.CHARGE_NOW)]
+    assert hall.registry.wishes(np.concatenate(later), T0 + 3 * S) == 1
+    assert dict(hall.registry.refused) == {"wish_old": 1}
+    assert hall.row()["wish"] == Wish.LEAVE_ALONE
+    none = wish_row(t_ns=T0 + 4 * S, wish=Wish.NONE, until_ns=-7)
+    assert hall.registry.wishes(none, T0 + 4 * S) == 0
+    assert (hall.row()["wish"], hall.row()["wish_until_ns"]) == (0, 0)
+
+
+BAD_WISHES = [
+    ("wish_slot", {"slot": N}), ("wish_slot", {"slot": 2**32 - 1}),
+    ("wish_code", {"wish": 4}), ("wish_code", {"wish": 2**32 - 1}),
+    ("wish_session", {"session": 4}), ("wish_session", {"session": 6}), ("wish_session", {"slot": 7, "session": 0}),
+    ("wish_range", {"t_ns": T0 + 7 * S}), ("wish_range", {"t_ns": 2**63 - 1}),  # a clock ahead of ours
+    ("wish_range", {"t_ns": 0}), ("wish_range", {"t_ns": -(2**63)}),
+    ("wish_range", {"until_ns": T0 + S + WISH_MAX_NS + 1}), ("wish_range", {"until_ns": 2**63 - 1}),
+    ("wish_old", {"until_ns": T0 + S}), ("wish_old", {"until_ns": -(2**63)}),
+    ("wish_old", {"t_ns": T0 - S}), ("wish_old", {"t_ns": T0}),  # overtaken, repeated
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "change"), BAD_WISHES)
+def test_a_bad_wish_is_counted_and_writes_nothing(reason, change):
+    hall = Hall(session_row(session=5))
+    assert hall.registry.wishes(wish_row(session=5, t_ns=T0), T0 + S) == 0
+    before = hall.bytes()
+    assert hall.registry.wishes(wish_row(**{"session": 5, "wish": Wish.CHARGE_NOW} | change), T0 + S) == 1
+    assert dict(hall.registry.refused) == {reason: 1}
+    assert hall.bytes() == before
+
+
+AROUND = [-(2**63), -1, 0, 1, T0 - S, T0, T0 + 5 * S, T0 + 5 * S + 1, T0 + WISH_MAX_NS, T0 + WISH_MAX_NS + 1, 2**63 - 1]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(AROUND) | st.integers(T0 - S, T0 + 2), st.sampled_from(AROUND),
+            st.sampled_from([0, 3, 4, N - 1, N, 2**32 - 1]), st.sampled_from([0, 1, 2]), st.integers(0, 5),
+        ),
+        max_size=12,
+    )
+)  # fmt: skip
+def test_wishes_are_taken_as_the_twin_takes_them(rows):
+    hall = Hall(session_row(), session_row(slot=4, session=2), session_row(slot=0))
+    hall.registry.sessions(session_row(slot=0, state=SlotState.UNPLUGGED, t_ns=T0), T0)
+    running = [None] * N
+    running[3], running[4] = 1, 2
+    twin = naive_doors.Wishes(running)
+    block = np.concatenate(
+        [wish_row(slot, session, t_ns, until_ns, wish) for t_ns, until_ns, slot, session, wish in rows]
+        or [np.zeros(0, WISH)]
+    )
+    why = [twin.take(*row, T0) for row in rows]
+    assert hall.registry.wishes(block, T0) == len(why) - why.count(None)
+    assert dict(hall.registry.refused) == {reason: why.count(reason) for reason in set(why) - {None}}
+    assert list(zip(hall.fleet.wish.tolist(), hall.fleet.wish_until_ns.tolist(), strict=True)) == twin.stands
 
 
 @pytest.mark.parametrize(
@@ -266,4 +435,5 @@ def test_empty_blocks_do_nothing():
     before = hall.bytes()
     assert hall.registry.sessions(np.zeros(0, SESSION), T0) == 0
     assert hall.registry.reports(np.zeros(0, VEHICLE), T0) == 0
+    assert hall.registry.wishes(np.zeros(0, WISH), T0) == 0
     assert hall.bytes() == before

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregator.config import FleetTable
+from aggregator.fleetside import behaviour
 from aggregator.gateways import physics, population, simulated
 from aggregator.gateways.population import PERFECT, Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
@@ -148,7 +150,9 @@ def test_ratings_bind_and_one_directional_chargers_do_not_discharge():
 @pytest.mark.parametrize("step_ns", [20 * MS, 10 * S, H])
 def test_batteries_stop_at_empty_and_full(taper_frac, step_ns):
     for kw, end in ((50.0, 0.0), (-50.0, 1.0)):
-        fleet = fleet_of(20, taper_frac=taper_frac, lossless=False)
+        fleet = fleet_of(
+            20, charge_taper_frac=(taper_frac, taper_frac), discharge_taper_frac=taper_frac, lossless=False
+        )
         able = fleet._chargers.discharge_max_kw > 20 if kw > 0 else fleet._chargers.rating_kw > 20
         fleet.apply(rows_for(fleet, kw), FOREVER, T0)
         hours = 6 if step_ns > S else 0.02
@@ -163,7 +167,7 @@ def test_batteries_stop_at_empty_and_full(taper_frac, step_ns):
 
 
 def test_power_tapers_near_full():
-    fleet = fleet_of(20, taper_frac=0.05)
+    fleet = fleet_of(20, charge_taper_frac=(0.05, 0.05))
     fleet.apply(rows_for(fleet, -50.0), FOREVER, T0)
     fleet._c.energy_kwh[:] = 0.98 / fleet._c.per_capacity
     fleet.advance(T0 + MS)
@@ -379,6 +383,179 @@ def test_about_the_same_number_stays_plugged():
     assert fleet.truth().session.max() >= 3
 
 
+# -- what chargers and batteries do not do ---------------------------------------------------------------------------
+
+
+def test_below_its_least_power_a_charger_pauses():
+    fleet = fleet_of(300, minimum_frac=1.0)
+    slots = both_ways(fleet)
+    least_kw = fleet._chargers.min_kw[slots]
+    for asked_kw in (1.37, -1.37, 1.38, -1.38, 2.0, -4.13, 4.14, -3.0):
+        # Ratings are above every least power: what is asked happens, or nothing.
+        now = fleet.now_ns
+        fleet.apply(rows_for(fleet, np.full(slots.size, asked_kw, np.float32), slots), FOREVER, now)
+        fleet.advance(now + MS)
+        rating = fleet._chargers.rating_kw[slots]
+        paused = abs(asked_kw) < least_kw - 1e-9
+        expected = np.where(paused, 0.0, np.clip(np.float32(asked_kw), -rating, rating))
+        np.testing.assert_array_equal(fleet.truth().power_kw[slots], expected)
+    # A watt short of it is rounding, ten are not.
+    fleet.apply(rows_for(fleet, least_kw - 0.0005, slots), FOREVER, fleet.now_ns)
+    fleet.advance(fleet.now_ns + MS)
+    assert (fleet.truth().power_kw[slots[least_kw > 0]] > 1.3).all()
+    fleet.apply(rows_for(fleet, least_kw - 0.01, slots), FOREVER, fleet.now_ns)
+    fleet.advance(fleet.now_ns + MS)
+    assert (fleet.truth().power_kw[slots[least_kw > 0]] == 0).all()
+
+
+def test_a_set_point_that_waits_is_carried_out_by_the_same_rules():
+    fleet = fleet_of(300, minimum_frac=1.0, weak_frac=1.0, dead_s=(0.5, 0.5000001))
+    slots = np.intersect1d(both_ways(fleet), np.flatnonzero(fleet._chargers.min_kw == 1.38))
+    for asked_kw, expected_kw in ((1.0, 0.0), (2.0, 2.0 * fleet._chargers.gain[slots])):
+        now = fleet.now_ns
+        fleet.apply(rows_for(fleet, -3.0, slots), FOREVER, now)
+        fleet.apply(rows_for(fleet, asked_kw, slots), FOREVER, now + 100 * MS)
+        fleet.advance(now + 2 * S)
+        np.testing.assert_allclose(fleet.truth().power_kw[slots], expected_kw)
+
+
+def test_least_powers_are_those_of_six_amperes_and_told():
+    fleet = SimulatedFleet(3000, 3, T0)
+    block = fleet.sessions(T0)
+    rating, least = block["charge_max_kw"], block["min_kw"]
+    for kw, of in ((1.38, (3.7, 7.4)), (4.14, (11.0, 22.0))):
+        here = least[np.isin(rating, np.float32(of))]
+        assert set(here) == {np.float32(0.0), np.float32(kw)}
+        assert (here > 0).mean() == pytest.approx(0.95, abs=0.02)
+    assert (least[rating == 50] == 0).all()
+    np.testing.assert_array_equal(least, fleet._c.min_kw[block["slot"]].astype(np.float32))
+    # A slow fall-back is carried out: it is never below what the charger can do.
+    falls_back = block["safe_kw"] < 0
+    assert (-block["safe_kw"][falls_back] >= least[falls_back]).all()
+    assert falls_back.mean() == pytest.approx(0.15, abs=0.03)
+
+
+def test_batteries_take_less_above_their_knee_and_give_less_near_empty():
+    fleet = fleet_of(400, charge_taper_frac=(0.12, 0.18), discharge_taper_frac=0.08)
+    rating, c = fleet._chargers.rating_kw, fleet._c
+    for soc in (0.8, 0.9, 0.95):
+        c.energy_kwh[:] = soc / c.per_capacity
+        fleet.apply(rows_for(fleet, -500.0), FOREVER, fleet.now_ns)
+        fleet.advance(fleet.now_ns + MS)
+        share = -fleet.truth().power_kw / rating
+        low, high = np.clip((1 - soc) / np.array([0.18, 0.12]), 0, 1)
+        assert share.min() == pytest.approx(low, abs=0.02)
+        assert share.max() == pytest.approx(high, abs=0.02)
+    able = fleet._chargers.discharge_max_kw > 0
+    for soc, share in ((0.09, 1.0), (0.06, 0.75), (0.04, 0.5)):
+        c.energy_kwh[:] = soc / c.per_capacity
+        fleet.apply(rows_for(fleet, 500.0), FOREVER, fleet.now_ns)
+        fleet.advance(fleet.now_ns + MS)
+        np.testing.assert_allclose(fleet.truth().power_kw[able] / rating[able], share, rtol=1e-3)
+
+
+def test_a_few_chargers_give_less_than_they_are_told():
+    fleet = fleet_of(3000, weak_frac=0.1)
+    slots = both_ways(fleet)
+    fleet.apply(rows_for(fleet, 2.0, slots), FOREVER, T0)
+    fleet.advance(T0 + MS)
+    gain = fleet.truth().power_kw[slots] / 2.0
+    weak = gain < 1
+    assert weak.mean() == pytest.approx(0.1, abs=0.03)
+    assert 0.92 <= gain.min() < 0.93
+    assert gain[weak].max() > 0.99
+    assert (gain[~weak] == 1).all()
+    # The same share while it charges, and least powers count what was asked, not what comes of it.
+    fleet.apply(rows_for(fleet, -2.0, slots), FOREVER, T0 + MS)
+    fleet.advance(T0 + 2 * MS)
+    np.testing.assert_allclose(fleet.truth().power_kw[slots] / -2.0, gain)
+    assert fleet._c.gain.max() == 1
+
+
+def test_liars_lie_from_some_time_on_and_half_of_them_recover():
+    fleet = fleet_of(400, liars_frac=1.0, refusals_per_h=5.0)
+    refusing = []
+    for n in range(6 * 30):
+        fleet.advance(T0 + n * 120 * S)
+        refusing.append(fleet.truth().refusing)
+    begun_s, last_s = fleet._chargers.lies_from_s, fleet._chargers.lies_for_s
+    assert begun_s.max() < 4 * 3600
+    back = np.isfinite(last_s)
+    assert back.mean() == pytest.approx(0.5, abs=0.07)
+    assert 1200 <= last_s[back].min() < last_s[back].max() <= 2400
+    at_s = np.arange(180)[:, None] * 120
+    lying = (at_s > begun_s) & (at_s < begun_s + last_s)
+    assert np.array(refusing)[lying].all()  # a short refusal meanwhile does not end it
+    honest = np.array(refusing)[~lying]
+    assert honest.mean() == pytest.approx(5 * 75 / 3600, rel=0.2)
+    liars = np.intersect1d(np.flatnonzero(~back), both_ways(fleet))
+    assert fleet.apply(rows_for(fleet, 2.0, liars), FOREVER, fleet.now_ns) == 0
+    fleet.advance(fleet.now_ns + 10 * S)
+    assert (fleet.truth().power_kw[liars] == 0).all()
+    assert fleet_of(3000, liars_frac=0.003)._lie_ns.tolist().count(physics.NEVER) == pytest.approx(2991, abs=9)
+
+
+def test_batteries_warm_with_what_they_move_and_cool_to_their_surroundings():
+    fleet = SimulatedFleet(500, 2, T0, behaviour=perfect_but(temp_told_frac=0.8))
+    here = fleet._c.ambient_c
+    assert ((here >= 10) & (here <= 26)).all()
+    assert (here.reshape(-1, 25) == here[::25, None]).all()  # one climate a place
+    assert np.unique(here).size == 20
+    first = fleet._c.temp_c.copy()
+    assert ((first >= here) & (first < here + 6)).all()
+    assert (first - here).max() > 4  # from the road
+    fleet.advance(T0 + H)
+    np.testing.assert_allclose(fleet._c.temp_c - here, (first - here) * np.exp(-1), atol=1e-6)
+    slots = both_ways(fleet)
+    # Half an hour at 3 kW, in two pieces of unlike steps; 20 K at a steady 1C.
+    start = fleet._c.temp_c[slots] - here[slots]
+    fleet.apply(rows_for(fleet, 3.0, slots), FOREVER, fleet.now_ns)
+    for step_ns in (1000 * S, *[100 * MS] * 8000):
+        fleet.advance(fleet.now_ns + step_ns)
+    rise = 20 * 3.0 * fleet._c.per_capacity[slots]
+    expected = rise + (start - rise) * np.exp(-0.5)
+    np.testing.assert_allclose(fleet._c.temp_c[slots] - here[slots], expected, atol=1e-4)
+    block = np.concatenate([fleet.reports(fleet.now_ns + n * S) for n in (1, 2)])
+    silent = np.isnan(block["temp_c"])
+    assert silent.mean() == pytest.approx(0.2, abs=0.06)
+    told = block[~silent]
+    np.testing.assert_allclose(told["temp_c"], fleet._c.temp_c[told["slot"]], atol=0.02)
+
+
+def test_some_sessions_tell_a_ramp_a_budget_and_a_wear():
+    fleet = SimulatedFleet(3000, 3, T0)
+    block = fleet.sessions(T0)
+    ramp, budget, wear = block["ramp_kw_s"], block["budget_kwh"], block["wear"]
+    usable = block["capacity_kwh"] * block["soh_frac"]
+    for told, share, low, high in ((ramp, 0.3, 5, 50), (budget / usable, 0.15, 0.5, 2), (wear, 0.25, 0.5, 2.5)):
+        assert (told > 0).mean() == pytest.approx(share, abs=0.03)
+        assert low <= told[told > 0].min() < low + (high - low) * 0.05
+        assert high - (high - low) * 0.05 < told.max() <= high * 1.0001
+    true_ramp = fleet._chargers.ramp_kw_s[block["slot"]].astype(np.float32)
+    np.testing.assert_array_equal(ramp[ramp > 0], true_ramp[ramp > 0])
+
+
+def test_a_perfect_fleet_has_none_of_it():
+    fleet = SimulatedFleet(500, 3, T0, perfect=True)
+    block = fleet.sessions(T0)
+    for name in ("min_kw", "ramp_kw_s", "budget_kwh", "wear", "safe_kw"):
+        assert (block[name] == 0).all()
+    assert (fleet._c.gain == 1).all()
+    assert (fleet._lie_ns == physics.NEVER).all()
+    assert np.isnan(fleet.reports(T0 + 2 * S)["temp_c"]).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "frac", "liars"),
+    [({}, 0.95, 0.003), ({"minimum_power": False}, 0.0, 0.003), ({"liars_frac": 0.5}, 0.95, 0.5)],
+)
+def test_the_configuration_chooses_the_fleet(table, frac, liars):
+    made = behaviour(FleetTable(**table))
+    assert (made.minimum_frac, made.liars_frac) == (frac, liars)
+    assert dataclasses.replace(made, minimum_frac=0.95, liars_frac=0.003) == Behaviour()
+    assert behaviour(FleetTable(perfect=True, **table)) == PERFECT
+
+
 # -- reports and meter ---------------------------------------------------------------------------------------------
 
 
@@ -398,7 +575,7 @@ def test_reports_tell_the_truth_within_their_noise():
     block = fleet.reports(T0 + 10 * S)
     truth = fleet.truth()
     moving = block[truth.power_kw[block["slot"]] == -3.0]
-    assert moving.size > 1000
+    assert moving.size > 700
     error = moving["power_kw"] / -3.0 - 1
     assert np.std(error) == pytest.approx(0.005, rel=0.15)
     assert abs(np.mean(error)) < 0.001
@@ -474,15 +651,15 @@ def test_draws_are_uniform_and_unrelated():
 # -- the kernel against an obvious twin ----------------------------------------------------------------------------
 
 
-def naive_step(c, t0_ns, t1_ns, taper_per_frac, cuts=20_000):
+def naive_step(c, t0_ns, t1_ns, weak_per_frac, cuts=20_000):
     """Time in tiny steps, one rule after the other."""
     dt_s = (t1_ns - t0_ns) / cuts / S
     grid = lost = 0.0
     soc = c.energy_kwh * c.per_capacity
-    room_up, room_down = np.minimum(1, soc * taper_per_frac), np.minimum(1, (1 - soc) * taper_per_frac)
+    room_up, room_down = np.minimum(1, soc * weak_per_frac), np.minimum(1, (1 - soc) * c.taper_per_frac)
     room_up[room_up <= physics.END_FRAC] = 0
     room_down[room_down <= physics.END_FRAC] = 0
-    power, target, energy = c.power_kw.copy(), c.target_kw.copy(), c.energy_kwh.copy()
+    power, target, energy, temp = (x.copy() for x in (c.power_kw, c.target_kw, c.energy_kwh, c.temp_c))
     acted = np.zeros(power.size, bool)
     for n in range(cuts):
         t_ns = t0_ns + n * (t1_ns - t0_ns) // cuts
@@ -495,26 +672,32 @@ def naive_step(c, t0_ns, t1_ns, taper_per_frac, cuts=20_000):
         middle = (power + after) / 2
         loss = np.where((after != 0) | (power != 0), c.loss_fixed_kw, 0) + c.loss_per_kw * middle**2
         energy -= (middle + loss) * dt_s / 3600
+        # An hour's time constant, 20 K at 1C.
+        temp += (c.ambient_c + 20.0 * abs(middle) * c.per_capacity - temp) * dt_s / 3600
         grid, lost, power = grid + middle.sum() * dt_s / 3600, lost + loss.sum() * dt_s / 3600, after
-    return power, energy, grid, lost
+    return power, energy, temp, grid, lost
 
 
 def test_the_kernel_agrees_with_its_naive_twin():
     rng = np.random.default_rng(8)
     fleet = SimulatedFleet(40, 9, T0, behaviour=Behaviour(occupied_frac=1.0))
     c = fleet._c
-    c.energy_kwh[:] = rng.choice([0.0, 1e-4, 0.02, 0.5, 0.97, 1.0], 40) / c.per_capacity
-    c.power_kw[:], c.target_kw[:], c.first_kw[:] = rng.uniform(-5, 5, (3, 40))
+    c.energy_kwh[:] = rng.choice([0.0, 1e-4, 0.02, 0.05, 0.5, 0.86, 0.97, 1.0], 40) / c.per_capacity
+    c.power_kw[:], c.target_kw[:], c.first_kw[:] = rng.uniform(-8, 8, (3, 40))
+    c.temp_c[:] = rng.uniform(-10, 60, 40)
     c.power_kw[::7] = c.target_kw[::7] = 0.0
     c.valid_ns[:] = T0 + rng.integers(1, 2 * S, 40)
     c.first_ns[:] = T0 + rng.integers(1, 2 * S, 40)
     c.first_valid_ns[:] = FOREVER
     c.next_ns[:] = np.minimum(c.valid_ns, c.first_ns)
-    twin = naive_step(c, T0, T0 + S, 20.0)
-    grid_kwh, losses_kwh, sum_kw, _ = physics.step(c, T0, T0 + S, 20.0)
+    twin = naive_step(c, T0, T0 + S, 12.5)
+    before_c = c.temp_c.copy()
+    grid_kwh, losses_kwh, sum_kw, _ = physics.step(c, T0, T0 + S, 12.5)
     np.testing.assert_allclose(c.power_kw, twin[0], atol=4e-3)
     np.testing.assert_allclose(c.energy_kwh, twin[1], atol=1e-6)
-    assert (grid_kwh, losses_kwh) == pytest.approx(twin[2:], abs=1e-5)
+    # A ramp through zero counts net: a fraction of a millikelvin.
+    np.testing.assert_allclose(c.temp_c - before_c, twin[2] - before_c, atol=2e-4)
+    assert (grid_kwh, losses_kwh) == pytest.approx(twin[3:], abs=1e-5)
     assert sum_kw == pytest.approx(c.power_kw.sum())
 
 
