@@ -25,6 +25,9 @@ TABLE: Final = {
     "SHORTFALL": Kind("critical", "the fleet cannot give what is asked; see unserved power by reason"),
     "SOLD_ABOVE_CAPABILITY": Kind("warning", "more is sold than the fleet can sustain for the product's endurance"),
     "STALE_REPORTS": Kind("warning", "more than one plugged vehicle in ten has not reported for 5 s"),
+    "SITE_SHED": Kind("warning", "a site's cap left no room for what its vehicles must do: some of it was shed"),
+    "SITE_OVERLOADED": Kind("critical", "a site's cap is passed by power that nobody here can move"),
+    "CHARGERS_REFUSE": Kind("warning", "chargers acknowledge commands and do not follow: left out, tried again later"),
     "NO_FLEET": Kind("warning", "no vehicle is plugged in"),
 }
 

@@ -83,10 +83,12 @@ class EngineTable(Table):
     sample_age_max_s: float = Field(1.0, gt=0, le=60)
     dwell_s: float = Field(60.0, ge=0, le=3600)
     rest_s: float = Field(0.0, ge=0, le=60)
-    reversal_factor: float = Field(1.0, ge=1, le=100)
+    reversal_kw: float = Field(2.0, ge=0, le=100)
     most_frac: float = Field(1.0, gt=0, le=1)
     wear_price: float = Field(0.0, ge=0, le=10)
     retry_s: float = Field(900.0, gt=0, le=86_400)
+    loss_standing_frac: float = Field(0.0, ge=0, lt=0.2, description="of the rating, lost while a charger runs")
+    loss_quadratic_frac: float = Field(0.0, ge=0, lt=0.5, description="of the rating, lost besides at full power")
 
     @model_validator(mode="after")
     def _ordered(self) -> EngineTable:

@@ -12,9 +12,13 @@ from typing import Any
 
 import orjson
 
+from droop.bounds import Rules
 from droop.commands import Sending
-from droop.limits import Ages
+from droop.limits import Ages, Derating
+from droop.minimum import Turns
 from droop.products import Product, parse
+from droop.response import Believing
+from droop.sites import Node
 from droop.step import Settings
 
 
@@ -28,6 +32,33 @@ class Contract:
     def __post_init__(self) -> None:
         if not 0.0 <= self.sold_kw < math.inf:
             raise ValueError(f"sold_kw {self.sold_kw}: give a number of 0 or more for {self.product.id}")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A connection with caps and the rows of the fleet behind it; magnitudes in kW, None: no cap.
+
+    meter                    : number of the meter of what else lies behind it; 0: there is none
+    local_lo_kw, local_hi_kw : what that meter could say at worst while it is silent
+    """
+
+    name: str
+    parent: str | None
+    first: int
+    rows: int
+    export_kw: float | None = None
+    import_kw: float | None = None
+    meter: int = 0
+    local_lo_kw: float = 0.0
+    local_hi_kw: float = 0.0
+
+    def node(self) -> Node:
+        """The same for the engine."""
+        export_kw = math.inf if self.export_kw is None else self.export_kw
+        import_kw = math.inf if self.import_kw is None else self.import_kw
+        return Node(
+            self.name, self.parent, self.first, self.rows, export_kw, import_kw, self.local_lo_kw, self.local_hi_kw
+        )
 
 
 @dataclass(frozen=True)
@@ -48,6 +79,15 @@ class CoreSettings:
     validity_s: float = 6.0
     renew_s: float = 3.0
     overshoot_frac: float = 0.05
+    reversal_kw: float = 2.0
+    most_frac: float = 1.0
+    rest_s: float = 0.0
+    dwell_s: float = 60.0
+    retry_s: float = 900.0
+    wear_price: float = 0.0
+    losses: tuple[float, float] = (0.0, 0.0)
+    derating: tuple[float, ...] = tuple(Derating())
+    sites: tuple[Site, ...] = ()
 
     @property
     def nominal_hz(self) -> float:
@@ -61,13 +101,21 @@ class CoreSettings:
 
     def engine(self) -> Settings:
         """The kernel's settings."""
-        sending = Sending(round(self.validity_s * 1e9), round(self.renew_s * 1e9), self.overshoot_frac)
+        sending = Sending(
+            round(self.validity_s * 1e9), round(self.renew_s * 1e9), self.overshoot_frac,
+            reversal_kw=self.reversal_kw, most_frac=self.most_frac, rest_ns=round(self.rest_s * 1e9),
+        )  # fmt: skip
+        rules = Rules(
+            Ages(self.fresh_s, self.stale_s, self.horizon_s, self.refresh_s), Derating(*self.derating),
+            Turns(dwell_ns=round(self.dwell_s * 1e9)), round(self.refresh_s * 1e9),
+        )  # fmt: skip
         hold_s = min(contract.product.hold_s for contract in self.contracts)
         fade_s = min(contract.product.fade_s for contract in self.contracts)
-        return Settings(
-            Ages(self.fresh_s, self.stale_s, self.horizon_s), sending, round(self.refresh_s * 1e9),
-            round(hold_s * 1e9), fade_s,
-        )  # fmt: skip
+        return Settings(rules, sending, round(hold_s * 1e9), fade_s)
+
+    def believing(self) -> Believing:
+        """When a charger is no longer believed to follow."""
+        return Believing(retry_ns=round(self.retry_s * 1e9))
 
     def to_json(self) -> bytes:
         """The record as JSON, products in full."""
@@ -84,7 +132,11 @@ def from_json(data: bytes) -> CoreSettings:
         Contract(parse(_from_table(entry["product"]), "journal"), float(entry["sold_kw"]))
         for entry in table.pop("contracts")
     )
-    return CoreSettings(contracts=contracts, **table)
+    sites = tuple(Site(**site) for site in table.pop("sites"))
+    return CoreSettings(
+        contracts=contracts, sites=sites, derating=tuple(table.pop("derating")),
+        losses=tuple(table.pop("losses")), **table,
+    )  # fmt: skip
 
 
 def _product_table(product: Product) -> dict[str, Any]:

@@ -27,12 +27,14 @@ from aggregator.journal import Entry, Kind
 from aggregator.records import DECLARATION, TICK
 from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
-from droop.fleet import PLUGGED
+from droop import sites
+from droop.commands import joined
+from droop.efficiency import Losses
+from droop.fleet import PLUGGED, SEGMENTS
 from droop.handle import hold
-from droop.limits import refresh_due
 from droop.numerics import kernel
 from droop.reasons import COUNT, Reason
-from droop.step import Running, Tick, engine, tick_held
+from droop.step import Running, Tick, engine, renew, tick_held
 from droop.watch import Mode, Verdict
 from telemetry import wire
 from telemetry.samples import Block, Quality
@@ -109,10 +111,14 @@ class Aggregator:
 
     def __init__(self, settings: CoreSettings, *, journal: bool = True) -> None:
         self.settings = settings
-        self.engine = engine(settings.rows, [(c.product, c.sold_kw) for c in settings.contracts])
+        sold = [(c.product, c.sold_kw) for c in settings.contracts]
+        caps, self.site_names = sites.tree([site.node() for site in settings.sites], settings.rows)
+        self.engine = engine(settings.rows, sold, caps, wear_price=settings.wear_price)
+        self._capped = bool(settings.sites)
+        self._meters = {site.meter: self.site_names.index(site.name) for site in settings.sites if site.meter}
         self._settings = settings.engine()
         self._held = hold(Running(self.engine, self._settings))
-        self.registry = Registry(self.engine.fleet, self.engine.totals)
+        self.registry = Registry(self.engine.fleet, self.engine.totals, settings.believing(), Losses(*settings.losses))
         self.alarms = Alarms()
         self.sums = Sums()
         self.last: Tick | None = None
@@ -140,6 +146,7 @@ class Aggregator:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.engine = self.engine._replace(out=joined(self.engine.out))
         self._held = hold(Running(self.engine, self._settings))
 
     # ---- what comes in -------------------------------------------------------------------------------------
@@ -172,14 +179,27 @@ class Aggregator:
     def on_meters(self, block: Block, now_ns: int) -> None:
         """Readings of the meter at the grid connection, oldest first. block : POWER[n]"""
         self._record(Kind.METERS, now_ns, wire.encode(block) if self._journal else b"")
-        for t_ns, _, power_kw, _, _, quality in block.tolist():
+        for t_ns, _, power_kw, _, meter, quality in block.tolist():
             known = math.isfinite(power_kw) and not quality
+            if meter in self._meters:
+                self._local(self._meters[meter], power_kw, t_ns, now_ns, known)
+                continue
             if not known or not self.meter_t_ns < t_ns <= now_ns + AHEAD_NS:
                 self.sums.rejected["meter"] += 1
                 continue
             if self.meter_t_ns and self.delivering(self.meter_t_ns):
                 self._deliver(power_kw - self.baseline_kw, (t_ns - self.meter_t_ns) / 3.6e12)
             self.metered_kw, self.meter_t_ns = power_kw, t_ns
+
+    def _local(self, node: int, power_kw: float, t_ns: int, now_ns: int, known: bool) -> None:
+        """What flows beside the vehicles behind one cap; the caps of its rows are due at once."""
+        tree = self.engine.room.tree
+        if not known or not tree.local_ns[node] < t_ns <= now_ns + AHEAD_NS:
+            self.sums.rejected["meter"] += 1
+            return
+        tree.local_kw[node], tree.local_ns[node] = power_kw, min(t_ns, now_ns)
+        segment = ((int(tree.first[node]) + 1) * SEGMENTS - 1) // self.settings.rows
+        self.engine.totals.due_ns[segment] = 0
 
     def on_signal(self, block: Block, now_ns: int) -> None:
         """A balancing authority's set-point on top of the products; the newest stands. block : SIGNAL[n]"""
@@ -238,7 +258,7 @@ class Aggregator:
             self._declare(now_ns)
         self.baseline_kw = self._declared.power_kw(now_ns)
         signal_kw = self.signal_kw_at(now_ns)
-        result = Tick(*tick_held(self._held, now_ns, hz, verdict, self.baseline_kw, signal_kw))
+        result = tick_held(self._held, self._capped, now_ns, hz, verdict, self.baseline_kw, signal_kw)
         lost = verdict != USABLE and self._lost(result.mode, now_ns)
         sample = t_ns, rx_ns, hz, quality
         self.last = result
@@ -264,9 +284,9 @@ class Aggregator:
 
     def _declare(self, now_ns: int) -> None:
         """Fix the baseline of the interval that lacks one: the sum of the plans as they stand."""
-        totals, settings = self.engine.totals, self._settings
+        totals = self.engine.totals
         # Plans come with the refresh; the one within this tick would come too late for the declaration.
-        refresh_due(self.engine.fleet, totals, now_ns, settings.refresh_ns, settings.ages)
+        renew(self._held, now_ns)
         row = self._declared.declare(now_ns, float(totals.plan_kw.sum()), int(totals.fresh.sum()))
         self._declared_rows.append(row)
         self._record(Kind.BASELINE, now_ns, row.tobytes())
@@ -312,6 +332,10 @@ class Aggregator:
         alarms.set("DEAD_BUS", dead, now_ns)
         alarms.set("SHORTFALL", abs(result.unserved_kw) > NEGLIGIBLE_KW, now_ns)
         # Without a vehicle there is no band; the look at all of them is only for then.
+        if self._capped:
+            tree = self.engine.room.tree
+            alarms.set("SITE_OVERLOADED", bool((np.abs(tree.over_kw) > NEGLIGIBLE_KW).any()), now_ns)
+            alarms.set("SITE_SHED", bool((tree.shed_kw > NEGLIGIBLE_KW).any()), now_ns)
         alarms.set("NO_FLEET", result.lo_kw == result.hi_kw and not self.engine.totals.fresh.any(), now_ns)
         for alarm in alarms.drain():
             self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
@@ -327,6 +351,7 @@ class Aggregator:
         plugged = int((self.engine.fleet.state == PLUGGED).sum())
         self.alarms.set("SOLD_ABOVE_CAPABILITY", short, now_ns)
         self.alarms.set("STALE_REPORTS", plugged - int(self.engine.totals.fresh.sum()) > 0.1 * plugged, now_ns)
+        self.alarms.set("CHARGERS_REFUSE", bool((self.engine.fleet.refused_ns > 0).any()), now_ns)
         for alarm in self.alarms.drain():
             self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Column, Wish
 from droop.numerics import kernel
+from droop.response import Believing, observe
 from telemetry.samples import Block
 
 TAKEN: Final = -1
@@ -51,8 +52,12 @@ def segment_of(slot: int, rows: int) -> int:
 
 
 @kernel
-def take_reports(held: Any, refreshed_ns: Column, rows: Block, now_ns: int, bad: Column) -> int:
+def take_reports(
+    held: Any, refreshed_ns: Column, rows: Block, now_ns: int, believing: Believing, bad: Column
+) -> int:  # fmt: skip
     """Reports into the fleet's columns; returns how many were refused, and counts them by reason in `bad`.
+
+    Each is held against what the charger was told before: its dead time and its gain are learned here.
 
     held : the fleet's handle; rows : VEHICLE[n]
     """
@@ -60,6 +65,10 @@ def take_reports(held: Any, refreshed_ns: Column, rows: Block, now_ns: int, bad:
     state, session, usable_kwh = fleet.state, fleet.session, fleet.usable_kwh
     measured_kw, temp_c, energy_kwh = fleet.measured_kw, fleet.temp_c, fleet.energy_kwh
     energy_ns, report_ns = fleet.energy_ns, fleet.report_ns
+    command_kw, told_kw, from_kw = fleet.command_kw, fleet.told_kw, fleet.from_kw
+    past_lo_kw, past_hi_kw, sent_ns = fleet.past_lo_kw, fleet.past_hi_kw, fleet.sent_ns
+    valid_until_ns, charge_max_kw, discharge_max_kw = fleet.valid_until_ns, fleet.charge_max_kw, fleet.discharge_max_kw
+    gain, dead_s, misses, refused_ns = fleet.gain, fleet.dead_s, fleet.misses, fleet.refused_ns
     n = state.size
     refused = 0
     for k in range(rows.size):
@@ -88,14 +97,20 @@ def take_reports(held: Any, refreshed_ns: Column, rows: Block, now_ns: int, bad:
             bad[why] += 1
             refused += 1
             continue
+        # A report tells of its own time; a clock ahead of ours must not make it younger than its arrival.
+        arrived_ns = min(row.rx_ns, now_ns)
+        true_ns = min(row.t_ns, now_ns) if row.t_ns > arrived_ns - CLOCK_WRONG_NS else arrived_ns
+        gain[slot], dead_s[slot], misses[slot], refused_ns[slot] = observe(
+            row.power_kw, true_ns, measured_kw[slot], energy_ns[slot], command_kw[slot], told_kw[slot], from_kw[slot],
+            past_lo_kw[slot], past_hi_kw[slot], sent_ns[slot], valid_until_ns[slot],
+            max(charge_max_kw[slot], discharge_max_kw[slot]), gain[slot], dead_s[slot], misses[slot],
+            refused_ns[slot], believing,
+        )  # fmt: skip
         measured_kw[slot] = row.power_kw
         temp_c[slot] = row.temp_c
         energy_kwh[slot] = soc * usable_kwh[slot]
-        # A report tells of its own time; a clock ahead of ours must not make it younger than its arrival.
-        arrived_ns = min(row.rx_ns, now_ns)
-        energy_ns[slot] = min(row.t_ns, now_ns) if row.t_ns > arrived_ns - CLOCK_WRONG_NS else arrived_ns
+        energy_ns[slot] = true_ns
         report_ns[slot] = arrived_ns
-        # ---- response learning: the call that holds this report against what the charger was told belongs here ----
         if state[slot] != row.state:
             state[slot] = row.state
             segment = segment_of(slot, n)
@@ -192,7 +207,7 @@ def place_sessions(
         safe_kw = np.float32(0.0) if row.state == UNPLUGGED else row.safe_kw
         fleet.safe_kw[i] = safe_kw
         fleet.measured_kw[i] = fleet.command_kw[i] = safe_kw
-        fleet.past_lo_kw[i] = fleet.past_hi_kw[i] = safe_kw
+        fleet.past_lo_kw[i] = fleet.past_hi_kw[i] = fleet.from_kw[i] = fleet.told_kw[i] = safe_kw
         fleet.valid_until_ns[i] = fleet.sent_ns[i] = 0
         fleet.mode[i] = 0
         fleet.owed_kwh[i] = 0.0

@@ -23,8 +23,10 @@ from aggregator.intake import (
     take_reports,
     take_wishes,
 )
+from droop.efficiency import NONE, Losses
 from droop.fleet import Fleet, Totals
 from droop.handle import hold
+from droop.response import Believing
 from telemetry.samples import Block, SlotState
 
 __all__ = ["CAPACITY_MAX_KWH", "POWER_MAX_KW", "Registry"]
@@ -37,7 +39,9 @@ class Registry:
     vehicles : S24[n] who is plugged in; empty where nobody is
     """
 
-    def __init__(self, fleet: Fleet, totals: Totals) -> None:
+    def __init__(self, fleet: Fleet, totals: Totals, believing: Believing | None = None, losses: Losses = NONE) -> None:
+        self._believing = believing or Believing()
+        self._losses = losses
         self._fleet, self._totals = fleet, totals
         self._held = hold(fleet)
         self.vehicles = np.zeros(fleet.state.size, "S24")
@@ -70,15 +74,24 @@ class Registry:
         if rows.size > 1:
             rows = newest(rows)
         place_sessions(self._held, self._told_ns, self._wished_ns, self._totals.refreshed_ns, rows, now_ns)
+        self._lose(rows["slot"])
         self.vehicles[rows["slot"]] = np.where(rows["state"] == SlotState.UNPLUGGED, b"", rows["vehicle"])
         return refused
+
+    def _lose(self, slots: Block) -> None:
+        """What the chargers of new sessions lose while they run, from their rating."""
+        fleet = self._fleet
+        rating_kw = np.maximum(fleet.charge_max_kw[slots], fleet.discharge_max_kw[slots])
+        fleet.idle_kw[slots] = self._losses.standing * rating_kw
+        fleet.heat_per_kw[slots] = np.where(rating_kw > 0, self._losses.quadratic / np.maximum(rating_kw, 1e-3), 0.0)
 
     def reports(self, block: Block, now_ns: int) -> int:
         """Take measured power, SoC and temperature of running sessions; returns how many rows were refused.
 
         block : VEHICLE[n]
         """
-        refused = int(take_reports(self._held, self._totals.refreshed_ns, plain(block), now_ns, self._bad))
+        taking = self._held, self._totals.refreshed_ns, plain(block), now_ns, self._believing, self._bad
+        refused = int(take_reports(*taking))
         if refused:
             self._count(REPORT_REASONS)
         return refused

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from aggregator.auth import load_token
-from aggregator.config import Config, ConfigError, redis_url
-from aggregator.contracts import Contract, CoreSettings
+from aggregator.config import Config, ConfigError, SiteTable, redis_url
+from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.embedded import EmbeddedServer
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
 from aggregator.roles import Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import ORDER, Line, newest, with_ports
+from droop.limits import Derating
 from droop.products import load
 from settlement.scores import weighted_score
 from telemetry.generator import parse_faults
@@ -58,7 +59,17 @@ def core_settings(config: Config) -> CoreSettings:
         sample_age_max_s=engine.sample_age_max_s, refresh_s=engine.refresh_s,
         horizon_s=engine.refresh_s + REPORT_DELAY_S, fresh_s=engine.fresh_s,
         stale_s=engine.stale_s, validity_s=engine.validity_s, renew_s=engine.validity_s / 2,
-        overshoot_frac=engine.overshoot_frac,
+        overshoot_frac=engine.overshoot_frac, reversal_kw=engine.reversal_kw, most_frac=engine.most_frac,
+        rest_s=engine.rest_s, dwell_s=engine.dwell_s, retry_s=engine.retry_s, wear_price=engine.wear_price,
+        losses=(engine.loss_standing_frac, engine.loss_quadratic_frac),
+        derating=tuple(Derating(**config.limits.model_dump())), sites=tuple(_site(table) for table in config.site),
+    )  # fmt: skip
+
+
+def _site(table: SiteTable) -> Site:
+    return Site(
+        table.name, table.parent, table.first, table.count, table.export_kw, table.import_kw, table.local_meter or 0,
+        table.local_lo_kw, table.local_hi_kw,
     )  # fmt: skip
 
 

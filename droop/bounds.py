@@ -1,7 +1,8 @@
 """The bounds the split sees: each vehicle's own, narrowed by its least power, its ramp and the caps of its site.
 
 `renew_due` refreshes the segments whose time has come and narrows them again, `cap` then folds what lies above them
-into the bounds; nothing else is looked at. The order is that of rulebook 9.1: what the vehicle can do, its least power, its ramp, its site.
+into the bounds; nothing else is looked at. The order is that of rulebook 9.1: what the vehicle can do, its least
+power, its ramp, its site.
 """
 
 from __future__ import annotations

@@ -107,6 +107,11 @@ def outbox(rows: int) -> Outbox:
     )  # fmt: skip
 
 
+def joined(out: Outbox) -> Outbox:
+    """An outbox read back from a file: its words and its marks are one memory again."""
+    return out._replace(mark=out.words.view(np.uint8))
+
+
 # Functions of one vehicle take its numbers, never the fleet: see `limits`.
 
 

@@ -1,7 +1,7 @@
 """Energy aboard between two reports, in float64.
 
-Power is constant between commands, so the account is exact for a charger that follows; each report replaces it. Bounds are at the grid side, energy at the battery side: efficiency enters here and in `limits`, nowhere
-else.
+Power is constant between commands, so the account is exact for a charger that follows; each report replaces it.
+Bounds are at the grid side, energy at the battery side: efficiency enters here and in `limits`, nowhere else.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | moved_kwh            | float64 | kWh  | energy: throughput of the day, battery side                      |
 | warm_c               | float32 | degC | limits: temperature from which this vehicle is bypassed          |
 | plan_kw              | float32 | kW   | limits: charging plan, the split's t                             |
-| free_lo_kw, _hi_kw   | float32 | kW   | limits: bounds of the vehicle by itself                          |
+| free_lo_kw           | float32 | kW   | limits: bounds of the vehicle by itself                          |
+| free_hi_kw           | float32 | kW   | limits                                                           |
 | slope_up, slope_dn   | float32 | kW   | limits, by weights                                               |
 | own_up, own_down     | uint8   | -    | limits: what binds free_hi_kw, free_lo_kw                        |
 | reason_up, _down     | uint8   | -    | limits, minimum, bounds, sites: what binds hi_kw, lo_kw          |
@@ -48,7 +49,8 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | command_kw           | float32 | kW   | commands: last sent, as power expected at the grid               |
 | valid_until_ns       | int64   | ns   | commands: when the last sent expires                             |
 | sent_ns              | int64   | ns   | commands: when the last change was sent                          |
-| past_lo_kw, _hi_kw   | float32 | kW   | commands: range of the commands it may still be answering        |
+| past_lo_kw           | float32 | kW   | commands: range of the commands it may still be answering        |
+| past_hi_kw           | float32 | kW   | commands                                                         |
 | from_kw              | float32 | kW   | commands: what the last change left, if that had been reached    |
 | told_kw              | float32 | kW   | commands: set-point last sent, command_kw over the gain          |
 | gain                 | float32 | 1    | response: power delivered over power told                        |
@@ -168,7 +170,8 @@ DTYPES: Final[dict[str, Any]] = {
 } | dict.fromkeys(
     (
         "soh_frac", "charge_max_kw", "discharge_max_kw", "min_kw", "ramp_kw_s", "budget_kwh", "wear", "eta_charge",
-        "eta_discharge", "idle_kw", "heat_per_kw", "safe_kw", "measured_kw", "temp_c", "warm_c", "plan_kw", "free_lo_kw", "free_hi_kw",
+        "eta_discharge", "idle_kw", "heat_per_kw", "safe_kw", "measured_kw", "temp_c", "warm_c", "plan_kw",
+        "free_lo_kw", "free_hi_kw",
         "slope_up", "slope_dn", "owed_kwh", "lo_kw", "hi_kw", "power_kw", "command_kw", "past_lo_kw", "past_hi_kw",
         "from_kw", "told_kw", "gain", "dead_s"
     ),
@@ -213,9 +216,7 @@ def column(place: int, rows: int, dtype: Any) -> Column:
 
 def allocate(rows: int) -> Fleet:
     """A fleet of `rows` empty chargers."""
-    columns = {
-        name: column(place, rows, DTYPES.get(name, np.float64)) for place, name in enumerate(Fleet._fields)
-    }
+    columns = {name: column(place, rows, DTYPES.get(name, np.float64)) for place, name in enumerate(Fleet._fields)}
     for name in ("eta_charge", "eta_discharge", "soh_frac", "wear", "gain"):
         columns[name][:] = 1.0
     for name in ("ramp_kw_s", "budget_kwh", "warm_c"):
@@ -228,6 +229,4 @@ def allocate(rows: int) -> Fleet:
 def allocate_totals() -> Totals:
     """Totals of a fleet that was never refreshed."""
     whole = ("refreshed_ns", "due_ns", "day", "fresh", "least")
-    return Totals(**{
-        name: np.zeros(SEGMENTS, np.int64 if name in whole else np.float64) for name in Totals._fields
-    })
+    return Totals(**{name: np.zeros(SEGMENTS, np.int64 if name in whole else np.float64) for name in Totals._fields})

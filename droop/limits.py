@@ -71,12 +71,12 @@ class Derating(NamedTuple):
     bypass_k                          : a battery this far above its site's mean follows its plan alone [K]
     """
 
-    taper_from_frac: float = 0.9
-    taper_least_frac: float = 0.2
-    weak_below_frac: float = 0.1
+    taper_from_frac: float = 0.85
+    taper_least_frac: float = 0.1
+    weak_below_frac: float = 0.08
     weak_least_frac: float = 0.2
-    cold_c: float = 0.0
-    cold_stop_c: float = -20.0
+    cold_c: float = 5.0
+    cold_stop_c: float = -10.0
     hot_c: float = 45.0
     hot_stop_c: float = 55.0
     bypass_k: float = 5.0

@@ -33,6 +33,8 @@ PLACES: Final = 256
 # A departure below a charger's own watt needs no knot.
 FINE_KW: Final = 1e-3
 # Of the fleet's scale: how exactly the points' sums meet the request.
+# Moving energy has no price in a local curve.
+FREE: Final = np.zeros(0)
 EXACT: Final = 1e-13
 
 
@@ -89,13 +91,13 @@ def stack(*curves: tuple[npt.ArrayLike, npt.ArrayLike], most: int = MOST) -> tup
 @kernel
 def multipliers(
     request_kw: Floats, tolerance_kw: float, t: Column, s_up: Column, s_dn: Column, lo: Column, hi: Column,
-    lo_sum_kw: float, hi_sum_kw: float, p: Column, lam: Floats, unserved_kw: Floats,
+    lo_sum_kw: float, hi_sum_kw: float, p: Column, price: Column, lam: Floats, unserved_kw: Floats,
 ) -> None:  # fmt: skip
     """Write the multiplier and what stays unserved for every request, each search begun where the last one ended."""
     memory = np.zeros(3)
     for j in range(request_kw.size):
         _, unserved_kw[j], lam[j], _ = solve(
-            request_kw[j], tolerance_kw, t, s_up, s_dn, lo, hi, p, lo_sum_kw, hi_sum_kw, memory
+            request_kw[j], tolerance_kw, t, s_up, s_dn, lo, hi, p, lo_sum_kw, hi_sum_kw, price, memory
         )
 
 
@@ -134,7 +136,7 @@ class Fleet64:
         """lam and unserved power for each request."""
         lam, unserved = np.empty(request_kw.size), np.empty(request_kw.size)
         multipliers(
-            request_kw, EXACT * self.scale_kw, *self.fleet, self.lo_kw, self.hi_kw, np.empty(self.fleet.t.size),
+            request_kw, EXACT * self.scale_kw, *self.fleet, self.lo_kw, self.hi_kw, np.empty(self.fleet.t.size), FREE,
             lam, unserved,
         )  # fmt: skip
         return lam, unserved
@@ -142,7 +144,7 @@ class Fleet64:
     def row(self, lam: float) -> Floats:
         """Every vehicle's optimum at one multiplier."""
         out = np.empty(self.fleet.t.size)
-        fill(lam, self.fleet.t, self.slopes(lam), self.fleet.lo, self.fleet.hi, out)
+        fill(lam, self.fleet.t, self.slopes(lam), self.fleet.lo, self.fleet.hi, out, FREE)
         return out
 
     def slopes(self, lam: float) -> Column:

@@ -66,6 +66,7 @@ class Engine(NamedTuple):
     wanted: Column  # float64[3]  as `multiplier`, over the free bounds: what nobody's least power has touched
     wanted_kw: Column  # float32[n]
     turned_ns: Column  # int64[SEGMENTS]  when the vehicles of a segment last took turns
+    pending: Column  # int64[1]  renewed segments that no caps and no turns have followed yet, as bits
     tried_kw: Column  # float64[1]  the last request that the active set was changed for
     asked_kw: Column  # float64[2]  this tick's request, and what of it is response
 
@@ -101,7 +102,7 @@ def engine(
         fleet, totals, dynamics.terms(sold), dynamics.at_rest(len(sold)), watch.unaware(), np.zeros(3),
         np.zeros(1, np.int64), np.zeros(COUNT), commands.outbox(rows), bounds.room(caps, totals, rows),
         np.full(rows if wear_price > 0.0 else 0, wear_price, np.float32), np.zeros(3), column(0, rows, np.float32),
-        np.zeros(SEGMENTS, np.int64), np.full(1, np.nan), np.zeros(2),
+        np.zeros(SEGMENTS, np.int64), np.zeros(1, np.int64), np.full(1, np.nan), np.zeros(2),
     )  # fmt: skip
 
 
@@ -160,8 +161,16 @@ def begin(
     if was_dead and not dead:
         # As at the start: all of them now, and in turn from then on.
         totals.refreshed_ns[:] = 0
-    renewed = renew_due(engine.fleet, totals, engine.room, now_ns, settings.rules)
+    renewed = engine.pending[0] | renew_due(engine.fleet, totals, engine.room, now_ns, settings.rules)
+    engine.pending[0] = 0
     return renewed | (SOME_LEAST if totals.least.sum() > 0 else 0) | (DEAD if dead else 0)
+
+
+@kernel
+def renew(held: Any, now_ns: int) -> None:
+    """Renew the bounds and plans that are due, ahead of the next tick, which sees to the rest."""
+    engine, rules = held.value.engine, held.value.settings.rules
+    engine.pending[0] |= renew_due(engine.fleet, engine.totals, engine.room, now_ns, rules)
 
 
 @kernel

@@ -444,7 +444,6 @@ class Line:
     validity_ns: int
     last_ns: int = 0
     bands: list[Band] = field(default_factory=list)
-    taken: list[tuple[float, float]] = field(default_factory=list)
     slopes: list[tuple[float, float]] = field(default_factory=list)
     renewed_ns: list[int] = field(default_factory=list)
     wake_ns: list[float] = field(default_factory=list)
@@ -452,7 +451,6 @@ class Line:
     def __post_init__(self) -> None:
         n = len(self.cars)
         self.bands = [Band(0, 0, 0, NO_VEHICLE, NO_VEHICLE)] * n
-        self.taken = [(0.0, 0.0)] * n
         self.slopes = [(1e-6, 1e-6)] * n
         self.renewed_ns, self.wake_ns = [0] * self.segments, [0.0] * self.segments
 
@@ -482,10 +480,9 @@ class Line:
                 g_up, g_dn = willing(car, b, mean, moved)
                 self.slopes[row] = (max((b.hi - b.plan) * g_up, 1e-6), max((b.plan - b.lo) * g_dn, 1e-6))
                 lo, hi = ramped(car, b.lo, b.hi, now_ns, 1.0)
-                b.up, b.down = RAMPING if hi < b.hi else b.up, RAMPING if lo > b.lo else b.down
+                b.up, b.down = RAMPING if hi < b.hi - 1e-6 else b.up, RAMPING if lo > b.lo + 1e-6 else b.down
                 b.lo, b.hi = lo, hi
                 self.bands[row] = b
-                self.taken[row] = (max(car.discharge_max_kw - b.hi, 0.0), max(car.charge_max_kw + b.lo, 0.0))
                 if car.wish and not dead and now_ns < car.wish_until_ns:
                     wakes.append(car.wish_until_ns)
                 if b.up == STALE and now_ns < car.valid_until_ns:
@@ -498,9 +495,10 @@ class Line:
     def lost(self, up: bool) -> list[float]:
         """Rated power that limits take away, by reason."""
         out = [0.0] * REASONS
-        for taken, b in zip(self.taken, self.bands, strict=True):
+        for car, b in zip(self.cars, self.bands, strict=True):
+            taken = car.discharge_max_kw - b.hi if up else car.charge_max_kw + b.lo
             if b.up != NO_VEHICLE:
-                out[b.up if up else b.down] += taken[0 if up else 1]
+                out[b.up if up else b.down] += max(taken, 0.0)
         return out
 
     def tick(self, now_ns: int, hz: float, verdict: int, baseline: float, signal: float) -> Tick:
@@ -542,5 +540,6 @@ class Line:
     def told(self, slot: int, setpoint_kw: float, now_ns: int) -> None:
         """A charger hears its set-point."""
         car = self.cars[slot]
+        car.moved_kwh += abs(car.energy_at(now_ns) - car.energy_kwh)
         car.energy_kwh, car.energy_ns = car.energy_at(now_ns), max(now_ns, car.energy_ns)
         car.command_kw, car.valid_until_ns = setpoint_kw, now_ns + self.validity_ns

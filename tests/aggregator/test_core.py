@@ -88,13 +88,21 @@ class Line:
         self.now_ns, self.period_ns = t_ns, period_ns
         self.slots = range(self.core.settings.rows)
         self.commands = []
+        self.power_kw = np.zeros(self.core.settings.rows)
         self.core.on_sessions(sessions(self.slots, t_ns=t_ns, **columns), t_ns)
         self.reported_ns = t_ns
 
     def _report(self):
         if self.now_ns - self.reported_ns >= S:
             self.reported_ns = self.now_ns
-            self.core.on_vehicles(reports(self.now_ns, self.slots), self.now_ns)
+            self.core.on_vehicles(reports(self.now_ns, self.slots, power_kw=self.power_kw), self.now_ns)
+
+    def obey(self):
+        """Chargers that do what they are told, at once."""
+        drained = self.core.drain_commands()
+        for command in drained:
+            self.power_kw[command.rows["slot"]] = command.rows["setpoint_kw"]
+        return drained
 
     def hz(self, hz, seconds=0.0, quality=0, **more):
         """Samples of one value for a while, at least one."""
@@ -102,7 +110,7 @@ class Line:
         while True:
             self._report()
             self.core.on_samples(sample(self.now_ns, hz, quality, **more), self.now_ns)
-            self.commands += self.core.drain_commands()
+            self.commands += self.obey()
             self.now_ns += self.period_ns
             if self.now_ns > until:
                 return self.core.last
@@ -112,7 +120,7 @@ class Line:
         for _ in range(round(seconds * S / self.period_ns)):
             self._report()
             self.core.on_time(self.now_ns)
-            self.commands += self.core.drain_commands()
+            self.commands += self.obey()
             self.now_ns += self.period_ns
         return self.core.last
 
@@ -445,9 +453,9 @@ def test_a_silent_vehicle_is_not_discharged_and_stays_in_the_sum():
     line = Line()
     line.hz(49.9, 2)
     for _ in range(80):  # eight seconds in which slot 0 says nothing
-        line.core.on_vehicles(reports(line.now_ns, range(1, N)), line.now_ns)
+        line.core.on_vehicles(reports(line.now_ns, range(1, N), power_kw=line.power_kw[1:]), line.now_ns)
         line.core.on_samples(sample(line.now_ns, 49.8), line.now_ns)
-        line.commands = line.core.drain_commands()
+        line.commands = line.obey()
         line.now_ns += line.period_ns
     assert line.core.last.commanded_kw == pytest.approx(60.0, abs=1e-4)
     assert all(0 not in command.rows["slot"] for command in line.commands)

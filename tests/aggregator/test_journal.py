@@ -35,7 +35,7 @@ def run(count, first=0, step_ns=NS):
 def tick(seq):
     row = np.zeros(1, TICK)
     row["seq"], row["t_ns"], row["hz"] = seq, NOW_NS + seq, 50.0 + seq
-    row["unserved_by_reason"][0] = np.arange(16) + seq
+    row["unserved_by_reason"][0] = np.arange(24) + seq
     return entry(seq, Kind.TICKS, NOW_NS + seq, row.tobytes())
 
 

@@ -34,8 +34,14 @@ def test_empty_chargers(rows):
         column = getattr(columns, name)
         assert column.shape == (rows,)
         assert column.flags.c_contiguous
-        if name in ("eta_charge", "eta_discharge", "soh_frac"):
+        if name in ("eta_charge", "eta_discharge", "soh_frac", "wear", "gain"):
             assert (column == 1).all()  # nothing divides by zero before the first session
+        elif name in ("ramp_kw_s", "budget_kwh", "warm_c"):
+            assert (column == np.inf).all()  # no limit
+        elif name == "temp_c":
+            assert np.isnan(column).all()  # unknown
+        elif name == "site":
+            assert (column == -1).all()
         else:
             assert (column == 0).all()
 

@@ -12,19 +12,23 @@ import numba
 import numpy as np
 import pytest
 
+from droop.bounds import Rules
 from droop.commands import Sending
-from droop.fleet import SEGMENTS
+from droop.fleet import SEGMENTS, allocate
 from droop.handle import hold
-from droop.limits import Ages
+from droop.limits import DAY_NS, Derating
 from droop.products import load, parse
-from droop.reasons import Reason
-from droop.step import Running, Settings, Tick, attribute, engine, tick, tick_held
+from droop.reasons import COUNT, Reason
+from droop.shortfall import attribute, lost
+from droop.step import Running, Settings, engine, tick, tick_held
 from droop.watch import Mode, Verdict
 from tests import naive
 
 S = naive.S_NS
 NOW = 1_700_000_000 * S
-SETTINGS = Settings(Ages(), Sending(), S, S, 5.0)
+# The twin's figures, whatever the defaults may become.
+DERATING = Derating(0.9, 0.2, 0.1, 0.2, 0.0, -20.0, 45.0, 55.0, 5.0)
+SETTINGS = Settings(Rules(derating=DERATING), Sending(), S, 5.0)
 USABLE, UNUSABLE, DEAD, NONE = (int(v) for v in Verdict)
 SLOW = {
     "id": "slow", "title": "T", "area": "X", "nominal_hz": 50.0, "direction": "symmetric",
@@ -33,10 +37,13 @@ SLOW = {
 
 
 def fill(target, cars):
+    target.totals.day[:] = NOW // DAY_NS
     for row, car in enumerate(cars):
-        car.command_kw = float(np.float32(car.command_kw))
         for name in car.__dataclass_fields__:
-            getattr(target.fleet, name)[row] = getattr(car, name)
+            column = getattr(target.fleet, name)
+            if column.dtype == np.float32:
+                setattr(car, name, float(np.float32(getattr(car, name))))
+            column[row] = getattr(car, name)
 
 
 def plugged(n, seed=1, **changes):
@@ -47,8 +54,7 @@ def plugged(n, seed=1, **changes):
     ]
 
 
-def result(*args):
-    return Tick(*tick(*args))
+result = tick
 
 
 class Pair:
@@ -81,8 +87,8 @@ class Pair:
         found = result(self.engine, SETTINGS, now, hz, verdict, baseline, signal)
         wanted = self.line.tick(now, hz, verdict, baseline, signal)
         out, fleet = self.engine.out, self.engine.fleet
-        for slot, setpoint in zip(out.slot[: out.sent[0]], out.setpoint_kw, strict=False):
-            self.line.told(int(slot), float(setpoint), now)
+        for slot, command in zip(out.slot[: out.sent[0]], out.command_kw, strict=False):
+            self.line.told(int(slot), float(command), now)
         self.compare(found, wanted, fleet)
         return found
 
@@ -105,7 +111,11 @@ class Pair:
         assert found.commanded_kw == pytest.approx(served, abs=2e-6 * wide)
         # What chargers were told, with what the silent ones are predicted to do, is what was asked.
         told = math.fsum(
-            0.0 if b.up in (naive.NO_VEHICLE, naive.FAULTY) else b.lo if b.up == naive.STALE else c.command_kw
+            0.0
+            if b.up in (naive.NO_VEHICLE, naive.FAULTY)
+            else b.lo
+            if b.up in (naive.STALE, naive.REFUSED)
+            else c.command_kw
             for c, b in zip(self.line.cars, self.line.bands, strict=True)
         )
         assert told == pytest.approx(served, abs=2e-6 * wide)
@@ -196,8 +206,10 @@ def test_nan_does_not_poison():
         b = result(silent, SETTINGS, at, hz if verdict == USABLE else 0.0, verdict, 0.0, 0.0)
         assert a == b
         assert all(math.isfinite(value) for value in a)
+    unlimited = ("ramp_kw_s", "budget_kwh", "warm_c", "temp_c")
     for part in (spoken.fleet, spoken.motion, spoken.memory, spoken.totals):
-        assert all(np.isfinite(column).all() for column in part)
+        known = {name: column for name, column in part._asdict().items() if name not in unlimited}
+        assert all(np.isfinite(column).all() for column in known.values())
 
 
 def test_dead_bus_gives_nothing_until_the_grid_is_back():
@@ -284,14 +296,26 @@ def test_no_shortfall_names_no_reason():
 @pytest.mark.parametrize("shortfall", [30.0, -30.0, 100.0, -250.0])
 def test_attribution_sums_to_the_shortfall(shortfall):
     rng = np.random.default_rng(1)
-    lost = rng.uniform(0, 1, (SEGMENTS, 16))
-    out = np.full(16, 99.0)
-    attribute(lost, shortfall, out)
-    assert out.sum() == pytest.approx(shortfall, rel=1e-14)
-    assert (np.sign(out) == np.sign(shortfall)).all()
-    share = min(1.0, abs(shortfall) / lost.sum())
-    np.testing.assert_allclose(np.abs(np.delete(out, 1)), np.delete(lost.sum(0), 1) * share)
-    attribute(np.zeros((SEGMENTS, 16)), shortfall, out)
+    fleet = allocate(40)
+    fleet.state[:] = rng.integers(0, 3, 40)
+    fleet.charge_max_kw[:] = fleet.discharge_max_kw[:] = 11.0
+    fleet.lo_kw[:], fleet.hi_kw[:] = -rng.uniform(4, 11, 40), rng.uniform(4, 11, 40)
+    fleet.reason_up[:], fleet.reason_down[:] = rng.integers(1, 19, (2, 40))
+    here = fleet.state > 0
+    taken = np.zeros(COUNT)
+    if shortfall > 0:
+        np.add.at(taken, fleet.reason_up[here], 11.0 - fleet.hi_kw[here].astype(float))
+    else:
+        np.add.at(taken, fleet.reason_down[here], 11.0 + fleet.lo_kw[here].astype(float))
+    out = np.full(COUNT, 99.0)
+    assert lost(fleet, shortfall > 0, out) == pytest.approx(taken.sum())
+    np.testing.assert_allclose(out, taken, rtol=1e-6)
+    attribute(fleet, shortfall, out)
+    assert out.sum() == pytest.approx(shortfall, rel=1e-12)
+    assert (out * np.sign(shortfall) >= 0).all()
+    share = min(1.0, abs(shortfall) / taken.sum())
+    np.testing.assert_allclose(np.abs(np.delete(out, 1)), np.delete(taken, 1) * share, rtol=1e-6)
+    attribute(allocate(4), shortfall, out)
     assert out[Reason.RATING] == shortfall
     assert np.count_nonzero(out) == 1
 
@@ -304,7 +328,7 @@ def test_behind_a_handle_is_the_same_engine():
     for k in range(60):
         hz = 50.0 - 0.003 * k
         a = tick(plain, SETTINGS, NOW + k * S // 10, hz, USABLE, -3.0, 0.0)
-        b = tick_held(held, NOW + k * S // 10, hz, USABLE, -3.0, 0.0)
+        b = tick_held(held, False, NOW + k * S // 10, hz, USABLE, -3.0, 0.0)
         assert a == b
         if k == 30:
             # What Python writes into a column is seen through the handle.
@@ -350,7 +374,7 @@ def test_a_warm_tick_allocates_nothing(kernel_allocations):
 
     def ticks(first, count):
         for k in range(first, first + count):
-            tick_held(held, NOW + k * S // 10, 49.9 + 0.001 * (k % 50), USABLE, 0.0, 0.0)
+            tick_held(held, False, NOW + k * S // 10, 49.9 + 0.001 * (k % 50), USABLE, 0.0, 0.0)
 
     ticks(0, 200)
     made = kernel_allocations()
