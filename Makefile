@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKER := build/locker
-LOCKED := iec61850 fast test check
+LOCKED := iec61850 fast test check peers
 PIP := -m pip --disable-pip-version-check --no-input
 # Where the system can (util-linux), a killed make takes the run with it, in order; signals reach it anyhow.
 GUARD := setpriv --pdeathsig TERM
