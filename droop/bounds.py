@@ -128,23 +128,35 @@ def total(fleet: Fleet, totals: Totals, segment: int) -> None:
 
 
 @kernel
-def again(fleet: Fleet, first: int, last: int, now_ns: int, ramp_s: float) -> tuple[float, float]:
-    """Bounds of rows first..last from the free ones, as no cap has seen them; returns the furthest sums [kW]."""
-    fleet.reason_up[first:last] = fleet.own_up[first:last]
-    fleet.reason_down[first:last] = fleet.own_down[first:last]
-    _, _, far_lo, far_hi, _ = apply(fleet, first, last, now_ns)
-    ramp(fleet, first, last, now_ns, ramp_s)
-    return far_lo, far_hi
-
-
-@kernel
-def leasts(fleet: Fleet, first: int, last: int) -> int:
-    """How many vehicles of these rows have a least power."""
-    state, min_kw = fleet.state[first:last], fleet.min_kw[first:last]
+def leasts(state: Column, min_kw: Column) -> int:
+    """How many vehicles have a least power."""
     count = 0
     for i in range(state.size):
         count += 1 if (state[i] == PLUGGED) & (min_kw[i] > 0.0) else 0
     return count
+
+
+@kernel
+def again(fleet: Fleet, first: int, last: int, now_ns: int, ramp_s: float) -> tuple[float, float]:
+    """Bounds of rows first..last from the free ones, as no cap has seen them; returns the furthest sums [kW]."""
+    own_up, own_down = fleet.own_up[first:last], fleet.own_down[first:last]
+    why_up, why_down = fleet.reason_up[first:last], fleet.reason_down[first:last]
+    free_lo, free_hi = fleet.free_lo_kw[first:last], fleet.free_hi_kw[first:last]
+    lo, hi = fleet.lo_kw[first:last], fleet.hi_kw[first:last]
+    far_lo = far_hi = 0.0
+    for i in range(lo.size):
+        why_up[i] = own_up[i]
+        why_down[i] = own_down[i]
+    if leasts(fleet.state[first:last], fleet.min_kw[first:last]) > 0:
+        _, _, far_lo, far_hi, _ = apply(fleet, first, last, now_ns)
+    else:
+        for i in range(lo.size):
+            lo[i] = free_lo[i]
+            hi[i] = free_hi[i]
+            far_lo += free_lo[i]
+            far_hi += free_hi[i]
+    ramp(fleet, first, last, now_ns, ramp_s)
+    return far_lo, far_hi
 
 
 @kernel
@@ -153,7 +165,7 @@ def narrow(fleet: Fleet, totals: Totals, segment: int, now_ns: int, rules: Rules
     n = fleet.state.size
     first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
     far_lo, far_hi = again(fleet, first, last, now_ns, rules.ages.ramp_s)
-    totals.least[segment] = leasts(fleet, first, last)
+    totals.least[segment] = leasts(fleet.state[first:last], fleet.min_kw[first:last])
     totals.far_lo_kw[segment] = far_lo
     totals.far_hi_kw[segment] = far_hi
     total(fleet, totals, segment)
@@ -201,19 +213,27 @@ def renew_due(fleet: Fleet, totals: Totals, room: Room, now_ns: int, rules: Rule
     """
     mean = means(totals)
     n = fleet.state.size
-    capped = room.tree.first.size > 0
-    done = 0
+    done = never = 0
     for segment in range(SEGMENTS):
-        never = totals.refreshed_ns[segment] == 0
+        first_time = totals.refreshed_ns[segment] == 0
         # A report that turns stale, and a silent charger that falls back to its safe profile, do not wait.
         waited = now_ns - totals.refreshed_ns[segment] >= rules.period_ns or now_ns >= totals.due_ns[segment]
-        if never or waited:
-            a, b = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
-            if capped and a < b:
-                warm(fleet, a, b, rules.derating.bypass_k)
-            refresh(fleet, totals, segment, now_ns, rules.ages, rules.derating, mean, room.scratch)
+        done |= 1 << segment if first_time or waited else 0
+        never |= 1 << segment if first_time else 0
+    segment = 0
+    while segment < SEGMENTS:
+        end = segment
+        while end < SEGMENTS and done >> end & 1:
+            end += 1
+        if end > segment:
+            first, last = segment * n // SEGMENTS, end * n // SEGMENTS
+            if room.tree.first.size > 0 and first < last:
+                warm(fleet, first, last, rules.derating.bypass_k)
+            refresh(fleet, totals, segment, end, now_ns, rules.ages, rules.derating, mean, room.scratch)
+        segment = end + 1
+    for segment in range(SEGMENTS):
+        if done >> segment & 1:
             narrow(fleet, totals, segment, now_ns, rules)
-            done |= 1 << segment
-            if never:
-                totals.refreshed_ns[segment] = now_ns - segment * rules.period_ns // SEGMENTS
+        if never >> segment & 1:
+            totals.refreshed_ns[segment] = now_ns - segment * rules.period_ns // SEGMENTS
     return done

@@ -396,12 +396,12 @@ def _lean(fleet: Fleet, a: int, b: int, means: Means, s: Scratch) -> None:
 
 
 @kernel
-def _count(fleet: Fleet, a: int, b: int, totals: Totals, segment: int, s: Scratch) -> None:
-    """Sums over the vehicles that count as capacity."""
+def _count(fleet: Fleet, a: int, b: int, at: int, totals: Totals, segment: int, s: Scratch) -> None:
+    """Sums over the vehicles that count as capacity. at : place of row a in the block"""
     floor, ceiling, usable, moved = (
         fleet.soc_floor_kwh[a:b], fleet.ceiling_kwh[a:b], fleet.usable_kwh[a:b], fleet.moved_kwh[a:b]
     )  # fmt: skip
-    why_up, plan_kw, energy = fleet.own_up[a:b], fleet.plan_kw[a:b], s.energy_kwh[: b - a]
+    why_up, plan_kw, energy = fleet.own_up[a:b], fleet.plan_kw[a:b], s.energy_kwh[at : at + b - a]
     free_lo, free_hi = fleet.free_lo_kw[a:b], fleet.free_hi_kw[a:b]
     least = most = planned = stored = window = carried = holding = 0.0
     fresh = 0
@@ -447,22 +447,36 @@ def _due(fleet: Fleet, a: int, b: int, now_ns: int, stale_ns: int) -> int:
 
 
 @kernel
-def refresh(
-    fleet: Fleet, totals: Totals, segment: int, now_ns: int, ages: Ages, derating: Derating, means: Means, s: Scratch
-) -> None:
-    """Renew free bounds, plan, slopes, reasons and sums of one segment of the fleet."""
+def begin(fleet: Fleet, totals: Totals, segment: int, now_ns: int) -> None:
+    """Sums of a segment from nothing; at midnight (UTC) its vehicles' throughput as well."""
     n = fleet.state.size
-    first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
-    horizon_h, stale_ns = ages.horizon_s / 3600.0, round(ages.stale_s * 1e9)
     day = now_ns // DAY_NS
     if totals.day[segment] != day:
         totals.day[segment] = day
-        fleet.moved_kwh[first:last] = 0.0
+        fleet.moved_kwh[segment * n // SEGMENTS : (segment + 1) * n // SEGMENTS] = 0.0
     totals.plan_kw[segment] = totals.stored_kwh[segment] = totals.window_kwh[segment] = 0.0
     totals.moved_kwh[segment] = totals.usable_kwh[segment] = 0.0
     totals.free_lo_kw[segment] = totals.free_hi_kw[segment] = 0.0
     totals.fresh[segment] = 0
-    due_ns = NEVER
+    totals.refreshed_ns[segment] = now_ns
+    totals.due_ns[segment] = NEVER
+
+
+@kernel
+def refresh(
+    fleet: Fleet, totals: Totals, from_segment: int, to_segment: int, now_ns: int, ages: Ages, derating: Derating,
+    means: Means, s: Scratch,
+) -> None:  # fmt: skip
+    """Renew free bounds, plan, slopes, reasons and sums of some segments of the fleet: from_segment .. to_segment - 1.
+
+    Several at once, for a small fleet's segments are short and every loop costs its preparation.
+    """
+    n = fleet.state.size
+    horizon_h, stale_ns = ages.horizon_s / 3600.0, round(ages.stale_s * 1e9)
+    for segment in range(from_segment, to_segment):
+        begin(fleet, totals, segment, now_ns)
+    first, last = from_segment * n // SEGMENTS, to_segment * n // SEGMENTS
+    segment = from_segment
     for a in range(first, last, BLOCK):
         b = min(a + BLOCK, last)
         _stand(fleet, a, b, now_ns, s)
@@ -474,7 +488,11 @@ def refresh(
         _age(fleet, a, b, now_ns, ages, s)
         _blame(fleet, a, b, now_ns, ages)
         _lean(fleet, a, b, means, s)
-        _count(fleet, a, b, totals, segment, s)
-        due_ns = min(due_ns, _due(fleet, a, b, now_ns, stale_ns))
-    totals.refreshed_ns[segment] = now_ns
-    totals.due_ns[segment] = due_ns
+        row = a
+        while row < b:
+            end = min((segment + 1) * n // SEGMENTS, b)
+            _count(fleet, row, end, row - a, totals, segment, s)
+            totals.due_ns[segment] = min(totals.due_ns[segment], _due(fleet, row, end, now_ns, stale_ns))
+            row = end
+            if row == (segment + 1) * n // SEGMENTS:
+                segment += 1

@@ -51,7 +51,7 @@ def renewed(as_fleet, cars, now_ns=NOW, ages=AGES, mean=MEAN):
 
 def renew(fleet, totals, now_ns=NOW, ages=AGES, mean=MEAN):
     for segment in range(SEGMENTS):
-        refresh(fleet, totals, segment, now_ns, ages, DERATING, Means(mean, MOVED), ROOM)
+        refresh(fleet, totals, segment, segment + 1, now_ns, ages, DERATING, Means(mean, MOVED), ROOM)
         narrow(fleet, totals, segment, now_ns, Rules(ages, DERATING))
 
 
