@@ -224,6 +224,7 @@ class Aggregator:
         """Set-points may have been lost on their way: every vehicle is commanded anew at the next decision."""
         self._record(Kind.RENEW, now_ns, struct.pack("<q", now_ns))
         self.engine.fleet.valid_until_ns[:] = 0
+        self.engine.out.soonest_ns[:] = 0
 
     # ---- what goes out -------------------------------------------------------------------------------------
 

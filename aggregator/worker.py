@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 import redis
 
-from aggregator import figures, journal, sessions, views
+from aggregator import explained, figures, journal, sessions, views
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
@@ -76,6 +76,7 @@ def warm(settings: CoreSettings, log: Log | None = None) -> None:
     core.on_samples(empty(FREQUENCY, 1), 1)
     core.on_time(2)
     figures.survey(core, 2)
+    explained.warm()
 
 
 class Worker:
@@ -104,6 +105,7 @@ class Worker:
             client, f"journal:{area}:{NAME}", settings.epoch, entries(settings.rows, *JOURNAL_MAXLEN)
         )
         self._stats = Stats(client, area, "worker")
+        self._explaining = explained.Explaining(client, area, log)
         self._latency = {stage: Histogram() for stage in STAGES}
         self._refused: Counter[str] = Counter()
         self._first_id, self._ticked = "", 0
@@ -282,7 +284,15 @@ class Worker:
                 self._supervise(now_ns)
                 self._client.set(f"fleetview:{self._area}", views.encode(now_ns, figures.fleetview(self.core, now_ns)))
             self._live_due_s = now_s + LIVE_S
-            self._client.set(f"live:{self._area}", orjson.dumps(self._live(now_ns), option=orjson.OPT_SERIALIZE_NUMPY))
+            live = orjson.dumps(self._live(now_ns), option=orjson.OPT_SERIALIZE_NUMPY)
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.set(f"live:{self._area}", live)
+                self._explaining.take(pipeline)
+                shown, question = pipeline.execute(raise_on_error=False)
+            if isinstance(shown, redis.RedisError):
+                raise shown
+            if question is not None:
+                self._explaining.answer(question, self.core.engine, self.core.last)
         except redis.RedisError as error:
             self._store_away(error)
         self._stats.write(self.figures())
@@ -321,5 +331,7 @@ class Worker:
             "max_sum_error_kw": sums.max_sum_error_kw,
             "bound_violations": sums.bound_violations,
             "alarms": self.core.alarms.raised,
+            "explained": self._explaining.answered,
+            "questions_malformed": self._explaining.malformed,
             "latency_ms": {stage: histogram.summary() for stage, histogram in self._latency.items()},
         }

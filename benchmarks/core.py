@@ -86,7 +86,9 @@ def move(
 
 
 @kernel
-def day(r: Rows, cycles: Cycles, requests: Column, tolerance_kw: float, memory: Column, threshold: float) -> tuple:
+def day(
+    r: Rows, cycles: Cycles, requests: Column, tolerance_kw: float, price: Column, memory: Column, threshold: float
+) -> tuple:  # fmt: skip
     """All ticks; returns passes, turning points and the largest error of the fleet's sum. threshold < 0: no rainflow"""
     passes = turns = 0
     worst = 0.0
@@ -94,7 +96,7 @@ def day(r: Rows, cycles: Cycles, requests: Column, tolerance_kw: float, memory: 
     lo_sum, hi_sum = move(r.p, r.soc, r.into, r.out, r.floor, r.ceiling, r.rating, r.lo, r.hi, HORIZON_S)
     for k in range(requests.size):
         total, unserved, _, n = solve(
-            requests[k], tolerance_kw, r.t, r.s_up, r.s_dn, r.lo, r.hi, r.p, lo_sum, hi_sum, memory
+            requests[k], tolerance_kw, r.t, r.s_up, r.s_dn, r.lo, r.hi, r.p, lo_sum, hi_sum, price, memory
         )
         worst = max(worst, abs(requests[k] - unserved - total))
         passes += n
@@ -116,7 +118,7 @@ def measured(n: int, ticks: int, hz: Column, threshold: float, repeats: int) -> 
         most = float(r.rating.sum(dtype=np.float64))
         requests = SOLD * most * np.clip(-(hz[: ticks if k else 10] - 50.0) / FULL_HZ, -1.0, 1.0)
         begun_ns = time.thread_time_ns()
-        result = day(r, cycles, requests, TOLERANCE * most, np.zeros(3), threshold)
+        result = day(r, cycles, requests, TOLERANCE * most, np.empty(0, np.float32), np.zeros(3), threshold)
         # The first, short round compiles.
         taken += [time.thread_time_ns() - begun_ns] if k else []
     return n * ticks / min(taken) * 1e9, result

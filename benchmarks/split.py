@@ -7,6 +7,7 @@ import numpy as np
 from benchmarks.fleets import engine_with, trace_hz, water
 from benchmarks.measure import Figure, interleaved_ns, ratio, rounds_for, stream
 from droop.commands import Sending, choose
+from droop.fleet import SEGMENTS
 from droop.split import fill, solve
 
 NO_PRICE = np.empty(0, np.float32)
@@ -58,7 +59,7 @@ def passes_mean(rows: int = 20_000, seconds: int = 300) -> list[Figure]:
 
 
 def commands(rows: int = 1_000_000) -> list[Figure]:
-    """Solve and choose whom to command, against a stream pass."""
+    """Solve and choose whom to command, one segment's bounds being new, against a stream pass."""
     state, settings = engine_with(rows)
     fleet, totals = state.fleet, state.totals
     lo, hi = float(totals.lo_kw.sum()), float(totals.hi_kw.sum())
@@ -75,7 +76,7 @@ def commands(rows: int = 1_000_000) -> list[Figure]:
             request, 1e-6 * scale, fleet.plan_kw, fleet.slope_up, fleet.slope_dn, fleet.lo_kw, fleet.hi_kw,
             fleet.power_kw, lo, hi, NO_PRICE, state.multiplier,
         )  # fmt: skip
-        choose(fleet, request, now_ns + k, sending, state.out)
+        choose(fleet, request, now_ns + k, sending, state.out, 1 << k % SEGMENTS)
 
     tick(0)
     streamed, chosen = interleaved_ns(

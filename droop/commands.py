@@ -11,8 +11,9 @@ Always commanded, whatever the sum: a vehicle whose last command lies outside it
 command is about to expire. Never commanded: a vehicle that does not report or does not follow; it stays in
 the sum with what it is predicted to be doing, which is what the split gave it.
 
-One vectorised pass sums the commands and marks the few rows worth a look; all else walks those rows only, and
-decides before it writes: `dispatch` alone changes the fleet.
+One vectorised pass sums the commands and gives each row a grade, a byte: how urgently it would move in the
+direction that the sum is expected to need. All else walks the few rows of the highest grades, and decides before it
+writes: `dispatch` alone changes the fleet.
 """
 
 from __future__ import annotations
@@ -23,28 +24,30 @@ import numpy as np
 import numpy.typing as npt
 
 from droop.energy import standing_kwh
-from droop.fleet import PLUGGED, Fleet
+from droop.fleet import PLUGGED, SEGMENTS, Fleet, column
 from droop.numerics import kernel, strict
 from droop.reasons import Reason
 from droop.response import setpoint_kw, settle_ns
 
 Column = npt.NDArray[Any]
 
-BUCKETS: Final = 128
+BUCKETS: Final = 120
 STALE: Final = int(Reason.STALE)
 REFUSED: Final = int(Reason.REFUSED)
-# The pass goes over its rows twice, power and then time: a piece stays in the first cache in between.
+# The pass goes over its rows in pieces that stay in the first cache.
 PIECE: Final = 1024
 NEVER: Final = np.iinfo(np.int64).max
-# What a row is marked with, and eight rows at once.
-MAY_RISE: Final = np.uint8(1)
-MAY_FALL: Final = np.uint8(2)
-MUST: Final = np.uint8(4)
-EVERY_RISE: Final = np.uint64(0x0101010101010101)
-EVERY_FALL: Final = np.uint64(0x0202020202020202)
-EVERY_MUST: Final = np.uint64(0x0404040404040404)
-# The floors a fleet begins with, as a bucket: 0.4 kW of 100 kW.
-FIRST_FLOOR: Final = 8
+# Grades: 0 for a row that need not move, 1 + its bucket for one that may, MUST for one that has to be commanded.
+# The lowest is the last resort: many rows, all those forgiven for turning back among them.
+LAST_RESORT: Final = 1
+MUST: Final = 127
+# Eight grades at once: a grade g or above sets the top bit of its byte once 128 - g is added to it.
+EACH: Final = np.uint64(0x0101010101010101)
+TOPS: Final = np.uint64(0x8080808080808080)
+# Every segment's commands are read for those about to expire.
+ALL: Final = (1 << SEGMENTS) - 1
+# How much more than what is needed the rows looked at should be able to move, by the last looks.
+AMPLE: Final = 1.3
 
 
 class Outbox(NamedTuple):
@@ -57,17 +60,19 @@ class Outbox(NamedTuple):
     sent: Column  # int64[1]  commands in the outbox
     start: Column  # int64[1]  where the next selection begins, for fairness
     heading: Column  # int8[n]  which way a vehicle last moved
-    recent_lo_kw: Column  # float32[n]  as past_lo_kw, of the newer half of that time
-    recent_hi_kw: Column  # float32[n]
+    recent_kw: Column  # float32[n, 2]  as past_lo_kw, past_hi_kw, of the newer half of that time
     recent_ns: Column  # int64[n]  when that half began
-    mark: Column  # uint8[8 x words]  rows worth a look
+    soonest_ns: Column  # int64[pieces]  no command of a piece's commandable rows ends before this
+    total_kw: Column  # float64[1]  sum of commands after the last tick
+    mark: Column  # uint8[8 x words]  grades
     words: Column  # uint64[words]  the same bytes, eight rows at a time
-    near: Column  # uint32[n]  rows that may be moved, in order
-    grade: Column  # uint8[n]  their buckets
+    near: Column  # uint32[n + 8]  rows that may be moved, in order
+    grade: Column  # uint8[n]  their grades
+    move_kw: Column  # float64[n]  how far they may move
     nears: Column  # int64[1]  how many
-    floor: Column  # int64[2]  lowest bucket looked at, down and up
-    reach_kw: Column  # float64[BUCKETS]  what the vehicles of a bucket could move
-    tally: Column  # int64[BUCKETS]  those of them that would need a message of their own
+    reach_kw: Column  # float64[BUCKETS + 1]  what the vehicles of a grade could move
+    tally: Column  # int64[BUCKETS + 1]  those of them that would need a message of their own
+    seen_kw: Column  # float64[2, BUCKETS + 1]  reach_kw as last seen, down and up
 
 
 class Sending(NamedTuple):
@@ -97,19 +102,31 @@ class Sending(NamedTuple):
 
 def outbox(rows: int) -> Outbox:
     """Room for a command to every vehicle."""
-    words = np.zeros((rows + 7) // 8, np.uint64)
+    words = column(0, (rows + 7) // 8, np.uint64)
+    places = column(4, rows, np.int32)
+    places[:] = -1
     return Outbox(
-        np.zeros(rows, np.uint32), np.zeros(rows, np.float32), np.zeros(rows, np.float32),
-        np.full(rows, -1, np.int32), np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(rows, np.int8),
-        np.zeros(rows, np.float32), np.zeros(rows, np.float32), np.zeros(rows, np.int64), words.view(np.uint8), words,
-        np.zeros(rows, np.uint32), np.zeros(rows, np.uint8), np.zeros(1, np.int64), np.full(2, FIRST_FLOOR, np.int64),
-        np.zeros(BUCKETS), np.zeros(BUCKETS, np.int64),
+        column(1, rows, np.uint32), column(2, rows, np.float32), column(3, rows, np.float32), places,
+        np.zeros(1, np.int64), np.zeros(1, np.int64), column(5, rows, np.int8),
+        column(6, 2 * rows, np.float32).reshape(rows, 2), column(7, rows, np.int64),
+        np.zeros(rows // PIECE + 1, np.int64), np.zeros(1), words.view(np.uint8), words,
+        column(8, rows + 8, np.uint32), column(9, rows, np.uint8), column(10, rows, np.float64),
+        np.zeros(1, np.int64), np.zeros(BUCKETS + 1), np.zeros(BUCKETS + 1, np.int64), np.zeros((2, BUCKETS + 1)),
     )  # fmt: skip
 
 
 def joined(out: Outbox) -> Outbox:
     """An outbox read back from a file: its words and its marks are one memory again."""
     return out._replace(mark=out.words.view(np.uint8))
+
+
+class Rows(NamedTuple):
+    """The fleet's columns that choosing reads: few, for a kernel that is handed a fleet takes long to compile."""
+
+    command_kw: Column
+    power_kw: Column
+    lo_kw: Column
+    hi_kw: Column
 
 
 # Functions of one vehicle take its numbers, never the fleet: see `limits`.
@@ -140,8 +157,9 @@ def stepped(command: float, move_kw: float) -> tuple[np.float32, np.float64]:
 @kernel
 def bucket(mismatch_kw: float, largest_kw: float) -> int:
     """Index of a mismatch: equal steps of its square root, finer where mismatches are many."""
-    share = min(abs(mismatch_kw) / largest_kw, 1.0)
-    return min(int(np.sqrt(share) * BUCKETS), BUCKETS - 1)
+    # In float32 as `scan`, which grades whole vectors: one mismatch has one grade.
+    share = np.float32(abs(mismatch_kw)) * np.float32(BUCKETS**2 / largest_kw)
+    return int(min(np.sqrt(share), np.float32(BUCKETS - 1)))
 
 
 @kernel
@@ -152,53 +170,77 @@ def urgency(mismatch_kw: float, heading: int, reversal_kw: float) -> float:
 
 
 @kernel
-def edge(lowest: int, largest_kw: float) -> np.float32:
-    """Least mismatch of a bucket, a hair less for what rounding does [kW]; above 0: no mismatch is none."""
-    return np.float32(max(0.999 * largest_kw * (lowest / BUCKETS) ** 2, 1e-30))
-
-
-@kernel
 def scan(
-    state: Column, reason_up: Column, command_kw: Column, power_kw: Column, lo_kw: Column, hi_kw: Column,
-    valid_until_ns: Column, heading: Column, due_ns: int, floors: tuple[Any, Any], reversal_kw: Any, mark: Column,
-) -> float:  # fmt: skip
-    """Mark the rows worth a look and return the sum of commands [kW]: one pass, no branches.
+    state: Column, reason_up: Column, rows: Rows, heading: Column, up: bool, largest_kw: float, reversal_kw: float,
+    mark: Column,
+) -> tuple[float, float]:  # fmt: skip
+    """Grade the rows for a move up, or down: one pass, no branches.
 
-    due_ns      : commands that end before this are renewed
-    floors      : float32, urgency from which a row may be moved, down and up [kW]
-    reversal_kw : float32
+    returns the sum of commands [kW], and above 0 if one lies outside its bounds [kW]
     """
     total = 0.0
-    down_kw, up_kw = floors
-    zero, none = np.float32(0.0), np.uint8(0)
+    outside = np.float32(0.0)
+    side = np.float32(1.0 if up else -1.0)
+    steep, last = np.float32(BUCKETS**2 / largest_kw), np.float32(BUCKETS)
+    price = np.float32(reversal_kw)
+    zero, one, must = np.float32(0.0), np.float32(1.0), np.float32(MUST)
     for start in range(0, state.size, PIECE):
         # Slices first: see `split.fill`.
         state_, reason_ = state[start : start + PIECE], reason_up[start : start + PIECE]
-        command_, power_ = command_kw[start : start + PIECE], power_kw[start : start + PIECE]
-        lo_, hi_ = lo_kw[start : start + PIECE], hi_kw[start : start + PIECE]
-        valid_, mark_ = valid_until_ns[start : start + PIECE], mark[start : start + PIECE]
-        heading_ = heading[start : start + PIECE]
+        command_, power_ = rows.command_kw[start : start + PIECE], rows.power_kw[start : start + PIECE]
+        lo_, hi_ = rows.lo_kw[start : start + PIECE], rows.hi_kw[start : start + PIECE]
+        heading_, mark_ = heading[start : start + PIECE], mark[start : start + PIECE]
         piece = 0.0
-        soonest = NEVER
         for i in range(state_.size):
             # All is loaded before it is chosen from: a load that depends is a branch.
-            command, power = command_[i], power_[i]
+            command, power, lo, hi = command_[i], power_[i], lo_[i], hi_[i]
             # Who cannot be commanded counts with the split's power: no mismatch, nothing outside its bounds.
             held = command if commandable(state_[i], reason_[i]) else power
-            mismatch = power - held
-            back = reversal_kw * np.float32(heading_[i])
-            marks = MAY_RISE if mismatch >= up_kw - min(back, zero) else none
-            marks |= MAY_FALL if mismatch <= -down_kw - max(back, zero) else none
-            marks |= MUST if (held < lo_[i]) | (held > hi_[i]) else none
-            mark_[i] = marks
+            ahead = side * (power - held)
+            back = price * max(-side * np.float32(heading_[i]), zero)
+            graded = min(np.sqrt(max(ahead - back, zero) * steep) + one, last)
+            graded = graded if ahead > zero else zero
+            over = max(lo - held, zero) + max(held - hi, zero)
+            outside += over
+            mark_[i] = np.uint8(must if over > zero else graded)
             piece += np.float64(held)
-        for i in range(state_.size):
-            soonest = min(soonest, valid_[i])
-        if soonest < due_ns:
-            for i in range(state_.size):
-                mark_[i] |= MUST if commandable(state_[i], reason_[i]) & (valid_[i] < due_ns) else none
         total += piece
-    return total
+    return total, np.float64(outside)
+
+
+@kernel
+def expiring(
+    state: Column, reason_up: Column, valid_until_ns: Column, due_ns: int, renewed: int, soonest_ns: Column,
+    mark: Column,
+) -> int:  # fmt: skip
+    """Mark the rows whose command ends before `due_ns`, and count them; read a piece only where there may be some.
+
+    renewed : segments, as bits, in which others than `dispatch` may have touched commands, states or reasons
+    """
+    n = state.size
+    count = 0
+    for start in range(0, n, PIECE):
+        piece, end = start // PIECE, min(start + PIECE, n)
+        first, last = ((start + 1) * SEGMENTS - 1) // n, (end * SEGMENTS - 1) // n
+        touched = renewed >> first & ((1 << last - first + 1) - 1)
+        if touched == 0 and soonest_ns[piece] >= due_ns:
+            continue
+        state_, reason_ = state[start : start + PIECE], reason_up[start : start + PIECE]
+        valid_, mark_ = valid_until_ns[start : start + PIECE], mark[start : start + PIECE]
+        soonest = NEVER
+        dues = 0
+        for i in range(state_.size):
+            hears, valid = commandable(state_[i], reason_[i]), valid_[i]
+            due = hears & (valid < due_ns)
+            # Those that are due are commanded now, and have the whole life of a command before them.
+            soonest = min(soonest, valid if hears & (valid >= due_ns) else NEVER)
+            dues += 1 if due else 0
+        soonest_ns[piece] = soonest
+        count += dues
+        if dues > 0:
+            for i in range(state_.size):
+                mark_[i] = np.uint8(MUST) if commandable(state_[i], reason_[i]) & (valid_[i] < due_ns) else mark_[i]
+    return count
 
 
 @kernel
@@ -212,86 +254,120 @@ def put(slot: int, command: Any, place: Column, slots: Column, new_kw: Column, s
 
 
 @kernel
-def force(fleet: Fleet, now_ns: int, out: Outbox) -> float:
+def force(rows: Rows, valid_until_ns: Column, now_ns: int, out: Outbox) -> float:
     """Command the rows marked as those that must be; return what that changes in the sum [kW]."""
-    state, reason_up, command_kw, power_kw = fleet.state, fleet.reason_up, fleet.command_kw, fleet.power_kw
-    lo_kw, hi_kw, valid_until_ns = fleet.lo_kw, fleet.hi_kw, fleet.valid_until_ns
-    mark, words, place, new_kw, slots, sent = out.mark, out.words, out.place, out.command_kw, out.slot, out.sent
+    command_kw, power_kw, lo_kw, hi_kw = rows.command_kw, rows.power_kw, rows.lo_kw, rows.hi_kw
+    words, place, new_kw, slots, sent = out.words, out.place, out.command_kw, out.slot, out.sent
     changed = 0.0
-    for word in range(words.size):
-        if words[word] & EVERY_MUST == 0:
-            continue
-        for i in range(8 * word, min(8 * word + 8, state.size)):
-            if mark[i] & MUST == 0 or not commandable(state[i], reason_up[i]):
-                continue
-            # A command about to expire keeps its value where that is allowed: renewing must not move power.
-            held = command_kw[i]
-            kept = power_kw[i] if valid_until_ns[i] <= now_ns else min(max(held, lo_kw[i]), hi_kw[i])
-            put(i, kept, place, slots, new_kw, sent)
-            changed += np.float64(kept) - np.float64(held)
+    for k in range(listed(words, MUST, command_kw.size, out.mark, out.near)):
+        i = out.near[k]
+        # A command about to expire keeps its value where that is allowed: renewing must not move power.
+        held = command_kw[i]
+        kept = power_kw[i] if valid_until_ns[i] <= now_ns else min(max(held, lo_kw[i]), hi_kw[i])
+        put(i, kept, place, slots, new_kw, sent)
+        changed += np.float64(kept) - np.float64(held)
     return changed
 
 
 @kernel
-def look(fleet: Fleet, up: bool, now_ns: int, sending: Sending, out: Outbox) -> None:
-    """List and bucket the marked rows that may be moved up, or down."""
-    state, reason_up, command_kw, power_kw = fleet.state, fleet.reason_up, fleet.command_kw, fleet.power_kw
-    lo_kw, hi_kw, sent_ns = fleet.lo_kw, fleet.hi_kw, fleet.sent_ns
-    mark, words, near, grade, place, heading = out.mark, out.words, out.near, out.grade, out.place, out.heading
-    reach_kw, count, new_kw = out.reach_kw, out.tally, out.command_kw
-    largest_kw, overshoot, reversal_kw = sending.largest_kw, sending.overshoot_frac, sending.reversal_kw
-    rested_ns = now_ns - sending.rest_ns
-    # Those that must be commanded may be moved as well: the message is sent anyway.
-    wanted = MUST | (MAY_RISE if up else MAY_FALL)
-    every = EVERY_MUST | (EVERY_RISE if up else EVERY_FALL)
-    reach_kw[:] = 0.0
-    count[:] = 0
-    nears = 0
+def listed(words: Column, least: int, n: int, mark: Column, near: Column) -> int:
+    """List the rows graded `least` or above; return how many."""
+    more = EACH * np.uint64(128 - least)
+    found = 0
     for word in range(words.size):
-        if words[word] & every == 0:
+        hits = (words[word] + more) & TOPS
+        if hits == 0:
             continue
-        for i in range(8 * word, min(8 * word + 8, state.size)):
-            if mark[i] & wanted == 0 or not commandable(state[i], reason_up[i]):
-                continue
-            free = place[i] >= 0
-            held = new_kw[place[i]] if free else command_kw[i]
-            mismatch = power_kw[i] - held
-            if mismatch == 0.0 or (mismatch > 0.0) != up or (not free and sent_ns[i] > rested_ns):
-                continue
-            b = bucket(urgency(mismatch, heading[i], reversal_kw), largest_kw)
-            reach_kw[b] += abs(beyond(held, power_kw[i], lo_kw[i], hi_kw[i], overshoot))
-            count[b] += 0 if free else 1
-            near[nears] = i
-            grade[nears] = b
-            nears += 1
-    out.nears[0] = nears
+        for i in range(8 * word, min(8 * word + 8, n)):
+            # Written and perhaps written over: cheaper than a branch that nobody can foresee.
+            near[found] = i
+            found += 1 if mark[i] >= least else 0
+    return found
 
 
 @kernel
-def threshold(reach_kw: Column, count: Column, needed_kw: float, most: int) -> int:
-    """Lowest bucket needed when the largest mismatches are taken first, and no more messages than `most`."""
-    least = BUCKETS - 1
+def look(
+    rows: Rows, sent_ns: Column, up: bool, least: int, now_ns: int, sending: Sending, out: Outbox
+) -> None:  # fmt: skip
+    """List the rows graded `least` or above, and what they could move up, or down, by grade."""
+    command_kw, power_kw, lo_kw, hi_kw = rows.command_kw, rows.power_kw, rows.lo_kw, rows.hi_kw
+    mark, near, grade, place, heading = out.mark, out.near, out.grade, out.place, out.heading
+    reach_kw, count, new_kw, move_kw = out.reach_kw, out.tally, out.command_kw, out.move_kw
+    largest_kw, overshoot, reversal_kw = sending.largest_kw, sending.overshoot_frac, sending.reversal_kw
+    rested_ns = now_ns - sending.rest_ns
+    reach_kw[:] = 0.0
+    count[:] = 0
+    kept = 0
+    for k in range(listed(out.words, least, command_kw.size, mark, near)):
+        i, g = near[k], mark[near[k]]
+        power, held = power_kw[i], command_kw[i]
+        free = False
+        if g == MUST:
+            # The message is sent anyway, so it may as well move.
+            free = place[i] >= 0
+            held = new_kw[place[i]] if free else held
+            g = 1 + bucket(urgency(power - held, heading[i], reversal_kw), largest_kw)
+            if power == held or (power > held) != up or g < least:
+                continue
+        elif sending.rest_ns > 0 and sent_ns[i] > rested_ns:
+            continue
+        move = beyond(held, power, lo_kw[i], hi_kw[i], overshoot)
+        reach_kw[g] += abs(move)
+        count[g] += 0 if free else 1
+        near[kept], grade[kept], move_kw[kept] = i, g, move
+        kept += 1
+    out.nears[0] = kept
+
+
+@kernel
+def threshold(reach_kw: Column, count: Column, needed_kw: float, most: int, lowest: int) -> tuple[int, bool]:
+    """Least grade needed when the most urgent are taken first, and no more messages than `most`; whether it is enough.
+
+    lowest : grade below which nobody was looked at
+    """
+    least = BUCKETS
     reach = reach_kw[least]
     messages = count[least]
-    while least > 0 and reach < needed_kw and messages <= most:
+    while least > lowest and reach < needed_kw and messages <= most:
         least -= 1
         reach += reach_kw[least]
         messages += count[least]
-    return least
+    return least, reach >= needed_kw or messages > most
+
+
+@kernel
+def survey(
+    rows: Rows, sent_ns: Column, up: bool, needed_kw: float, most: int, now_ns: int, sending: Sending, out: Outbox
+) -> int:  # fmt: skip
+    """List as many of the most urgent rows as are needed; return the least grade that is."""
+    seen_kw = out.seen_kw[1 if up else 0]
+    lowest, reach = BUCKETS, seen_kw[BUCKETS]
+    # Where the last looks would have stopped, and a little further.
+    while lowest > LAST_RESORT + 1 and reach < AMPLE * needed_kw:
+        lowest -= 1
+        reach += seen_kw[lowest]
+    while True:
+        look(rows, sent_ns, up, lowest, now_ns, sending, out)
+        seen_kw[lowest:] = out.reach_kw[lowest:]
+        least, enough = threshold(out.reach_kw, out.tally, needed_kw, most, lowest)
+        if enough:
+            return least
+        if lowest == LAST_RESORT + 1:
+            return LAST_RESORT
+        lowest = max(lowest - 1 - lowest // 8, LAST_RESORT + 1)
 
 
 @kernel
 def close(
-    fleet: Fleet, open_kw: float, least: int, whole: bool, most: int, sending: Sending, out: Outbox
+    rows: Rows, open_kw: float, least: int, whole: bool, most: int, closed_kw: float, out: Outbox
 ) -> tuple[float, int]:  # fmt: skip
-    """Move vehicles of the buckets above `least` (`whole`), or of `least` itself.
+    """Move vehicles of the grades above `least` (`whole`), or of `least` itself.
 
     Returns what stays open [kW], and how many more messages may be sent.
     """
-    command_kw, power_kw, lo_kw, hi_kw = fleet.command_kw, fleet.power_kw, fleet.lo_kw, fleet.hi_kw
-    near, grade, nears, place = out.near, out.grade, out.nears[0], out.place
+    command_kw = rows.command_kw
+    near, grade, move_kw, nears, place = out.near, out.grade, out.move_kw, out.nears[0], out.place
     new_kw, slots, sent = out.command_kw, out.slot, out.sent
-    overshoot, closed_kw = sending.overshoot_frac, sending.closed_kw
     first = np.searchsorted(near[:nears], np.uint32(out.start[0]))
     for k in range(nears):
         if abs(open_kw) <= closed_kw:
@@ -300,15 +376,16 @@ def close(
         if grade[at] <= least if whole else grade[at] != least:
             continue
         i = near[at]
-        if most <= 0 and place[i] < 0:
+        free = place[i] >= 0
+        if most <= 0 and not free:
             continue
-        held = new_kw[place[i]] if place[i] >= 0 else command_kw[i]
-        move = beyond(held, power_kw[i], lo_kw[i], hi_kw[i], overshoot)
+        held = new_kw[place[i]] if free else command_kw[i]
+        move = move_kw[at]
         changed, moved = stepped(held, open_kw if abs(move) > abs(open_kw) else move)
         if moved == 0.0:
             # What is left is below this set-point's float32 step: a message would say nothing.
             continue
-        most -= 1 if place[i] < 0 else 0
+        most -= 0 if free else 1
         put(i, changed, place, slots, new_kw, sent)
         open_kw -= moved
         if not whole:
@@ -317,106 +394,183 @@ def close(
 
 
 @kernel
-def dispatch(fleet: Fleet, now_ns: int, validity_ns: int, out: Outbox) -> int:
-    """Make the outbox's commands the standing ones; return how many of them lie outside their bounds."""
-    command_kw, valid_until_ns, safe_kw, sent_ns = fleet.command_kw, fleet.valid_until_ns, fleet.safe_kw, fleet.sent_ns
-    energy_kwh, energy_ns, usable_kwh = fleet.energy_kwh, fleet.energy_ns, fleet.usable_kwh
-    moved_kwh, idle_kw, heat_per_kw = fleet.moved_kwh, fleet.idle_kw, fleet.heat_per_kw
-    eta_charge, eta_discharge, gain, dead_s = fleet.eta_charge, fleet.eta_discharge, fleet.gain, fleet.dead_s
-    charge_max_kw, discharge_max_kw, told_kw = fleet.charge_max_kw, fleet.discharge_max_kw, fleet.told_kw
-    past_lo_kw, past_hi_kw, from_kw = fleet.past_lo_kw, fleet.past_hi_kw, fleet.from_kw
-    recent_lo_kw, recent_hi_kw, recent_ns = out.recent_lo_kw, out.recent_hi_kw, out.recent_ns
-    slots, new_kw, setpoints, heading = out.slot, out.command_kw, out.setpoint_kw, out.heading
-    lo_kw, hi_kw = fleet.lo_kw, fleet.hi_kw
-    broken = 0
-    for k in range(out.sent[0]):
-        i, new = slots[k], new_kw[k]
-        # Its energy comes up to now under the command that ends.
+def sweep(
+    rows: Rows, sent_ns: Column, open_kw: float, up: bool, most: int, now_ns: int, sending: Sending, out: Outbox
+) -> float:  # fmt: skip
+    """Move vehicles of the last resort in turn, until nothing is open; nobody lists them. Returns what is [kW]."""
+    command_kw, power_kw, lo_kw, hi_kw = rows.command_kw, rows.power_kw, rows.lo_kw, rows.hi_kw
+    mark, words, place, heading = out.mark, out.words, out.place, out.heading
+    new_kw, slots, sent = out.command_kw, out.slot, out.sent
+    largest_kw, overshoot, reversal_kw = sending.largest_kw, sending.overshoot_frac, sending.reversal_kw
+    rested_ns, n = now_ns - sending.rest_ns, command_kw.size
+    start = out.start[0]
+    # The word that the turn begins in is looked at twice: from there on, and at the end up to there.
+    for k in range(words.size + 1):
+        word = (start // 8 + k) % words.size
+        if words[word] == 0:
+            continue
+        first = start if k == 0 else 8 * word
+        for i in range(first, start if k == words.size else min(8 * word + 8, n)):
+            if abs(open_kw) <= sending.closed_kw:
+                return open_kw
+            if mark[i] != LAST_RESORT and mark[i] != MUST:
+                continue
+            free = place[i] >= 0
+            held, power = (new_kw[place[i]] if free else command_kw[i]), power_kw[i]
+            if power == held or (power > held) != up or (not free and (most <= 0 or sent_ns[i] > rested_ns)):
+                continue
+            if bucket(urgency(power - held, heading[i], reversal_kw), largest_kw) > 0:
+                continue
+            move = beyond(held, power, lo_kw[i], hi_kw[i], overshoot)
+            changed, moved = stepped(held, open_kw if abs(move) > abs(open_kw) else move)
+            if moved == 0.0:
+                continue
+            most -= 0 if free else 1
+            put(i, changed, place, slots, new_kw, sent)
+            open_kw -= moved
+            out.start[0] = i + 1
+    return open_kw
+
+
+# What a command changes, one loop over the outbox for each part of it. A vehicle's numbers lie in as many places of
+# the memory as it has columns; a short loop has the next vehicles' on their way while it works on this one's.
+
+
+@kernel
+def account(
+    slots: Column, now_ns: int, energy_kwh: Column, energy_ns: Column, moved_kwh: Column, command_kw: Column,
+    valid_until_ns: Column, safe_kw: Column, eta_charge: Column, eta_discharge: Column, usable_kwh: Column,
+    idle_kw: Column, heat_per_kw: Column,
+) -> None:  # fmt: skip
+    """Bring each vehicle's energy up to now, under the command that ends."""
+    for k in range(slots.size):
+        i = slots[k]
+        before = energy_kwh[i]
         aboard = standing_kwh(
-            energy_kwh[i], energy_ns[i], now_ns, command_kw[i], valid_until_ns[i], safe_kw[i], eta_charge[i],
+            before, energy_ns[i], now_ns, command_kw[i], valid_until_ns[i], safe_kw[i], eta_charge[i],
             eta_discharge[i], usable_kwh[i], idle_kw[i], heat_per_kw[i],
         )  # fmt: skip
-        moved_kwh[i] += abs(aboard - energy_kwh[i])
+        moved_kwh[i] += abs(aboard - before)
         energy_kwh[i] = aboard
         energy_ns[i] = max(now_ns, energy_ns[i])
+
+
+@kernel
+def remember(
+    slots: Column, new_kw: Column, now_ns: int, command_kw: Column, valid_until_ns: Column, safe_kw: Column,
+    dead_s: Column, sent_ns: Column, past_lo_kw: Column, past_hi_kw: Column, from_kw: Column, recent_kw: Column,
+    recent_ns: Column, heading: Column,
+) -> None:  # fmt: skip
+    """Keep what each vehicle may still be answering, and which way it goes."""
+    for k in range(slots.size):
+        i, new = slots[k], new_kw[k]
         before = command_kw[i] if now_ns < valid_until_ns[i] else safe_kw[i]
-        if new != before:
-            low, high = min(before, new), max(before, new)
-            settle = settle_ns(dead_s[i])
-            if now_ns - sent_ns[i] >= settle:
-                past_lo_kw[i] = recent_lo_kw[i] = low
-                past_hi_kw[i] = recent_hi_kw[i] = high
-                recent_ns[i] = now_ns
-                from_kw[i] = before
-            else:
-                # What it was told within its settling time stays in the range, older things leave by halves.
-                if now_ns - recent_ns[i] >= settle:
-                    past_lo_kw[i], past_hi_kw[i] = recent_lo_kw[i], recent_hi_kw[i]
-                    recent_lo_kw[i], recent_hi_kw[i], recent_ns[i] = low, high, now_ns
-                recent_lo_kw[i], recent_hi_kw[i] = min(recent_lo_kw[i], low), max(recent_hi_kw[i], high)
-                past_lo_kw[i], past_hi_kw[i] = min(past_lo_kw[i], low), max(past_hi_kw[i], high)
-                from_kw[i] = new
-            heading[i] = 1 if new > before else -1
-            sent_ns[i] = now_ns
+        if new == before:
+            continue
+        low, high = min(before, new), max(before, new)
+        settle = settle_ns(dead_s[i])
+        settled = now_ns - sent_ns[i] >= settle
+        # What it was told within its settling time stays in the range, older things leave by halves.
+        older = settled or now_ns - recent_ns[i] >= settle
+        recent_lo, recent_hi = recent_kw[i, 0], recent_kw[i, 1]
+        past_lo, past_hi = (recent_lo, recent_hi) if older else (past_lo_kw[i], past_hi_kw[i])
+        past_lo_kw[i] = low if settled else min(past_lo, low)
+        past_hi_kw[i] = high if settled else max(past_hi, high)
+        recent_kw[i, 0] = low if older else min(recent_lo, low)
+        recent_kw[i, 1] = high if older else max(recent_hi, high)
+        recent_ns[i] = now_ns if older else recent_ns[i]
+        from_kw[i] = before if settled else new
+        heading[i] = 1 if new > before else -1
+        sent_ns[i] = now_ns
+
+
+@kernel
+def tell(
+    slots: Column, new_kw: Column, until_ns: int, gain: Column, charge_max_kw: Column, discharge_max_kw: Column,
+    told_kw: Column, command_kw: Column, valid_until_ns: Column, lo_kw: Column, hi_kw: Column, setpoints: Column,
+) -> int:  # fmt: skip
+    """Make each command the standing one, and say what the charger is told; return how many break their bounds."""
+    broken = 0
+    for k in range(slots.size):
+        i, new = slots[k], new_kw[k]
         command_kw[i] = new
-        valid_until_ns[i] = now_ns + validity_ns
-        setpoints[k] = told_kw[i] = setpoint_kw(new, gain[i], charge_max_kw[i], discharge_max_kw[i])
-        broken += 1 if new < lo_kw[i] or new > hi_kw[i] else 0
+        valid_until_ns[i] = until_ns
+        setpoint = setpoint_kw(new, gain[i], charge_max_kw[i], discharge_max_kw[i])
+        setpoints[k] = setpoint
+        told_kw[i] = setpoint
+        broken += 1 if (new < lo_kw[i]) | (new > hi_kw[i]) else 0
     return broken
 
 
 @kernel
-def survey(fleet: Fleet, now_ns: int, sending: Sending, out: Outbox) -> float:
-    """Scan with the present floors; return the sum of commands [kW]."""
-    largest_kw = sending.largest_kw
-    # Without a floor everybody is looked at: those who would turn back for little are the last resort.
-    reversal_kw = np.float32(sending.reversal_kw if min(out.floor[0], out.floor[1]) > 0 else 0.0)
-    return scan(
-        fleet.state, fleet.reason_up, fleet.command_kw, fleet.power_kw, fleet.lo_kw, fleet.hi_kw,
-        fleet.valid_until_ns, out.heading, now_ns + sending.renew_ns,
-        (edge(out.floor[0], largest_kw), edge(out.floor[1], largest_kw)), reversal_kw, out.mark,
+def dispatch(fleet: Fleet, now_ns: int, validity_ns: int, out: Outbox) -> int:
+    """Make the outbox's commands the standing ones; return how many of them lie outside their bounds."""
+    f = fleet
+    slots, new_kw = out.slot[: out.sent[0]], out.command_kw[: out.sent[0]]
+    account(
+        slots, now_ns, f.energy_kwh, f.energy_ns, f.moved_kwh, f.command_kw, f.valid_until_ns, f.safe_kw,
+        f.eta_charge, f.eta_discharge, f.usable_kwh, f.idle_kw, f.heat_per_kw,
+    )  # fmt: skip
+    remember(
+        slots, new_kw, now_ns, f.command_kw, f.valid_until_ns, f.safe_kw, f.dead_s, f.sent_ns, f.past_lo_kw,
+        f.past_hi_kw, f.from_kw, out.recent_kw, out.recent_ns, out.heading,
+    )  # fmt: skip
+    return tell(
+        slots, new_kw, now_ns + validity_ns, f.gain, f.charge_max_kw, f.discharge_max_kw, f.told_kw, f.command_kw,
+        f.valid_until_ns, f.lo_kw, f.hi_kw, out.setpoint_kw,
     )  # fmt: skip
 
 
 @kernel
-def fill_outbox(fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, out: Outbox) -> float:
+def fill_outbox(
+    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, renewed: int, out: Outbox
+) -> float:  # fmt: skip
     """Decide whom to command; return the sum that comes of it [kW]."""
-    place, slots = out.place, out.slot
+    place, slots, state, reason_up, valid_ns = out.place, out.slot, fleet.state, fleet.reason_up, fleet.valid_until_ns
+    largest_kw, reversal_kw = sending.largest_kw, sending.reversal_kw
+    rows = Rows(fleet.command_kw, fleet.power_kw, fleet.lo_kw, fleet.hi_kw)
     for k in range(out.sent[0]):
         place[slots[k]] = -1
     out.sent[0] = 0
-    total = survey(fleet, now_ns, sending, out)
-    total += force(fleet, now_ns, out)
+    # The sum has hardly changed since the last tick: which way it has to go is known before it is.
+    up = request_kw > out.total_kw[0]
+    total, outside = scan(state, reason_up, rows, out.heading, up, largest_kw, reversal_kw, out.mark)
+    due = expiring(state, reason_up, valid_ns, now_ns + sending.renew_ns, renewed, out.soonest_ns, out.mark)
+    if outside > 0.0 or due > 0:
+        total += force(rows, valid_ns, now_ns, out)
     open_kw = request_kw - total
     if abs(open_kw) <= sending.closed_kw:
         return total
-    most = int(sending.most_frac * fleet.state.size)
-    up = open_kw > 0.0
-    side = 1 if up else 0
-    look(fleet, up, now_ns, sending, out)
-    least = threshold(out.reach_kw, out.tally, abs(open_kw), most)
-    while least < out.floor[side]:
-        # Rows that were not looked at could be further off than the last of these: look lower.
-        out.floor[side] -= 1 + out.floor[side] // 4
-        survey(fleet, now_ns, sending, out)
-        look(fleet, up, now_ns, sending, out)
-        least = threshold(out.reach_kw, out.tally, abs(open_kw), most)
-    # Up by one a tick: a single large mismatch says little of the next tick's.
-    out.floor[side] = max(min(least, out.floor[side] + 1), 0)
-    open_kw, most = close(fleet, open_kw, least, True, most, sending, out)
-    open_kw, most = close(fleet, open_kw, least, False, most, sending, out)
+    if up != (open_kw > 0.0):
+        up = not up
+        # Those that must be commanded are in the outbox already, and may be moved from there.
+        scan(state, reason_up, rows, out.heading, up, largest_kw, reversal_kw, out.mark)
+        for k in range(out.sent[0]):
+            out.mark[slots[k]] = MUST
+    most = int(sending.most_frac * state.size)
+    least = survey(rows, fleet.sent_ns, up, abs(open_kw), most, now_ns, sending, out)
+    open_kw, most = close(rows, open_kw, least, True, most, sending.closed_kw, out)
+    if least == LAST_RESORT:
+        open_kw = sweep(rows, fleet.sent_ns, open_kw, up, most, now_ns, sending, out)
+    else:
+        open_kw, most = close(rows, open_kw, least, False, most, sending.closed_kw, out)
     return request_kw - open_kw
 
 
 @kernel
-def choose(fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, out: Outbox) -> tuple[float, float, int]:
+def choose(
+    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, out: Outbox, renewed: int = ALL
+) -> tuple[float, float, int]:  # fmt: skip
     """Fill the outbox and make its commands the standing ones.
 
     request_kw : what the commands shall sum to, within the fleet's bounds [kW]
+    renewed    : segments, as bits, whose bounds, reasons or states are new, or whose commands others have cut short;
+                 elsewhere lives of commands are not read before one of them can be due
     returns    the sum of all standing commands [kW], the request less that sum [kW], and how many standing
                commands lie outside their vehicle's bounds, which must be 0: those not sent were found inside
                by the pass, those sent are looked at again
     """
-    total = fill_outbox(fleet, request_kw, now_ns, sending, out)
+    total = fill_outbox(fleet, request_kw, now_ns, sending, renewed, out)
+    out.total_kw[0] = total
     broken = dispatch(fleet, now_ns, sending.validity_ns, out)
     return total, request_kw - total, broken

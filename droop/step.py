@@ -236,7 +236,7 @@ def finish(
     engine.unserved_kw[:] = 0.0
     if unserved != 0.0:
         attribute(fleet, unserved, engine.unserved_kw)
-    commanded, _, broken = choose(fleet, request - unserved, now_ns, settings.sending, engine.out)
+    commanded, _, broken = choose(fleet, request - unserved, now_ns, settings.sending, engine.out, found % SOME_LEAST)
     if found & SOME_LEAST and not found & DEAD:
         # What the fleet could do, not what those that happen to be on could.
         lo, hi = totals.far_lo_kw.sum(), totals.far_hi_kw.sum()

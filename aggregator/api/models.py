@@ -192,6 +192,47 @@ class VehiclesAnswer(Answer):
     rows: list[VehicleRow]
 
 
+class ExplainAnswer(Answer):
+    """One vehicle's power in the worker's last decision, in parts: power = clip(plan + slope x lambda, lo, hi)."""
+
+    vehicle: str
+    slot: int
+    session: int
+    slots: list[int] = Field(description="chargers that give this name; one, as a rule")
+    t_ns: int = Field(description="of the decision")
+    age_s: float = Field(description="since the decision")
+    sentence: str = Field(description="all this in words")
+    request_kw: Kw = Field(description="asked of the whole fleet, baseline included")
+    power_kw: Kw = Field(description="what it got")
+    command_kw: KwOrNone = Field(description="what the charger was last told")
+    plan_kw: Kw = Field(description="its part of the declared baseline")
+    lam: float = Field(description="the fleet's multiplier, the same for every vehicle")
+    price: float = Field(description="multiplier below which it stays at its plan")
+    slope_kw: Kw = Field(description="willingness in the direction of lambda, per unit of it")
+    moved_kw: Kw = Field(description="what lambda calls for on top of the plan")
+    free_kw: Kw = Field(description="plan and moved: the power without any bound")
+    lo_kw: Kw
+    hi_kw: Kw
+    reason_down: str = Field(description="what set lo_kw")
+    reason_up: str = Field(description="what set hi_kw")
+    own_lo_kw: Kw = Field(description="bound of the vehicle by itself, without least powers and caps of the site")
+    own_hi_kw: Kw
+    own_reason_down: str
+    own_reason_up: str
+    rated_lo_kw: Kw
+    rated_hi_kw: Kw
+    bound: Literal["ceiling", "floor"] = Field(description="the one it is held at, else the one it moves towards")
+    binding: bool = Field(description="whether it is held there")
+    reason: str = Field(description="what set that bound")
+    without_kw: Kw = Field(description="with that bound at the next one behind it, at the same lambda")
+    resolved_kw: KwOrNone = Field(description="the same once the other vehicles have given way")
+    resolved_lam: float | None = Field(description="lambda then")
+    wish: str = Field(description="the owner's override in force; none")
+    wish_until_ns: int = Field(description="when it lapses; 0 for none")
+    wish_up_kw: Kw = Field(description="rated discharge that the wish takes")
+    wish_down_kw: Kw = Field(description="rated charge that the wish takes")
+
+
 class StatementsAnswer(Answer):
     """A page of statements, newest first."""
 

@@ -26,7 +26,7 @@ MEANING: Final = {
     403: "Host or Origin is not this server",
     404: "No such vehicle is plugged in",
     422: "A field is out of bounds; `field` names it",
-    503: "The store does not answer, or too many clients",
+    503: "The store or the worker does not answer, or too many clients",
 }
 
 

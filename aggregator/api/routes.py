@@ -12,12 +12,13 @@ from typing import Final
 import orjson
 from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from aggregator import views
 from aggregator.api import models, openapi
 from aggregator.api.endpoints import Endpoint, Param, query
 from aggregator.api.errors import Refusal
+from aggregator.api.explaining import Explainer, charger
 from aggregator.api.feed import Feed, record_age_s
 from aggregator.api.hub import Hub
 from aggregator.api.security import require_same_origin, require_token
@@ -31,6 +32,7 @@ FEED: Final = web.AppKey("feed", Feed)
 HUB: Final = web.AppKey("hub", Hub)
 WRITER: Final = web.AppKey("writer", SignalWriter)
 WISHES: Final = web.AppKey("wishes", WishWriter)
+EXPLAINER: Final = web.AppKey("explainer", Explainer)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 
 FILES: Final = {
@@ -39,6 +41,7 @@ FILES: Final = {
     "app.js": "text/javascript",
     "chart.js": "text/javascript",
     "table.js": "text/javascript",
+    "explain.js": "text/javascript",
     "format.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
@@ -54,6 +57,7 @@ VEHICLE_PARAMS: Final = (
         "sort", "column; a leading minus turns the order round", "slot", choices=(*ORDERS, *(f"-{o}" for o in ORDERS))
     ),
 )
+EXPLAIN_PARAMS: Final = (Param("slot", "which charger, where several give this name", None, 0, 10_000_000),)
 STATEMENT_PARAMS: Final = (Param("limit", "rows in the page", 20, 1, 500), OFFSET)
 
 
@@ -98,6 +102,24 @@ async def get_vehicles(request: web.Request) -> web.Response:
         offset=wanted.offset,
         rows=page,
     )
+    return reply(answer)
+
+
+async def get_explain(request: web.Request) -> web.Response:
+    q = query(request, EXPLAIN_PARAMS)
+    vehicle, slot = request.match_info["vehicle"], q["slot"]
+    feed = request.app[FEED]
+    _, rows = await _view(feed)
+    slot, session, slots = charger(vehicle, None if slot is None else int(slot), rows)
+    found = await request.app[EXPLAINER].ask(slot, session)
+    try:
+        answer = models.ExplainAnswer(**{**found, "vehicle": vehicle, "slots": slots, "age_s": 0.0})
+    except ValidationError as error:
+        where = error.errors(include_url=False)[0]["loc"]
+        text = f"the worker's answer cannot be read: {where}"
+        raise Refusal(503, text, "worker", "run one version everywhere") from error
+    answer.age_s = round(record_age_s(answer.t_ns, feed.now_ns()), 3)
+    feed.count("explanations")
     return reply(answer)
 
 
@@ -213,6 +235,16 @@ ENDPOINTS: Final = (
         models.VehiclesAnswer,
         VEHICLE_PARAMS,
         refusals=(400, 403, 503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/vehicles/{vehicle}/explain",
+        "explain",
+        "Why a vehicle got its power: plan, slope, lambda, bounds with their reasons, and what without them",
+        get_explain,
+        models.ExplainAnswer,
+        EXPLAIN_PARAMS,
+        refusals=(400, 403, 404, 503),
     ),
     Endpoint(
         "GET",

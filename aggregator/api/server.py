@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 
 from aggregator.api import routes
 from aggregator.api.errors import BadCertificate, CannotListen, PortInUse
+from aggregator.api.explaining import Explainer
 from aggregator.api.feed import Feed
 from aggregator.api.hub import Hub
 from aggregator.api.metrics import make_registry
@@ -51,6 +52,7 @@ def make_app(
     app[routes.HUB] = Hub(feed, settings)
     app[routes.WRITER] = SignalWriter(store, settings)
     app[routes.WISHES] = WishWriter(store, settings)
+    app[routes.EXPLAINER] = Explainer(store, settings)
     app[routes.REGISTRY] = make_registry(feed)
     routes.add_routes(app)
     app.on_response_prepare.append(make_header_hook(settings))

@@ -37,6 +37,7 @@ class Settings:
     signal_max_kw: float = 1000.0
     signal_valid_max_s: float = 3600.0
     wish_valid_max_s: float = 7 * 86_400.0  # a car that stays longer is asked again
+    explain_wait_s: float = 2.0  # for the worker's answer; it takes five questions a second
     source: int = 1  # SIGNAL.source of this replica
     poll_s: float = 0.2  # the worker writes five times a second
     silent_s: float = 2.0  # without news for this long the worker counts as lost
@@ -50,6 +51,7 @@ class Settings:
         positive = (
             "signal_valid_max_s",
             "wish_valid_max_s",
+            "explain_wait_s",
             "poll_s",
             "silent_s",
             "process_silent_s",

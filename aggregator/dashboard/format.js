@@ -1,5 +1,5 @@
 // Numbers and times as text: one place for signs, grouping, units' decimals and the dash for "not known".
-// Knows no element and no figure.
+// Knows no figure; of elements only how one is made.
 
 export const NONE = "—";
 const MINUS = "\u2212";
@@ -35,3 +35,20 @@ export const minute = (ms) => (known(ms) ? new Date(ms).toISOString().slice(11, 
 export const day = (ms) => (known(ms) ? new Date(ms).toISOString().slice(0, 10) : NONE);
 
 export const words = (code) => String(code).replaceAll("_", " ");
+
+const REASON_TEXT = {
+  none: "not limited", rating: "rated power", soc: "SoC window", soh: "battery health", dod: "depth of discharge",
+  departure: "departure energy", stale: "report too old", unplugged: "away", fault: "fault", refused: "refuses commands",
+  held: "report ageing", temperature: "battery temperature", taper: "taper near full or empty",
+  throughput: "day's throughput", override: "owner's wish", ramp: "charger's ramp", minimum: "charger's least power",
+  site: "cap of the site", response: "gives less than told",
+};
+export const REASONS = Object.keys(REASON_TEXT).slice(1); // what one can filter by
+export const reason = (code) => REASON_TEXT[code] ?? words(code);
+
+export function make(tag, className, parent) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  parent?.append(element);
+  return element;
+}

@@ -1,17 +1,13 @@
 // The vehicles table: one page from /v1/vehicles at a time, rows reused, never rebuilt.
 // Sorting and filtering happen on the server, over the whole fleet; this file shows what came back.
 
-import { NONE, age, kw, known, number, words } from "./format.js";
+import { Explanation } from "./explain.js";
+import { NONE, age, known, make, number, reason, REASONS, words } from "./format.js";
 
 export const PAGE = 15;
 const EVERY_MS = 2000;
 const LATE_S = 5; // a report older than this is no capacity any more
 
-const REASONS = ["rating", "soc", "soh", "dod", "departure", "stale", "unplugged", "fault", "refused"];
-const REASON_TEXT = {
-  none: "not limited", rating: "rated power", soc: "SoC window", soh: "battery health", dod: "depth of discharge",
-  departure: "departure energy", stale: "report too old", unplugged: "away", fault: "fault", refused: "refuses commands",
-};
 const STATE_TEXT = { plugged: "Plugged in", unplugged: "Away", fault: "Fault" };
 
 const COLUMNS = [
@@ -28,15 +24,6 @@ const COLUMNS = [
   { title: "Report", unit: "s ago", sort: "age_s", num: true },
 ];
 
-const reason = (code) => REASON_TEXT[code] ?? words(code);
-
-function make(tag, className, parent) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  parent?.append(element);
-  return element;
-}
-
 export class VehiclesTable {
   constructor(get) {
     this.get = get;
@@ -47,6 +34,7 @@ export class VehiclesTable {
     this.asked = 0;
     this.note = document.getElementById("vehicles-note");
     this.heads = this.makeHead();
+    this.why = new Explanation(get, COLUMNS.length);
     this.rows = Array.from({ length: PAGE }, () => this.makeRow());
     this.q = document.getElementById("filter-q");
     this.state = document.getElementById("filter-state");
@@ -81,6 +69,14 @@ export class VehiclesTable {
   makeRow() {
     const tr = make("tr", "empty", document.getElementById("vehicle-rows"));
     const cells = COLUMNS.map((column) => make("td", column.num ? "num" : "", tr));
+    const name = make("button", "name", cells[1]);
+    name.type = "button";
+    name.ariaExpanded = "false";
+    const view = { tr, cells, name, row: null };
+    // The button is for the keyboard; with a pointer the whole row will do, unless its text is being marked.
+    tr.addEventListener("click", (event) => {
+      if (event.target === name || getSelection().isCollapsed) this.explain(view);
+    });
     const soc = make("span", "soc-bar", cells[3]);
     const socFill = make("i", "", soc);
     const socText = make("span", "", cells[3]);
@@ -88,7 +84,20 @@ export class VehiclesTable {
     const low = make("span", "num", band);
     const track = make("span", "track", band);
     const high = make("span", "num", band);
-    return { tr, cells, socFill, socText, low, high, span: make("i", "span", track), zero: make("i", "zero", track), tick: make("i", "tick", track) };
+    const bars = { span: make("i", "span", track), zero: make("i", "zero", track), tick: make("i", "tick", track) };
+    return Object.assign(view, { socFill, socText, low, high }, bars);
+  }
+
+  // Open the explanation under a row, or close it there.
+  explain(view) {
+    if (!view.row?.vehicle || view.row.state === "unplugged") return;
+    if (this.why.shows(view.row)) this.why.close();
+    else this.why.open(view.row, view.tr);
+    this.mark();
+  }
+
+  mark() {
+    for (const { name, row } of this.rows) name.ariaExpanded = String(this.why.shows(row));
   }
 
   go(offset) {
@@ -119,6 +128,11 @@ export class VehiclesTable {
     // One scale for the page, so that bands compare.
     const scale = Math.max(1, ...page.rows.flatMap((row) => [Math.abs(row.lo_kw ?? 0), Math.abs(row.hi_kw ?? 0)]));
     this.rows.forEach((view, i) => this.fill(view, page.rows[i], scale));
+    const open = this.rows.find((view) => this.why.shows(view.row) && view.row.state !== "unplugged");
+    // It follows its vehicle over the page, and goes with it.
+    if (open) this.why.open(open.row, open.tr);
+    else this.why.close();
+    this.mark();
     const last = Math.min(page.matched, this.offset + page.rows.length);
     document.getElementById("page-text").textContent = page.matched
       ? `${number(this.offset + 1)}–${number(last)} of ${number(page.matched)}`
@@ -138,9 +152,11 @@ export class VehiclesTable {
 
   fill(view, row, scale) {
     const { tr, cells } = view;
+    view.row = row ?? null;
+    view.name.hidden = !row;
     tr.className = row ? `state-${row.state}` : "empty";
     if (!row) {
-      for (const i of [0, 1, 2, 4, 5, 7, 8, 9, 10]) cells[i].textContent = i === 0 ? "\u00a0" : "";
+      for (const i of [0, 2, 4, 5, 7, 8, 9, 10]) cells[i].textContent = i === 0 ? "\u00a0" : "";
       return;
     }
     const away = row.state === "unplugged"; // an empty charger has no figures
@@ -148,7 +164,9 @@ export class VehiclesTable {
       if (cells[i].textContent !== text) cells[i].textContent = text;
     };
     set(0, String(row.slot));
-    set(1, row.vehicle || NONE);
+    const name = row.vehicle || NONE;
+    if (view.name.textContent !== name) view.name.textContent = name;
+    view.name.disabled = away || !row.vehicle; // nothing to explain
     set(2, STATE_TEXT[row.state] ?? words(row.state));
     view.socFill.style.width = `${100 * Math.min(1, Math.max(0, row.soc_frac ?? 0))}%`;
     view.socText.textContent = known(row.soc_frac) && !away ? number(100 * row.soc_frac, 0) : NONE;

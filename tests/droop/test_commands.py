@@ -9,16 +9,18 @@ import random
 import numpy as np
 import pytest
 
-from droop.commands import Sending, bucket, choose, outbox, urgency
+from droop.commands import BUCKETS, Sending, bucket, choose, outbox, urgency
 from droop.fleet import SEGMENTS, allocate_totals
-from droop.limits import Ages, refresh
+from droop.limits import Ages, Derating, refresh, scratch
 from droop.reasons import Reason
 from droop.split import solve
+from droop.weights import Means
 from tests import naive
 
 S = naive.S_NS
 NOW = 1_700_000_000 * S
 SENDING = Sending()
+ROOM, NO_PRICE = scratch(), np.empty(0, np.float32)
 
 
 class World:
@@ -30,7 +32,18 @@ class World:
 
     def renew(self):
         for segment in range(SEGMENTS):
-            refresh(self.fleet, self.totals, segment, self.now, Ages(), 0.5)
+            refresh(self.fleet, self.totals, segment, segment + 1, self.now, Ages(), Derating(), Means(0.5, 0.0), ROOM)
+            n = self.fleet.state.size
+            rows = slice(segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS)
+            for seen, own in (
+                ("lo_kw", "free_lo_kw"),
+                ("hi_kw", "free_hi_kw"),
+                ("reason_up", "own_up"),
+                ("reason_down", "own_down"),
+            ):
+                getattr(self.fleet, seen)[rows] = getattr(self.fleet, own)[rows]
+            self.totals.lo_kw[segment] = self.totals.free_lo_kw[segment]
+            self.totals.hi_kw[segment] = self.totals.free_hi_kw[segment]
 
     def report(self):
         """Every plugged vehicle reports."""
@@ -44,7 +57,18 @@ class World:
         f, (lo, hi) = self.fleet, self.limits()
         wide = max(hi, -lo, 1.0)
         _, unserved, _, _ = solve(
-            request, 5e-7 * wide, f.plan_kw, f.slope_up, f.slope_dn, f.lo_kw, f.hi_kw, f.power_kw, lo, hi, self.memory
+            request,
+            5e-7 * wide,
+            f.plan_kw,
+            f.slope_up,
+            f.slope_dn,
+            f.lo_kw,
+            f.hi_kw,
+            f.power_kw,
+            lo,
+            hi,
+            NO_PRICE,
+            self.memory,
         )
         before, valid, self.heading = f.command_kw.copy(), f.valid_until_ns.copy(), self.out.heading.copy()
         self.sent_before = f.sent_ns.copy()
@@ -70,7 +94,8 @@ class World:
         assert set(np.flatnonzero(forced)) <= set(sent.tolist())
         assert hears[sent].all()
         assert np.unique(sent).size == sent.size
-        np.testing.assert_array_equal(out.setpoint_kw[: sent.size], f.command_kw[sent])
+        np.testing.assert_array_equal(out.command_kw[: sent.size], f.command_kw[sent])
+        np.testing.assert_array_equal(out.setpoint_kw[: sent.size], f.told_kw[sent])
         np.testing.assert_array_equal(out.place[sent], np.arange(sent.size))
         assert (np.delete(out.place, sent) == -1).all()
         # What was sent stands for its life; what was not is untouched.
@@ -405,5 +430,68 @@ def test_charger_is_told_its_command_over_its_gain(as_fleet):
 def test_buckets_are_ordered_and_cover():
     found = [bucket(x, 100.0) for x in np.linspace(0, 120, 2000)]
     assert found == sorted(found)
-    assert (found[0], found[-1]) == (0, 127)
+    assert (found[0], found[-1]) == (0, BUCKETS - 1)
     assert bucket(-50.0, 100.0) == bucket(50.0, 100.0)
+
+
+def test_lives_of_commands_are_read_where_one_can_be_due_or_others_may_have_cut_it_short(as_fleet):
+    """3000 rows are three pieces; a segment named as renewed is read, and so is a piece whose time has come."""
+    world = World(as_fleet, alike(3000))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.power_kw[:] = 1.0
+
+    def heard(now_ns, renewed):
+        choose(f, 3000.0, now_ns, world.sending, out, renewed)
+        return out.slot[: out.sent[0]].tolist()
+
+    assert heard(NOW, 0) == list(range(3000))
+    assert heard(NOW + S, 0) == []
+    f.valid_until_ns[2999] = 0
+    assert heard(NOW + S, 0b00011111) == []
+    assert heard(NOW + S, 0b10000000) == [2999]
+    # The others end before that one, and no earlier.
+    assert heard(NOW + 3 * S, 0) == []
+    assert heard(NOW + 3 * S + 1, 0) == list(range(2999))
+    assert heard(NOW + 4 * S + 1, 0) == [2999]
+
+
+def test_the_last_resort_goes_round_and_keeps_to_rest_and_most(as_fleet):
+    """All would turn back for less than they are forgiven: in turn, from where the last turn ended."""
+    world = World(as_fleet, alike(20, valid_until_ns=NOW + 60 * S))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.power_kw[:], out.heading[:] = 1.0, -1
+
+    def turn(sending, now_ns=NOW, request=3.0):
+        f.command_kw[:] = 0.0
+        out.heading[:] = -1
+        total, _, _ = choose(f, request, now_ns, sending, out)
+        assert total == pytest.approx(f.command_kw.sum(), abs=1e-5)
+        return out.slot[: out.sent[0]].tolist()
+
+    free = Sending(overshoot_frac=0.0)
+    turns = [row for _ in range(7) for row in turn(free)]
+    assert turns == [*range(20), 0]
+    assert turn(Sending(overshoot_frac=0.0, most_frac=0.1), request=5.0) == [1, 2]
+    resting = Sending(overshoot_frac=0.0, rest_ns=S)
+    f.sent_ns[:] = NOW
+    f.sent_ns[[7, 12]] = NOW - S
+    assert turn(resting) == [7, 12]
+
+
+def test_a_guess_of_the_wrong_direction_is_put_right(as_fleet):
+    """The sum has moved since the last tick: commands go the way that closes it, those that must be among them."""
+    world = World(as_fleet, alike(30, valid_until_ns=NOW + 60 * S))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.power_kw[:] = 2.0
+    f.command_kw[:] = 1.0
+    f.lo_kw[4] = f.command_kw[4] = 3.0
+    f.command_kw[5], f.lo_kw[5] = 0.0, 1.0
+    out.total_kw[0] = 1000.0
+    total, open_kw, broken = choose(f, 60.0, NOW, world.sending, out)
+    assert (total, broken) == (pytest.approx(60.0, abs=1e-4), 0)
+    assert abs(open_kw) <= world.sending.closed_kw
+    assert f.command_kw.sum() == pytest.approx(60.0, abs=1e-4)
+    assert f.command_kw[5] >= 1.0

@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 import redis
 
-from aggregator import views
+from aggregator import questions, views
 from aggregator.api.server import serve
 from aggregator.api.settings import Settings
 from aggregator.embedded import EmbeddedServer
+from droop.explain import explain_row
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -47,6 +48,7 @@ class Source:
         self.alive = True
         self.hz: float | None = None  # None: a sine
         self.alarms: list[dict[str, Any]] = []
+        self.wish = "none"
         self._ticks = 0
         self._stop = threading.Event()
         start_ns = time.time_ns() // (900 * NS) * 900 * NS
@@ -100,6 +102,12 @@ class Source:
         for role in ("ingest", "worker", "gateway"):
             self.store.set(f"stats:ce:{role}", json.dumps({"t_ns": now_ns, "published": 98765, "samples_lost": 0}))
         self.store.set("live:ce", json.dumps(row))
+        question = self.store.lpop(questions.asked("ce"))
+        if question is not None:
+            asked = questions.decode(question)
+            self.store.set(
+                questions.answered("ce", asked.ident), json.dumps(explanation(asked, now_ns, self.wish)), ex=5
+            )
 
     def _run(self) -> None:
         while not self._stop.wait(0.1):
@@ -126,6 +134,16 @@ def fleet() -> views.Rows:
     rows["plan_kw"], rows["setpoint_kw"], rows["measured_kw"] = -2.5, 0.25 * (slot % 16) - 3, 0.25 * (slot % 16) - 2.97
     rows["age_s"] = 0.1 * (slot % 15)
     return rows
+
+
+def explanation(asked: questions.Question, now_ns: int, wish: str) -> dict[str, Any]:
+    """As `aggregator.explained.document` makes it."""
+    told = explain_row(-2.5, 9.0, 9.0, 0.5, -11.0, 0.0, "site", "rating", rated_hi_kw=9.9).to_dict()
+    own = {"own_lo_kw": -11.0, "own_hi_kw": 9.9, "own_reason_down": "rating", "own_reason_up": "soc"}
+    rated = {"rated_lo_kw": -11.0, "rated_hi_kw": 11.0, "resolved_kw": 1.25, "resolved_lam": 0.4}
+    wished = {"wish": wish, "wish_until_ns": 0, "wish_up_kw": 1.1, "wish_down_kw": 0.0}
+    about = {"slot": asked.slot, "session": asked.session, "t_ns": now_ns, "request_kw": 0.0}
+    return {**told, **own, **rated, **wished, **about}
 
 
 def statement(start_ns: int, k: int) -> dict[str, Any]:
@@ -332,6 +350,39 @@ def test_vehicles_page_filter_and_sort(source: Source, open_page: Any) -> None:
     w.page.get_by_role("button", name="SoC").click()
     w.expect("#vehicle-rows tr:first-child td:first-child", "63")
     assert w.page.locator("th[aria-sort=descending]").count() == 1
+
+
+def test_a_row_explains_itself_by_mouse_and_keyboard(source: Source, open_page: Any, tmp_path: Path) -> None:
+    source.wish = "no_discharge"
+    w = open_page()
+    button = w.page.get_by_role("button", name="EV-0002")
+    button.focus()
+    w.page.keyboard.press("Enter")
+    told = explanation(questions.Question("", 2, 1), 0, "no_discharge")
+    w.expect("#vehicle-rows tr:nth-child(4).why p:first-child", told["sentence"])
+    assert button.get_attribute("aria-expanded") == "true"
+    notes = w.texts(".why dd")
+    assert [note.split("\n")[0] for note in notes] == [
+        "−2.50 kW", "9.000 kW", "+0.500", "0.00 kW", "−11.00 kW", "0.00 kW", "+2.00 kW", "no discharge",
+    ]  # fmt: skip
+    assert notes[5].endswith("cap of the site; by itself +9.90 kW, SoC window")
+    assert notes[6].endswith("+1.25 kW once the others give way")
+    assert notes[7].endswith("takes 0.0 kW charge, 1.1 kW discharge")
+    assert w.page.locator(".why dd.held").count() == 1
+    w.page.locator(".why").screenshot(path=str(tmp_path / "why.png"))
+    source.wish = "none"
+    w.expect(".why dl > div:last-child dd span", "none")  # asked anew
+    w.page.keyboard.press("Enter")
+    playwright.expect(w.page.locator(".why")).to_have_count(0)
+    assert button.get_attribute("aria-expanded") == "false"
+    w.page.click("#vehicle-rows tr:nth-child(5) td:nth-child(6)")
+    playwright.expect(w.page.locator("#vehicle-rows tr:nth-child(6).why")).to_contain_text("0.0 kW: plan")
+    w.page.click("#vehicle-rows tr:nth-child(1) td:nth-child(6)")
+    playwright.expect(w.page.locator("#vehicle-rows tr:nth-child(2).why")).to_contain_text("0.0 kW: plan")
+    playwright.expect(w.page.locator(".why")).to_have_count(1)
+    w.page.click("#page-next")  # it goes with its vehicle
+    playwright.expect(w.page.locator(".why")).to_have_count(0)
+    assert w.page.locator("[aria-expanded=true]").count() == 0
 
 
 def test_alarms_stand_out_with_their_age(source: Source, open_page: Any, tmp_path: Path) -> None:
