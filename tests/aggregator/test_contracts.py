@@ -55,7 +55,7 @@ def test_kernel_settings_are_in_the_kernels_units():
     ).engine()
     assert (settings.rules.period_ns, settings.hold_ns, settings.fade_s) == (500_000_000, 1_000_000_000, 5.0)
     assert (settings.sending.validity_ns, settings.sending.renew_ns) == (8_000_000_000, 2_500_000_000)
-    assert settings.rules.ages == (2.0, 4.0, 2.0)
+    assert settings.rules.ages == (2.0, 4.0, 2.0, 0.5)
 
 
 def test_a_stack_holds_no_longer_than_its_least_patient_and_fades_as_fast_as_its_quickest_product():

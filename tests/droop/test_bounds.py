@@ -12,13 +12,15 @@ import pytest
 from droop import bounds
 from droop.bounds import Rules, cap, means, ramp, renew_due, warm
 from droop.fleet import PLUGGED, SEGMENTS, UNPLUGGED, allocate, allocate_totals
+from droop.limits import Derating
 from droop.reasons import Reason
 from droop.sites import Node, leaf, tree
 from tests import naive, naive_sites
 
 S = naive.S_NS
 NOW = 1_700_000_000 * S
-RULES = Rules()
+# As the twin derates.
+RULES = Rules(derating=Derating(0.9, 0.2, 0.1, 0.2, 0.0, -20.0, 45.0, 55.0, 5.0))
 ROWS = 40
 EVERY = (1 << SEGMENTS) - 1
 # Across the edges of segments (five rows each) and of one another; rows 36.. are below nothing.

@@ -32,6 +32,7 @@ from droop.split import LAM_MAX, LAM_MIN, fill, split
 from droop.weights import LEAST
 from tests import naive_curves as twin
 
+NO_PRICE = np.empty(0, np.float32)
 EXACT = 1e-12  # of the scale: what shares promise
 
 
@@ -107,7 +108,7 @@ class TestEvaluate:
         out, p = np.empty(knots.size), np.empty(n, np.float32)
         evaluate(knots, *fleet, out)
         for lam, kw in zip(knots, out, strict=True):
-            fill(lam, fleet[0], fleet[1] if lam >= 0 else fleet[2], fleet[3], fleet[4], p)
+            fill(lam, fleet[0], fleet[1] if lam >= 0 else fleet[2], fleet[3], fleet[4], p, NO_PRICE)
             assert kw == pytest.approx(math.fsum(p.astype(float).tolist()), abs=1e-9)
 
     def test_never_falls_by_rounding(self):

@@ -23,6 +23,7 @@ NOW = 10**18
 # 1/64 h: sums of these tests' powers and energies are exact in any order.
 DWELL = 56_250_000_000
 TURNS = Turns(dwell_ns=DWELL)
+NO_PRICE = np.empty(0, np.float32)
 LEASTS = [0.0, 1.375, 4.125]
 seeds = st.integers(0, 2**32 - 1)
 
@@ -434,7 +435,7 @@ class Hour:
             if k % 10 == 0:
                 lam = solve(
                     request, 1e-6 * wide, f.plan_kw, f.slope_up, f.slope_dn, f.free_lo_kw, f.free_hi_kw, free, *ends,
-                    memory_free,
+                    NO_PRICE, memory_free,
                 )[2]  # fmt: skip
             if k % 10 < SEGMENTS:
                 s = k % 10
@@ -445,7 +446,7 @@ class Hour:
                 switch(request, margin, now, f, Turns(), nodes, sums)
             total = solve(
                 request, 5e-7 * wide, f.plan_kw, f.slope_up, f.slope_dn, f.lo_kw, f.hi_kw, f.power_kw,
-                sums.lo_kw.sum(), sums.hi_kw.sum(), memory,
+                sums.lo_kw.sum(), sums.hi_kw.sum(), NO_PRICE, memory,
             )[0]  # fmt: skip
             self.errors.append(abs(request - total) / wide)
             self.hole += int(((np.abs(f.power_kw) < f.min_kw) & (f.power_kw != 0)).sum())

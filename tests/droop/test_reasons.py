@@ -10,7 +10,8 @@ from tests import naive
 def test_codes_stand():
     assert {reason.name: int(reason) for reason in Reason} == {
         "NONE": 0, "RATING": 1, "SOC": 2, "SOH": 3, "DOD": 4, "DEPARTURE": 5, "STALE": 6, "UNPLUGGED": 7,
-        "FAULT": 8, "REFUSED": 9, "HELD": 10,
+        "FAULT": 8, "REFUSED": 9, "HELD": 10, "TEMPERATURE": 11, "TAPER": 12, "THROUGHPUT": 13, "OVERRIDE": 14,
+        "RAMP": 15, "MINIMUM": 16, "SITE": 17, "RESPONSE": 18,
     }  # fmt: skip
 
 
@@ -19,7 +20,7 @@ def test_names_in_json():
 
 
 def test_arrays_have_room():
-    assert max(Reason) < COUNT == 16
+    assert max(Reason) < COUNT == 24
 
 
 def test_the_twin_counts_alike():

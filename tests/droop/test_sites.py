@@ -208,7 +208,7 @@ def test_is_what_a_general_solver_finds(seed, levels):
     for share in (0.02, 0.3, 0.7, 0.98):
         request = lo + share * (hi - lo)
         p = np.empty(40)
-        solve(request, 1e-10, out.t, out.up, out.dn, out.lo, out.hi, p, lo, hi, np.zeros(3))
+        solve(request, 1e-10, out.t, out.up, out.dn, out.lo, out.hi, p, lo, hi, np.empty(0), np.zeros(3))
         expected, value = optimum(built, cars, request)
         move = p - cars.t
         ours = (np.maximum(move, 0) ** 2 / (2 * cars.up) + np.minimum(move, 0) ** 2 / (2 * cars.dn)).sum()
@@ -252,10 +252,11 @@ def test_caps_that_can_be_kept_are(seed, n, kind):
     built, _ = capped(rng, cars, nest(rng, n), (0.02, 1.2))
     out = cars.fold(built)
     kept(built, cars, out)
-    assert not built.shed_kw.any()
+    # Rounding of the caps themselves, which are sums.
+    assert built.shed_kw.max(initial=0.0) <= 1e-12 * max(1.0, np.abs(cars.lo).sum() + np.abs(cars.hi).sum())
     assert not built.over_kw.any()
-    assert (out.lo >= cars.lo).all()
-    assert (out.hi <= cars.hi).all()
+    assert (out.lo >= cars.lo - 1e-12).all()
+    assert (out.hi <= cars.hi + 1e-12).all()
     assert (out.lo <= out.hi).all()
     for now, was, why in ((out.hi, cars.hi, out.why_up), (out.lo, cars.lo, out.why_down)):
         moved = np.abs(now.astype(float) - was)
