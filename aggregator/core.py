@@ -28,11 +28,11 @@ from aggregator.records import DECLARATION, TICK
 from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
 from droop import sites
-from droop.commands import joined
 from droop.efficiency import Losses
 from droop.fleet import PLUGGED, SEGMENTS
 from droop.handle import hold
 from droop.numerics import kernel
+from droop.outbox import joined
 from droop.reasons import COUNT, Reason
 from droop.step import Running, Tick, engine, renew, tick_held
 from droop.watch import Mode, Verdict

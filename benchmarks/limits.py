@@ -12,7 +12,7 @@ from benchmarks.fleets import NOW_NS, engine_with
 from benchmarks.measure import Figure, interleaved_ns, ratio, stream
 from droop.bounds import means
 from droop.fleet import SEGMENTS, column
-from droop.limits import refresh
+from droop.refresh import refresh
 
 # Columns one refresh reads and writes: each comes from memory once, for a block's later steps find it in the cache.
 READ = (

@@ -6,8 +6,9 @@ import numpy as np
 
 from benchmarks.fleets import Water, water
 from benchmarks.measure import Figure, interleaved_ns
+from droop.folding import fold
 from droop.numerics import kernel
-from droop.sites import Column, Tree, fold, leaf, limits_of, roots, tree
+from droop.sites import Column, Tree, leaf, limits_of, roots, tree
 
 GROUPS = (20, 400, 10_000)
 

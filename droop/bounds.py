@@ -11,13 +11,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from droop import limits, minimum, sites
+from droop import minimum, sites
 from droop.fleet import PLUGGED, SEGMENTS, Column, Fleet, Totals, column
-from droop.limits import Ages, Derating, Scratch, refresh
+from droop.folding import fold
+from droop.limits import Ages, Derating
 from droop.minimum import Desk, Nodes, Turns, apply, relieve
 from droop.numerics import kernel
 from droop.reasons import Reason
-from droop.sites import Tree, fold, limits_of, touched
+from droop.refresh import Scratch, refresh, scratch
+from droop.sites import Tree, limits_of, touched
 from droop.weights import Means
 
 RAMP: Final = np.uint8(Reason.RAMP)
@@ -56,7 +58,7 @@ def room(tree: Tree, totals: Totals, rows: int) -> Room:
     nodes = Nodes(tree.parent, tree.upper_kw, tree.lower_kw, tree.lo_sum_kw, tree.hi_sum_kw)
     desk = minimum.desk()._replace(lo_kw=totals.lo_kw, hi_kw=totals.hi_kw)
     return Room(
-        limits.scratch(), tree, nodes, desk, column(0, rows, np.bool_), column(1, rows, np.float32),
+        scratch(), tree, nodes, desk, column(0, rows, np.bool_), column(1, rows, np.float32),
         column(2, rows, np.float32),
     )  # fmt: skip
 

@@ -4,16 +4,16 @@ Set-points are cheap, messages are not. The vehicles whose last command is furth
 in the direction the fleet's sum has to move, are commanded until the sum is exact; they move a little further
 than the optimum (`overshoot`), so that they need not hear again at once. Turning back costs: a vehicle whose
 last move was the other way counts as nearer its optimum than it is (`reversal_kw`), so that the turns go
-round instead of staying with the same few. The error goes into the
-division among vehicles, never to the grid. (A dead band per vehicle is the trap: all err the same way.)
+round instead of staying with the same few. The error goes into the division among vehicles, never to the
+grid. (A dead band per vehicle is the trap: all err the same way.)
 
 Always commanded, whatever the sum: a vehicle whose last command lies outside its bounds, and one whose
 command is about to expire. Never commanded: a vehicle that does not report or does not follow; it stays in
 the sum with what it is predicted to be doing, which is what the split gave it.
 
-One vectorised pass sums the commands and gives each row a grade, a byte: how urgently it would move in the
+One vectorised pass (`grading`) sums the commands and gives each row a grade: how urgently it would move in the
 direction that the sum is expected to need. All else walks the few rows of the highest grades, and decides before it
-writes: `dispatch` alone changes the fleet.
+writes: `outbox.dispatch` alone changes the fleet.
 """
 
 from __future__ import annotations
@@ -23,56 +23,17 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from droop.energy import standing_kwh
-from droop.fleet import PLUGGED, SEGMENTS, Fleet, column
+from droop.fleet import SEGMENTS, Fleet
+from droop.grading import LAST_RESORT, MUST, Rows, bucket, expiring, listed, scan, urgency
 from droop.numerics import kernel, strict
-from droop.reasons import Reason
-from droop.response import setpoint_kw, settle_ns
+from droop.outbox import BUCKETS, Outbox, dispatch, put
 
 Column = npt.NDArray[Any]
 
-BUCKETS: Final = 120
-STALE: Final = int(Reason.STALE)
-REFUSED: Final = int(Reason.REFUSED)
-# The pass goes over its rows in pieces that stay in the first cache.
-PIECE: Final = 1024
-NEVER: Final = np.iinfo(np.int64).max
-# Grades: 0 for a row that need not move, 1 + its bucket for one that may, MUST for one that has to be commanded.
-# The lowest is the last resort: many rows, all those forgiven for turning back among them.
-LAST_RESORT: Final = 1
-MUST: Final = 127
-# Eight grades at once: a grade g or above sets the top bit of its byte once 128 - g is added to it.
-EACH: Final = np.uint64(0x0101010101010101)
-TOPS: Final = np.uint64(0x8080808080808080)
 # Every segment's commands are read for those about to expire.
 ALL: Final = (1 << SEGMENTS) - 1
 # How much more than what is needed the rows looked at should be able to move, by the last looks.
 AMPLE: Final = 1.3
-
-
-class Outbox(NamedTuple):
-    """Commands of one tick, what is remembered of each vehicle's last ones, and the kernel's scratch."""
-
-    slot: Column  # uint32[n]
-    setpoint_kw: Column  # float32[n]  what the charger is told: the command over its gain
-    command_kw: Column  # float32[n]  what that is expected to be at the grid
-    place: Column  # int32[n]  where a vehicle's command lies in this tick's outbox; -1: none
-    sent: Column  # int64[1]  commands in the outbox
-    start: Column  # int64[1]  where the next selection begins, for fairness
-    heading: Column  # int8[n]  which way a vehicle last moved
-    recent_kw: Column  # float32[n, 2]  as past_lo_kw, past_hi_kw, of the newer half of that time
-    recent_ns: Column  # int64[n]  when that half began
-    soonest_ns: Column  # int64[pieces]  no command of a piece's commandable rows ends before this
-    total_kw: Column  # float64[1]  sum of commands after the last tick
-    mark: Column  # uint8[8 x words]  grades
-    words: Column  # uint64[words]  the same bytes, eight rows at a time
-    near: Column  # uint32[n + 8]  rows that may be moved, in order
-    grade: Column  # uint8[n]  their grades
-    move_kw: Column  # float64[n]  how far they may move
-    nears: Column  # int64[1]  how many
-    reach_kw: Column  # float64[BUCKETS + 1]  what the vehicles of a grade could move
-    tally: Column  # int64[BUCKETS + 1]  those of them that would need a message of their own
-    seen_kw: Column  # float64[2, BUCKETS + 1]  reach_kw as last seen, down and up
 
 
 class Sending(NamedTuple):
@@ -100,44 +61,6 @@ class Sending(NamedTuple):
     rest_ns: int = 0
 
 
-def outbox(rows: int) -> Outbox:
-    """Room for a command to every vehicle."""
-    words = column(0, (rows + 7) // 8, np.uint64)
-    places = column(4, rows, np.int32)
-    places[:] = -1
-    return Outbox(
-        column(1, rows, np.uint32), column(2, rows, np.float32), column(3, rows, np.float32), places,
-        np.zeros(1, np.int64), np.zeros(1, np.int64), column(5, rows, np.int8),
-        column(6, 2 * rows, np.float32).reshape(rows, 2), column(7, rows, np.int64),
-        np.zeros(rows // PIECE + 1, np.int64), np.zeros(1), words.view(np.uint8), words,
-        column(8, rows + 8, np.uint32), column(9, rows, np.uint8), column(10, rows, np.float64),
-        np.zeros(1, np.int64), np.zeros(BUCKETS + 1), np.zeros(BUCKETS + 1, np.int64), np.zeros((2, BUCKETS + 1)),
-    )  # fmt: skip
-
-
-def joined(out: Outbox) -> Outbox:
-    """An outbox read back from a file: its words and its marks are one memory again."""
-    return out._replace(mark=out.words.view(np.uint8))
-
-
-class Rows(NamedTuple):
-    """The fleet's columns that choosing reads: few, for a kernel that is handed a fleet takes long to compile."""
-
-    command_kw: Column
-    power_kw: Column
-    lo_kw: Column
-    hi_kw: Column
-
-
-# Functions of one vehicle take its numbers, never the fleet: see `limits`.
-
-
-@kernel
-def commandable(state: int, reason_up: int) -> bool:
-    """Whether the vehicle can hear us and is believed."""
-    return (state == PLUGGED) & (reason_up != STALE) & (reason_up != REFUSED)
-
-
 @kernel
 def beyond(command: float, optimum: float, lo: float, hi: float, overshoot_frac: float) -> float:
     """How far a vehicle may move from its command: past its optimum a little, never past its bound [kW]."""
@@ -155,105 +78,6 @@ def stepped(command: float, move_kw: float) -> tuple[np.float32, np.float64]:
 
 
 @kernel
-def bucket(mismatch_kw: float, largest_kw: float) -> int:
-    """Index of a mismatch: equal steps of its square root, finer where mismatches are many."""
-    # In float32 as `scan`, which grades whole vectors: one mismatch has one grade.
-    share = np.float32(abs(mismatch_kw)) * np.float32(BUCKETS**2 / largest_kw)
-    return int(min(np.sqrt(share), np.float32(BUCKETS - 1)))
-
-
-@kernel
-def urgency(mismatch_kw: float, heading: int, reversal_kw: float) -> float:
-    """A mismatch as it counts in the choice: less if the vehicle would have to turn back [kW]."""
-    turns = mismatch_kw * heading < 0.0
-    return max(abs(mismatch_kw) - reversal_kw, 0.0) if turns else abs(mismatch_kw)
-
-
-@kernel
-def scan(
-    state: Column, reason_up: Column, rows: Rows, heading: Column, up: bool, largest_kw: float, reversal_kw: float,
-    mark: Column,
-) -> tuple[float, float]:  # fmt: skip
-    """Grade the rows for a move up, or down: one pass, no branches.
-
-    returns the sum of commands [kW], and above 0 if one lies outside its bounds [kW]
-    """
-    total = 0.0
-    outside = np.float32(0.0)
-    side = np.float32(1.0 if up else -1.0)
-    steep, last = np.float32(BUCKETS**2 / largest_kw), np.float32(BUCKETS)
-    price = np.float32(reversal_kw)
-    zero, one, must = np.float32(0.0), np.float32(1.0), np.float32(MUST)
-    for start in range(0, state.size, PIECE):
-        # Slices first: see `split.fill`.
-        state_, reason_ = state[start : start + PIECE], reason_up[start : start + PIECE]
-        command_, power_ = rows.command_kw[start : start + PIECE], rows.power_kw[start : start + PIECE]
-        lo_, hi_ = rows.lo_kw[start : start + PIECE], rows.hi_kw[start : start + PIECE]
-        heading_, mark_ = heading[start : start + PIECE], mark[start : start + PIECE]
-        piece = 0.0
-        for i in range(state_.size):
-            # All is loaded before it is chosen from: a load that depends is a branch.
-            command, power, lo, hi = command_[i], power_[i], lo_[i], hi_[i]
-            # Who cannot be commanded counts with the split's power: no mismatch, nothing outside its bounds.
-            held = command if commandable(state_[i], reason_[i]) else power
-            ahead = side * (power - held)
-            back = price * max(-side * np.float32(heading_[i]), zero)
-            graded = min(np.sqrt(max(ahead - back, zero) * steep) + one, last)
-            graded = graded if ahead > zero else zero
-            over = max(lo - held, zero) + max(held - hi, zero)
-            outside += over
-            mark_[i] = np.uint8(must if over > zero else graded)
-            piece += np.float64(held)
-        total += piece
-    return total, np.float64(outside)
-
-
-@kernel
-def expiring(
-    state: Column, reason_up: Column, valid_until_ns: Column, due_ns: int, renewed: int, soonest_ns: Column,
-    mark: Column,
-) -> int:  # fmt: skip
-    """Mark the rows whose command ends before `due_ns`, and count them; read a piece only where there may be some.
-
-    renewed : segments, as bits, in which others than `dispatch` may have touched commands, states or reasons
-    """
-    n = state.size
-    count = 0
-    for start in range(0, n, PIECE):
-        piece, end = start // PIECE, min(start + PIECE, n)
-        first, last = ((start + 1) * SEGMENTS - 1) // n, (end * SEGMENTS - 1) // n
-        touched = renewed >> first & ((1 << last - first + 1) - 1)
-        if touched == 0 and soonest_ns[piece] >= due_ns:
-            continue
-        state_, reason_ = state[start : start + PIECE], reason_up[start : start + PIECE]
-        valid_, mark_ = valid_until_ns[start : start + PIECE], mark[start : start + PIECE]
-        soonest = NEVER
-        dues = 0
-        for i in range(state_.size):
-            hears, valid = commandable(state_[i], reason_[i]), valid_[i]
-            due = hears & (valid < due_ns)
-            # Those that are due are commanded now, and have the whole life of a command before them.
-            soonest = min(soonest, valid if hears & (valid >= due_ns) else NEVER)
-            dues += 1 if due else 0
-        soonest_ns[piece] = soonest
-        count += dues
-        if dues > 0:
-            for i in range(state_.size):
-                mark_[i] = np.uint8(MUST) if commandable(state_[i], reason_[i]) & (valid_[i] < due_ns) else mark_[i]
-    return count
-
-
-@kernel
-def put(slot: int, command: Any, place: Column, slots: Column, new_kw: Column, sent: Column) -> None:
-    """Put a command into the outbox, once a vehicle."""
-    if place[slot] < 0:
-        place[slot] = sent[0]
-        slots[sent[0]] = slot
-        sent[0] += 1
-    new_kw[place[slot]] = command
-
-
-@kernel
 def force(rows: Rows, valid_until_ns: Column, now_ns: int, out: Outbox) -> float:
     """Command the rows marked as those that must be; return what that changes in the sum [kW]."""
     command_kw, power_kw, lo_kw, hi_kw = rows.command_kw, rows.power_kw, rows.lo_kw, rows.hi_kw
@@ -267,22 +91,6 @@ def force(rows: Rows, valid_until_ns: Column, now_ns: int, out: Outbox) -> float
         put(i, kept, place, slots, new_kw, sent)
         changed += np.float64(kept) - np.float64(held)
     return changed
-
-
-@kernel
-def listed(words: Column, least: int, n: int, mark: Column, near: Column) -> int:
-    """List the rows graded `least` or above; return how many."""
-    more = EACH * np.uint64(128 - least)
-    found = 0
-    for word in range(words.size):
-        hits = (words[word] + more) & TOPS
-        if hits == 0:
-            continue
-        for i in range(8 * word, min(8 * word + 8, n)):
-            # Written and perhaps written over: cheaper than a branch that nobody can foresee.
-            near[found] = i
-            found += 1 if mark[i] >= least else 0
-    return found
 
 
 @kernel
@@ -430,95 +238,6 @@ def sweep(
             open_kw -= moved
             out.start[0] = i + 1
     return open_kw
-
-
-# What a command changes, one loop over the outbox for each part of it. A vehicle's numbers lie in as many places of
-# the memory as it has columns; a short loop has the next vehicles' on their way while it works on this one's.
-
-
-@kernel
-def account(
-    slots: Column, now_ns: int, energy_kwh: Column, energy_ns: Column, moved_kwh: Column, command_kw: Column,
-    valid_until_ns: Column, safe_kw: Column, eta_charge: Column, eta_discharge: Column, usable_kwh: Column,
-    idle_kw: Column, heat_per_kw: Column,
-) -> None:  # fmt: skip
-    """Bring each vehicle's energy up to now, under the command that ends."""
-    for k in range(slots.size):
-        i = slots[k]
-        before = energy_kwh[i]
-        aboard = standing_kwh(
-            before, energy_ns[i], now_ns, command_kw[i], valid_until_ns[i], safe_kw[i], eta_charge[i],
-            eta_discharge[i], usable_kwh[i], idle_kw[i], heat_per_kw[i],
-        )  # fmt: skip
-        moved_kwh[i] += abs(aboard - before)
-        energy_kwh[i] = aboard
-        energy_ns[i] = max(now_ns, energy_ns[i])
-
-
-@kernel
-def remember(
-    slots: Column, new_kw: Column, now_ns: int, command_kw: Column, valid_until_ns: Column, safe_kw: Column,
-    dead_s: Column, sent_ns: Column, past_lo_kw: Column, past_hi_kw: Column, from_kw: Column, recent_kw: Column,
-    recent_ns: Column, heading: Column,
-) -> None:  # fmt: skip
-    """Keep what each vehicle may still be answering, and which way it goes."""
-    for k in range(slots.size):
-        i, new = slots[k], new_kw[k]
-        before = command_kw[i] if now_ns < valid_until_ns[i] else safe_kw[i]
-        if new == before:
-            continue
-        low, high = min(before, new), max(before, new)
-        settle = settle_ns(dead_s[i])
-        settled = now_ns - sent_ns[i] >= settle
-        # What it was told within its settling time stays in the range, older things leave by halves.
-        older = settled or now_ns - recent_ns[i] >= settle
-        recent_lo, recent_hi = recent_kw[i, 0], recent_kw[i, 1]
-        past_lo, past_hi = (recent_lo, recent_hi) if older else (past_lo_kw[i], past_hi_kw[i])
-        past_lo_kw[i] = low if settled else min(past_lo, low)
-        past_hi_kw[i] = high if settled else max(past_hi, high)
-        recent_kw[i, 0] = low if older else min(recent_lo, low)
-        recent_kw[i, 1] = high if older else max(recent_hi, high)
-        recent_ns[i] = now_ns if older else recent_ns[i]
-        from_kw[i] = before if settled else new
-        heading[i] = 1 if new > before else -1
-        sent_ns[i] = now_ns
-
-
-@kernel
-def tell(
-    slots: Column, new_kw: Column, until_ns: int, gain: Column, charge_max_kw: Column, discharge_max_kw: Column,
-    told_kw: Column, command_kw: Column, valid_until_ns: Column, lo_kw: Column, hi_kw: Column, setpoints: Column,
-) -> int:  # fmt: skip
-    """Make each command the standing one, and say what the charger is told; return how many break their bounds."""
-    broken = 0
-    for k in range(slots.size):
-        i, new = slots[k], new_kw[k]
-        command_kw[i] = new
-        valid_until_ns[i] = until_ns
-        setpoint = setpoint_kw(new, gain[i], charge_max_kw[i], discharge_max_kw[i])
-        setpoints[k] = setpoint
-        told_kw[i] = setpoint
-        broken += 1 if (new < lo_kw[i]) | (new > hi_kw[i]) else 0
-    return broken
-
-
-@kernel
-def dispatch(fleet: Fleet, now_ns: int, validity_ns: int, out: Outbox) -> int:
-    """Make the outbox's commands the standing ones; return how many of them lie outside their bounds."""
-    f = fleet
-    slots, new_kw = out.slot[: out.sent[0]], out.command_kw[: out.sent[0]]
-    account(
-        slots, now_ns, f.energy_kwh, f.energy_ns, f.moved_kwh, f.command_kw, f.valid_until_ns, f.safe_kw,
-        f.eta_charge, f.eta_discharge, f.usable_kwh, f.idle_kw, f.heat_per_kw,
-    )  # fmt: skip
-    remember(
-        slots, new_kw, now_ns, f.command_kw, f.valid_until_ns, f.safe_kw, f.dead_s, f.sent_ns, f.past_lo_kw,
-        f.past_hi_kw, f.from_kw, out.recent_kw, out.recent_ns, out.heading,
-    )  # fmt: skip
-    return tell(
-        slots, new_kw, now_ns + validity_ns, f.gain, f.charge_max_kw, f.discharge_max_kw, f.told_kw, f.command_kw,
-        f.valid_until_ns, f.lo_kw, f.hi_kw, out.setpoint_kw,
-    )  # fmt: skip
 
 
 @kernel

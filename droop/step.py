@@ -13,14 +13,16 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from droop import bounds, commands, dynamics, watch
+from droop import bounds, dynamics, outbox, watch
 from droop.bounds import Room, Rules, renew_due
-from droop.commands import Outbox, Sending, choose, commandable
+from droop.commands import Sending, choose
 from droop.dynamics import Motion, Terms, requested_kw, reset
 from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals, column
+from droop.grading import commandable
 from droop.handle import hold
 from droop.minimum import rotate, switch
 from droop.numerics import kernel
+from droop.outbox import Outbox
 from droop.products import Product
 from droop.reasons import COUNT
 from droop.shortfall import attribute
@@ -100,7 +102,7 @@ def engine(
     fleet.site[:] = leaf(caps, rows)
     return Engine(
         fleet, totals, dynamics.terms(sold), dynamics.at_rest(len(sold)), watch.unaware(), np.zeros(3),
-        np.zeros(1, np.int64), np.zeros(COUNT), commands.outbox(rows), bounds.room(caps, totals, rows),
+        np.zeros(1, np.int64), np.zeros(COUNT), outbox.outbox(rows), bounds.room(caps, totals, rows),
         np.full(rows if wear_price > 0.0 else 0, wear_price, np.float32), np.zeros(3), column(0, rows, np.float32),
         np.zeros(SEGMENTS, np.int64), np.zeros(1, np.int64), np.full(1, np.nan), np.zeros(2),
     )  # fmt: skip

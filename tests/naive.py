@@ -214,6 +214,29 @@ def left_of_rating(car: Car, soc: float) -> tuple[tuple[float, int], tuple[float
     return least(followed, weak, heat), least(followed, taper, chill)
 
 
+def needed(car: Car, target: float, left_h: float) -> float:
+    """Energy from which charging reaches the target in time, through the taper: on the safe side of the integral."""
+    full, full_least = TAPERS["full"]
+    no_taper = left_of_rating(car, 0.5)[1][0]
+    rate = car.charge_max_kw * no_taper * car.eta_charge
+    knee = full * car.usable_kwh
+    if target <= knee:
+        return target - rate * left_h
+    end = full_least + (1 - full_least) * (1 - target / car.usable_kwh) / (1 - full)
+    if not rate:
+        return target
+    between = (1 + end) / 2
+
+    def hours(of: float, to: float) -> float:
+        """Time through half of the taper: Simpson's rule on 1 / share."""
+        return (target - knee) / 2 / rate * (1 / of + 4 / ((of + to) / 2) + 1 / to) / 6
+
+    from_middle_h = hours(between, end)
+    slow_h = hours(1.0, between) + from_middle_h
+    middle = (knee + target) / 2 + rate * between * (from_middle_h - left_h)
+    return min(target - rate * end * left_h, middle, knee + rate * (slow_h - left_h))
+
+
 def least(*shares: tuple[float, int]) -> tuple[float, int]:
     """The smallest; the first of equals."""
     return min(shares, key=lambda share: share[0])
@@ -237,7 +260,7 @@ def band(car: Car, now_ns: int, fresh_s: float, stale_s: float, horizon_s: float
     ups.append((window, SOH if window / car.soh_frac >= out_kw else SOC))
     ups.append((car.drain_kw(max(0.0, energy - car.dod_floor_kwh), h), DOD))
     if left_h >= h and left_h < math.inf:
-        must = target - into_kw * car.eta_charge * (left_h - h)
+        must = needed(car, target, left_h - h)
         ups.append((car.drain_kw(energy - must, h), DEPARTURE))
     elif left_h < h:
         # The driver leaves before the horizon ends: what is missing must be aboard by then.

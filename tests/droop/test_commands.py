@@ -9,10 +9,13 @@ import random
 import numpy as np
 import pytest
 
-from droop.commands import BUCKETS, Sending, bucket, choose, outbox, urgency
+from droop.commands import Sending, choose
 from droop.fleet import SEGMENTS, allocate_totals
-from droop.limits import Ages, Derating, refresh, scratch
+from droop.grading import bucket, urgency
+from droop.limits import Ages, Derating
+from droop.outbox import BUCKETS, outbox
 from droop.reasons import Reason
+from droop.refresh import refresh, scratch
 from droop.split import solve
 from droop.weights import Means
 from tests import naive

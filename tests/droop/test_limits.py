@@ -11,8 +11,9 @@ import pytest
 
 from droop.bounds import Rules, narrow, no_tree, renew_due, room
 from droop.fleet import SEGMENTS, allocate_totals
-from droop.limits import DAY_NS, Ages, Derating, refresh, scratch
+from droop.limits import Ages, Derating, needed_kwh
 from droop.reasons import Reason
+from droop.refresh import DAY_NS, refresh, scratch
 from droop.split import LAM_MAX, LAM_MIN, solve
 from droop.weights import Means
 from tests import naive
@@ -226,6 +227,23 @@ def test_departure_energy_is_met_whenever_it_can_be(as_fleet, depart_s, period_s
     if missing == 0.5:
         # And no better than needed: the product got the rest.
         assert one.energy_kwh <= one.depart_kwh + 0.01
+
+
+@pytest.mark.parametrize("target", [0.5, 0.86, 0.9, 0.97, 1.0])
+@pytest.mark.parametrize("from_frac", [0.6, 0.85])
+@pytest.mark.parametrize("least_frac", [0.1, 0.5])
+def test_what_must_be_aboard_charges_to_the_target_through_the_taper(target, from_frac, least_frac):
+    """Against the charging itself, in small steps: never too little, and nearly as little as it can be."""
+    taper, usable, rate = Derating(from_frac, least_frac), 50.0, 10.0
+    for left_h in (0.02, 0.1, 0.5, 1.0, 3.0):
+        needed = needed_kwh(target * usable, usable, rate, left_h, taper)
+        # Backwards in time from the target.
+        exact, steps = target * usable, 20_000
+        for _ in range(steps):
+            share = min(least_frac + (1 - least_frac) * (1 - exact / usable) / (1 - from_frac), 1.0)
+            exact -= rate * share * left_h / steps
+        assert exact - 1e-3 <= needed <= exact + 0.13 * usable * (1 - from_frac)
+    assert needed_kwh(target * usable, usable, rate, math.inf, taper) == -math.inf
 
 
 @pytest.mark.parametrize(("side", "start_kwh"), [("hi_kw", 18.02), ("lo_kw", 53.98)])

@@ -197,13 +197,22 @@ class Evening:
             assert caps.lower_kw[node] - 1e-3 <= flow + min(-caps.over_kw[node], 0.0)
             assert flow - max(caps.over_kw[node], 0.0) <= caps.upper_kw[node] + 1e-3
 
+    def charged(self, row, seconds):
+        """Energy aboard after charging all the time, as the taper lets it [kWh]."""
+        kwh, usable, taper = self.begun_kwh[row], self.fleet.usable_kwh[row], SETTINGS.rules.derating
+        for _ in range(seconds):
+            left = (1 - kwh / usable) / (1 - taper.taper_from_frac)
+            share = min(taper.taper_least_frac + (1 - taper.taper_least_frac) * left, 1.0)
+            kwh += 0.94 * self.fleet.charge_max_kw[row] * share / 3600
+        return kwh
+
     def leave(self):
         """Cars whose announced departure was in the last second, and cars that go."""
         fleet, now_ns = self.fleet, self.world.now_ns
         said = (fleet.depart_ns > now_ns - S) & (fleet.depart_ns <= now_ns) & (fleet.state == PLUGGED)
         for row in np.flatnonzero(said & (now_ns < self.silent_ns)):
             # What was wanted, as far as charging all the time could have brought it.
-            most = self.begun_kwh[row] + 0.94 * fleet.charge_max_kw[row] * (fleet.depart_ns[row] - NOW) / S / 3600
+            most = self.charged(row, (fleet.depart_ns[row] - NOW) // S)
             could = min(fleet.depart_kwh[row], fleet.ceiling_kwh[row], most)
             assert self.world.energy_kwh[row] >= could - fleet.charge_max_kw[row] * 4 / 3600, row
             self.promised += 1

@@ -8,8 +8,9 @@ import random
 import numpy as np
 import pytest
 
-from droop.commands import Sending, choose, outbox
+from droop.commands import Sending, choose
 from droop.fleet import allocate
+from droop.outbox import outbox
 from droop.response import Believing, hear, in_flight_kw, observe, setpoint_kw
 from tests.naive_response import Charger
 

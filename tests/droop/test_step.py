@@ -16,9 +16,10 @@ from droop.bounds import Rules
 from droop.commands import Sending
 from droop.fleet import SEGMENTS, allocate
 from droop.handle import hold
-from droop.limits import DAY_NS, Derating
+from droop.limits import Derating
 from droop.products import load, parse
 from droop.reasons import COUNT, Reason
+from droop.refresh import DAY_NS
 from droop.shortfall import attribute, lost
 from droop.step import Running, Settings, engine, tick, tick_held
 from droop.watch import Mode, Verdict
