@@ -107,7 +107,8 @@ def _leave(fleet: Fleet, a: int, b: int, now_ns: int, horizon_h: float, derating
     for i in range(usable.size):
         left_h = max((depart_ns[i] - now_ns) / NS_PER_H, 0.0) if depart_ns[i] > 0 else np.inf
         lost = np.float64(idle[i]) + np.float64(heat[i]) * flat_kw[i] * flat_kw[i]
-        per_h, after_h = np.float64(eta_c[i]) * max(flat_kw[i] - lost, 0.0), max(left_h - horizon_h, 0.0)
+        # Never nothing: nothing times an infinite time would be no number.
+        per_h, after_h = np.float64(eta_c[i]) * max(flat_kw[i] - lost, LEAST), max(left_h - horizon_h, 0.0)
         depart_h[i] = left_h
         needed[i] = needed_kwh(min(depart_kwh[i], ceiling[i]), usable[i], per_h, after_h, derating)
 
