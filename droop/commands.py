@@ -66,7 +66,9 @@ def beyond(command: float, optimum: float, lo: float, hi: float, overshoot_frac:
     """How far a vehicle may move from its command: past its optimum a little, never past its bound [kW]."""
     # In float64: rounded, the move could end a step past its bound.
     held, extra = np.float64(command), overshoot_frac * (np.float64(hi) - np.float64(lo))
-    return min(optimum + extra, np.float64(hi)) - held if optimum > held else max(optimum - extra, np.float64(lo)) - held
+    return (
+        min(optimum + extra, np.float64(hi)) - held if optimum > held else max(optimum - extra, np.float64(lo)) - held
+    )
 
 
 @strict

@@ -138,9 +138,10 @@ def needed_kwh(
     last = min(tapered(target_kwh / usable_kwh, derating), 1.0)
     middle = 0.5 * (1.0 + last)
     brought_kwh = kwh_per_h * left_h
-    # How much more would come in the same time without the taper: from its middle, and from its beginning.
-    late_kwh = slow_kwh * (1.0 / middle + 8.0 / (middle + last) + 1.0 / last) / 12.0
-    early_kwh = slow_kwh * (1.0 + 8.0 / (1.0 + middle) + 1.0 / middle) / 12.0
+    # What would come without the taper in the time that its second half takes, and its first: from a share `a` down to
+    # a share `b` Simpson's mean of 1 / share is (1/a + 8/(a + b) + 1/b) / 6, here with one division.
+    late_kwh = slow_kwh / 12.0 * ((middle + last) ** 2 + 8.0 * middle * last) / (middle * last * (middle + last))
+    early_kwh = slow_kwh / 12.0 * ((1.0 + middle) ** 2 + 8.0 * middle) / (middle * (1.0 + middle))
     at_last = target_kwh - last * brought_kwh
     at_middle = target_kwh - 0.5 * slow_kwh + middle * (late_kwh - brought_kwh)
     at_first = target_kwh - slow_kwh + late_kwh + early_kwh - brought_kwh

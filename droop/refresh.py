@@ -284,17 +284,30 @@ def _count(fleet: Fleet, a: int, b: int, at: int, totals: Totals, segment: int, 
 @kernel
 def _due(fleet: Fleet, a: int, b: int, now_ns: int, stale_ns: int) -> int:
     """When the first vehicle's bounds change by themselves [ns]."""
-    why_up, report_ns, valid_ns = fleet.own_up[a:b], fleet.report_ns[a:b], fleet.valid_until_ns[a:b]
+    why_up, report_ns, wish = fleet.own_up[a:b], fleet.report_ns[a:b], fleet.wish[a:b]
+    oldest_ns = NEVER
+    other = 0
+    for i in range(why_up.size):
+        why = why_up[i]
+        ages = (why != NO_VEHICLE) & (why != FAULTY) & (why != STALE)
+        report = report_ns[i] if ages else NEVER
+        oldest_ns = report if report < oldest_ns else oldest_ns
+        other |= (1 if why == STALE else 0) | wish[i]
+    due_ns = oldest_ns + stale_ns if oldest_ns < NEVER else NEVER
+    return min(due_ns, _lapse(fleet, a, b, now_ns)) if other > 0 else due_ns
+
+
+@kernel
+def _lapse(fleet: Fleet, a: int, b: int, now_ns: int) -> int:
+    """When the first silent charger falls back to its safe profile, or the first wish ends [ns]."""
+    why_up, valid_ns = fleet.own_up[a:b], fleet.valid_until_ns[a:b]
     wish, until_ns = fleet.wish[a:b], fleet.wish_until_ns[a:b]
     due_ns = NEVER
     for i in range(why_up.size):
         here = (why_up[i] != NO_VEHICLE) & (why_up[i] != FAULTY)
-        expires = valid_ns[i] if now_ns < valid_ns[i] else NEVER
-        lapses = until_ns[i] if (wish[i] > 0) & (now_ns < until_ns[i]) else NEVER
-        ages = report_ns[i] + stale_ns
-        soonest = expires if why_up[i] == STALE else ages
-        soonest = lapses if lapses < soonest else soonest
-        soonest = soonest if here else NEVER
+        expires = valid_ns[i] if (why_up[i] == STALE) & (now_ns < valid_ns[i]) else NEVER
+        lapses = until_ns[i] if here & (wish[i] > 0) & (now_ns < until_ns[i]) else NEVER
+        soonest = lapses if lapses < expires else expires
         due_ns = soonest if soonest < due_ns else due_ns
     return due_ns
 
