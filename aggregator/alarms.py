@@ -27,6 +27,7 @@ TABLE: Final = {
     "STALE_REPORTS": Kind("warning", "more than one plugged vehicle in ten has not reported for 5 s"),
     "SITE_SHED": Kind("warning", "a site's cap left no room for what its vehicles must do: some of it was shed"),
     "SITE_OVERLOADED": Kind("critical", "a site's cap is passed by power that nobody here can move"),
+    "SITE_BLIND": Kind("critical", "a site's meter is silent, and its worst cases leave no power that is safe"),
     "CHARGERS_REFUSE": Kind("warning", "chargers acknowledge commands and do not follow: left out, tried again later"),
     "NO_FLEET": Kind("warning", "no vehicle is plugged in"),
 }

@@ -336,6 +336,7 @@ class Aggregator:
         if self._capped:
             tree = self.engine.room.tree
             alarms.set("SITE_OVERLOADED", bool((np.abs(tree.over_kw) > NEGLIGIBLE_KW).any()), now_ns)
+            alarms.set("SITE_BLIND", bool((tree.blind_kw > NEGLIGIBLE_KW).any()), now_ns)
             alarms.set("SITE_SHED", bool((tree.shed_kw > NEGLIGIBLE_KW).any()), now_ns)
         alarms.set("NO_FLEET", result.lo_kw == result.hi_kw and not self.engine.totals.fresh.any(), now_ns)
         for alarm in alarms.drain():

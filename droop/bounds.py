@@ -15,7 +15,7 @@ from droop import minimum, sites
 from droop.fleet import PLUGGED, SEGMENTS, Column, Fleet, Totals, column
 from droop.folding import fold
 from droop.limits import Ages, Derating
-from droop.minimum import Desk, Nodes, Turns, apply, relieve
+from droop.minimum import Desk, Nodes, Turns, apply, furthest, relieve
 from droop.numerics import kernel
 from droop.reasons import Reason
 from droop.refresh import Scratch, refresh, scratch
@@ -90,32 +90,6 @@ def warm(fleet: Fleet, first: int, last: int, bypass_k: float) -> None:
 
 
 @kernel
-def ramp(fleet: Fleet, first: int, last: int, now_ns: int, ramp_s: float) -> None:
-    """Keep lo_kw and hi_kw within what a charger can change from what it does until it is looked at again.
-
-    A bound that lies further off than that (a full battery, a site's cap) is not lifted: the command goes there, and
-    the charger follows as fast as it can.
-    """
-    ramp_kw_s, command, safe = fleet.ramp_kw_s[first:last], fleet.command_kw[first:last], fleet.safe_kw[first:last]
-    valid_ns, lo, hi = fleet.valid_until_ns[first:last], fleet.lo_kw[first:last], fleet.hi_kw[first:last]
-    why_up, why_down = fleet.reason_up[first:last], fleet.reason_down[first:last]
-    least = np.float32(np.inf)
-    for i in range(ramp_kw_s.size):
-        least = min(least, ramp_kw_s[i])
-    if least == np.inf:
-        return
-    for i in range(ramp_kw_s.size):
-        doing = command[i] if now_ns < valid_ns[i] else safe[i]
-        reach = np.float32(ramp_kw_s[i] * ramp_s)
-        low = min(max(doing - reach, lo[i]), hi[i])
-        high = min(max(doing + reach, lo[i]), hi[i])
-        why_up[i] = RAMP if high < hi[i] else why_up[i]
-        why_down[i] = RAMP if low > lo[i] else why_down[i]
-        lo[i] = low
-        hi[i] = high
-
-
-@kernel
 def total(fleet: Fleet, totals: Totals, segment: int) -> None:
     """Sum the bounds of a segment [kW]."""
     n = fleet.state.size
@@ -139,7 +113,7 @@ def leasts(state: Column, min_kw: Column) -> int:
 
 
 @kernel
-def again(fleet: Fleet, first: int, last: int, now_ns: int, ramp_s: float) -> tuple[float, float]:
+def again(fleet: Fleet, first: int, last: int, now_ns: int) -> tuple[float, float]:
     """Bounds of rows first..last from the free ones, as no cap has seen them; returns the furthest sums [kW]."""
     own_up, own_down = fleet.own_up[first:last], fleet.own_down[first:last]
     why_up, why_down = fleet.reason_up[first:last], fleet.reason_down[first:last]
@@ -157,16 +131,15 @@ def again(fleet: Fleet, first: int, last: int, now_ns: int, ramp_s: float) -> tu
             hi[i] = free_hi[i]
             far_lo += free_lo[i]
             far_hi += free_hi[i]
-    ramp(fleet, first, last, now_ns, ramp_s)
     return far_lo, far_hi
 
 
 @kernel
-def narrow(fleet: Fleet, totals: Totals, segment: int, now_ns: int, rules: Rules) -> None:
+def narrow(fleet: Fleet, totals: Totals, segment: int, now_ns: int) -> None:
     """Set lo_kw and hi_kw of one segment from the free bounds, and sum them; caps come later."""
     n = fleet.state.size
     first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
-    far_lo, far_hi = again(fleet, first, last, now_ns, rules.ages.ramp_s)
+    far_lo, far_hi = again(fleet, first, last, now_ns)
     totals.least[segment] = leasts(fleet.state[first:last], fleet.min_kw[first:last])
     totals.far_lo_kw[segment] = far_lo
     totals.far_hi_kw[segment] = far_hi
@@ -181,21 +154,47 @@ def cap(fleet: Fleet, totals: Totals, room: Room, first: int, last: int, now_ns:
     first_node, last_node, a, b = touched(tree, first, last)
     if first_node == last_node:
         return
-    again(fleet, a, b, now_ns, rules.ages.ramp_s)
+    again(fleet, a, b, now_ns)
     relieve(fleet, a, b, now_ns, room.nodes, room.desk)
     state, why_up, free_lo, free_hi = fleet.state, fleet.reason_up, fleet.free_lo_kw, fleet.free_hi_kw
     heard, least_kw, most_kw = room.heard, room.least_kw, room.most_kw
+    least, lo, hi = fleet.min_kw, fleet.lo_kw, fleet.hi_kw
     for i in range(a, b):
         heard[i] = (state[i] == PLUGGED) & (why_up[i] != STALE) & (why_up[i] != REFUSED)
-        least_kw[i] = min(free_lo[i], np.float32(0.0))
-        # A cap comes before the driver's departure energy: charging that was needed may stop, nothing more.
-        most_kw[i] = max(free_hi[i], np.float32(0.0))
+        # A cap comes before the driver's departure energy: charging that was needed may stop, nothing more. No least
+        # power is shed in part: `relieve` has turned off and on what it takes.
+        least_kw[i] = min(free_lo[i], np.float32(0.0)) if least[i] == 0.0 else lo[i]
+        most_kw[i] = max(free_hi[i], np.float32(0.0)) if least[i] == 0.0 else hi[i]
     fold(
         tree, fleet.site, fleet.plan_kw, fleet.slope_up, fleet.slope_dn, fleet.lo_kw, fleet.hi_kw, least_kw, most_kw,
         heard, fleet.reason_up, fleet.reason_down, first_node, last_node,
     )  # fmt: skip
     for segment in range(SEGMENTS):
         total(fleet, totals, segment)
+    if totals.least.sum() > 0:
+        cut(fleet, tree, first_node, last_node, a, b)
+
+
+@kernel
+def cut(fleet: Fleet, tree: Tree, first_node: int, last_node: int, first: int, last: int) -> None:
+    """Write what whole trees' caps take off the furthest that their vehicles, rows first..last, could be switched to."""
+    site, least, least_dn = fleet.site, fleet.min_kw, fleet.least_dn_kw
+    free_lo, free_hi, why_up = fleet.free_lo_kw, fleet.free_hi_kw, fleet.reason_up
+    far_lo, far_hi = tree.room_kw, tree.part
+    far_lo[first_node:last_node] = 0.0
+    far_hi[first_node:last_node] = 0.0
+    for i in range(first, last):
+        switched = least[i] > 0.0 and why_up[i] != STALE and why_up[i] != REFUSED
+        far = furthest(least[i], least_dn[i], free_lo[i], free_hi[i]) if switched else (free_lo[i], free_hi[i])
+        if site[i] >= 0:
+            far_lo[site[i]] += far[0]
+            far_hi[site[i]] += far[1]
+    for k in range(first_node, last_node):
+        lo, hi = max(far_lo[k], tree.lower_kw[k]), min(far_hi[k], tree.upper_kw[k])
+        tree.cut_lo_kw[k], tree.cut_hi_kw[k] = lo - far_lo[k], far_hi[k] - hi
+        if tree.parent[k] >= 0:
+            far_lo[tree.parent[k]] += lo
+            far_hi[tree.parent[k]] += hi
 
 
 @kernel
@@ -235,7 +234,7 @@ def renew_due(fleet: Fleet, totals: Totals, room: Room, now_ns: int, rules: Rule
         segment = end + 1
     for segment in range(SEGMENTS):
         if done >> segment & 1:
-            narrow(fleet, totals, segment, now_ns, rules)
+            narrow(fleet, totals, segment, now_ns)
         if never >> segment & 1:
             totals.refreshed_ns[segment] = now_ns - segment * rules.period_ns // SEGMENTS
     return done

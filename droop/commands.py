@@ -23,8 +23,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from droop.fleet import SEGMENTS, Fleet
-from droop.grading import LAST_RESORT, MUST, Rows, bucket, expiring, listed, scan, urgency
+from droop.fleet import PLUGGED, SEGMENTS, Fleet
+from droop.grading import LAST_RESORT, MUST, Rows, bucket, commandable, expiring, listed, scan, urgency
 from droop.numerics import kernel, strict
 from droop.outbox import BUCKETS, Outbox, dispatch, put
 
@@ -244,8 +244,19 @@ def sweep(
 
 
 @kernel
+def silence(
+    state: Column, reason_up: Column, command_kw: Column, valid_until_ns: Column, now_ns: int, out: Outbox
+) -> None:  # fmt: skip
+    """Tell those that do not report or do not follow to discharge no more; the sum counts on nothing of it."""
+    for i in range(state.size):
+        deaf = state[i] == PLUGGED and not commandable(state[i], reason_up[i])
+        if deaf and command_kw[i] > 0.0 and valid_until_ns[i] > now_ns:
+            put(i, np.float32(0.0), out.place, out.slot, out.command_kw, out.sent)
+
+
+@kernel
 def fill_outbox(
-    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, renewed: int, out: Outbox
+    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, renewed: int, hush: bool, out: Outbox
 ) -> float:  # fmt: skip
     """Decide whom to command; return the sum that comes of it [kW]."""
     place, slots, state, reason_up, valid_ns = out.place, out.slot, fleet.state, fleet.reason_up, fleet.valid_until_ns
@@ -260,6 +271,8 @@ def fill_outbox(
     due = expiring(state, reason_up, valid_ns, now_ns + sending.renew_ns, renewed, out.soonest_ns, out.mark)
     if outside > 0.0 or due > 0:
         total += force(rows, valid_ns, now_ns, out)
+    if hush:
+        silence(state, reason_up, fleet.command_kw, valid_ns, now_ns, out)
     open_kw = request_kw - total
     if abs(open_kw) <= sending.closed_kw:
         return total
@@ -281,18 +294,19 @@ def fill_outbox(
 
 @kernel
 def choose(
-    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, out: Outbox, renewed: int = ALL
+    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, out: Outbox, renewed: int = ALL, hush: bool = False
 ) -> tuple[float, float, int]:  # fmt: skip
     """Fill the outbox and make its commands the standing ones.
 
     request_kw : what the commands shall sum to, within the fleet's bounds [kW]
     renewed    : segments, as bits, whose bounds, reasons or states are new, or whose commands others have cut short;
                  elsewhere lives of commands are not read before one of them can be due
+    hush       : whoever was last told to discharge is told not to, though nobody hears of it: for a dead bus
     returns    the sum of all standing commands [kW], the request less that sum [kW], and how many standing
                commands lie outside their vehicle's bounds, which must be 0: those not sent were found inside
                by the pass, those sent are looked at again
     """
-    total = fill_outbox(fleet, request_kw, now_ns, sending, renewed, out)
+    total = fill_outbox(fleet, request_kw, now_ns, sending, renewed, hush, out)
     out.total_kw[0] = total
     broken = dispatch(fleet, now_ns, sending.validity_ns, out)
     return total, request_kw - total, broken

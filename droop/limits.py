@@ -1,8 +1,8 @@
 """What each vehicle may do until it is looked at again: its bounds by itself, and the reason for each.
 
 Order of application (rulebook 9.1): session state, report age, driver's energy, SoC window and depth of
-discharge on the capacity that is left, ratings with their derating, the day's throughput, the owner's wish.
-Least power, ramp and the caps of a site come after, on top of these (`minimum`, `bounds.ramp`, `folding`). Where they
+discharge on the capacity that is left, ratings with their derating, the day's throughput, the owner's wish, the
+charger's ramp. Least power and the caps of a site come after, on top of these (`minimum`, `folding`). Where they
 conflict: safety, then the driver's departure energy, then the product. The bound in energy is for the horizon
 until the next refresh, never for the product's endurance: bounding a tick by endurance starves delivery
 (endurance limits what is sold).
@@ -33,6 +33,7 @@ TAPER: Final = int(Reason.TAPER)
 THROUGHPUT: Final = int(Reason.THROUGHPUT)
 OVERRIDE: Final = int(Reason.OVERRIDE)
 RESPONSE: Final = int(Reason.RESPONSE)
+RAMP: Final = int(Reason.RAMP)
 NO_VEHICLE: Final = int(Reason.UNPLUGGED)
 FAULTY: Final = int(Reason.FAULT)
 CHARGE_NOW: Final = int(Wish.CHARGE_NOW)
@@ -226,3 +227,20 @@ def wished(wish: int, lo: float, hi: float, t: float) -> tuple[float, float, flo
     top = t if (now or alone) else (min(hi, 0.0) if never else hi)
     bottom = t if alone else lo
     return bottom, top, t, bottom > lo, top < hi
+
+
+@kernel
+def ramped(
+    lo: float, hi: float, doing: float, reach: float, least_up: float, least_dn: float
+) -> tuple[float, float]:  # fmt: skip
+    """Bounds within what a charger can change from what it does until it is looked at again.
+
+    A bound that lies further off than that (a full battery) is not lifted: the command goes there, and the charger
+    follows as fast as it can. Between nothing and its least power it steps: no ramp leads through there.
+    """
+    top, bottom = doing + reach, doing - reach
+    top = max(top, 0.0) if top > -least_dn else top
+    top = max(top, least_up) if doing > -least_dn else top
+    bottom = min(bottom, 0.0) if bottom < least_up else bottom
+    bottom = min(bottom, -least_dn) if doing < least_up else bottom
+    return min(max(bottom, lo), hi), min(max(top, lo), hi)

@@ -28,6 +28,7 @@ BUCKETS: Final = 128
 REPAIRS: Final = 6
 NS_PER_H: Final = 3_600_000_000_000
 MINIMUM: Final = int(Reason.MINIMUM)
+SITE: Final = int(Reason.SITE)
 STALE: Final = int(Reason.STALE)
 REFUSED: Final = int(Reason.REFUSED)
 
@@ -102,30 +103,51 @@ def desk() -> Desk:
 
 
 @kernel
-def able(mode: int, least: float, free_lo: float, free_hi: float) -> bool:
-    """Whether a vehicle with these free bounds [kW] can be in a mode. One that must charge cannot be off."""
+def able(mode: int, least_up: float, least_dn: float, free_lo: float, free_hi: float) -> bool:
+    """Whether a vehicle with these free bounds [kW] can be in a mode.
+
+    least_up, least_dn : its least power while discharging, and while charging
+
+    One that must charge cannot be off, nor one whose ramp does not let it.
+    """
     if mode > 0:
-        return free_hi >= least
+        return free_hi >= least_up
     if mode < 0:
-        return free_lo <= -least
-    return free_hi >= 0.0 or free_lo > -least
+        return free_lo <= -least_dn and free_lo < 0.0
+    return (free_hi >= 0.0 or free_lo > -least_dn) and free_lo <= least_up
 
 
 @kernel
-def band(mode: int, least: float, free_lo: float, free_hi: float) -> tuple[float, float]:
+def band(mode: int, least_up: float, least_dn: float, free_lo: float, free_hi: float) -> tuple[float, float]:
     """Bounds of a vehicle in a mode it is able to be in [kW]."""
     if mode > 0:
-        return least, free_hi
+        return max(least_up, free_lo), free_hi
     if mode < 0:
-        return free_lo, min(free_hi, -least)
-    return 0.0 * least, 0.0 * least
+        return free_lo, min(free_hi, -least_dn)
+    return 0.0 * least_up, 0.0 * least_up
 
 
 @kernel
-def free_to(mode: int, to: int, least: float, free_lo: float, free_hi: float, state: int, reason_up: int) -> bool:
+def furthest(least_up: float, least_dn: float, free_lo: float, free_hi: float) -> tuple[float, float]:
+    """The least and the most power of a vehicle that could be switched any way [kW]."""
+    lo, hi = 0.0 * least_up, 0.0 * least_up
+    charges = able(-1, least_up, least_dn, free_lo, free_hi)
+    if charges:
+        lo = free_lo
+        hi = min(free_hi, -least_dn) if free_hi < 0.0 else hi
+    if able(1, least_up, least_dn, free_lo, free_hi):
+        hi = free_hi
+        lo = max(least_up, free_lo) if free_lo > least_up else lo
+    return lo, hi
+
+
+@kernel
+def free_to(
+    mode: int, to: int, least_up: float, least_dn: float, free_lo: float, free_hi: float, state: int, reason_up: int
+) -> bool:  # fmt: skip
     """Whether a vehicle could change to another mode: it has a least power, hears us and is able."""
     hears = state == PLUGGED and reason_up != STALE and reason_up != REFUSED
-    return least > 0.0 and to != mode and hears and able(to, least, free_lo, free_hi)
+    return least_up > 0.0 and to != mode and hears and able(to, least_up, least_dn, free_lo, free_hi)
 
 
 @kernel
@@ -141,10 +163,11 @@ def room(leaf: int, lo: float, hi: float, nodes: Nodes) -> tuple[float, float]:
 
 @kernel
 def offer(
-    to: int, least: float, free_lo: float, free_hi: float, leaf: int, lo: float, hi: float, nodes: Nodes
+    to: int, least_up: float, least_dn: float, free_lo: float, free_hi: float, leaf: int, lo: float, hi: float,
+    nodes: Nodes,
 ) -> tuple[float, float]:  # fmt: skip
     """Bounds of a vehicle in mode `to`, its caps kept; lo > hi where they leave no room [kW]."""
-    new_lo, new_hi = band(to, least, free_lo, free_hi)
+    new_lo, new_hi = band(to, least_up, least_dn, free_lo, free_hi)
     if nodes.parent.size > 0 and leaf >= 0:
         lowest, highest = room(leaf, lo, hi, nodes)
         new_lo, new_hi = max(new_lo, lowest), min(new_hi, highest)
@@ -188,6 +211,7 @@ def apply(fleet: Fleet, first: int, last: int, now_ns: int) -> tuple[float, floa
     and the number of modes changed
     """
     state, least, mode = fleet.state[first:last], fleet.min_kw[first:last], fleet.mode[first:last]
+    least_dn = fleet.least_dn_kw[first:last]
     owed_kwh, switched_ns = fleet.owed_kwh[first:last], fleet.switched_ns[first:last]
     free_lo, free_hi = fleet.free_lo_kw[first:last], fleet.free_hi_kw[first:last]
     lo_kw, hi_kw = fleet.lo_kw[first:last], fleet.hi_kw[first:last]
@@ -195,21 +219,19 @@ def apply(fleet: Fleet, first: int, last: int, now_ns: int) -> tuple[float, floa
     lo_sum = hi_sum = far_lo = far_hi = 0.0
     changed = 0
     for i in range(state.size):
-        lo, hi, m = free_lo[i], free_hi[i], least[i]
+        lo, hi, m, c = free_lo[i], free_hi[i], least[i], least_dn[i]
         if state[i] != PLUGGED:
             mode[i] = 0
             owed_kwh[i] = 0.0
         if state[i] != PLUGGED or m == 0.0 or reason_up[i] == STALE or reason_up[i] == REFUSED:
             lowest, highest = lo, hi
         else:
-            must = -1 if hi < 0.0 and able(-1, m, lo, hi) else 0
-            if not able(mode[i], m, lo, hi):
-                mode[i] = must
+            if not able(mode[i], m, c, lo, hi):
+                mode[i] = -1 if hi < 0.0 and able(-1, m, c, lo, hi) else 0
                 switched_ns[i] = now_ns
                 changed += 1
-            lowest = band(-1, m, lo, hi)[0] if able(-1, m, lo, hi) else m * 0.0
-            highest = band(1, m, lo, hi)[1] if able(1, m, lo, hi) else band(must, m, lo, hi)[1]
-            lo, hi = band(mode[i], m, lo, hi)
+            lowest, highest = furthest(m, c, lo, hi)
+            lo, hi = band(mode[i], m, c, lo, hi)
             if hi < free_hi[i]:
                 reason_up[i] = MINIMUM
             if lo > free_lo[i]:
@@ -238,13 +260,9 @@ def crowded(leaf: int, mode: int, nodes: Nodes) -> bool:
 
 
 @kernel
-def relieve(fleet: Fleet, first: int, last: int, now_ns: int, nodes: Nodes, sums: Desk) -> int:
-    """Turn off vehicles whose least powers alone break a cap; between `apply` and the fold of rows first..last.
-
-    The rows are whole trees. Their nodes' sums are taken anew from the bounds. Vehicles that must charge stay on.
-    returns how many modes changed
-    """
-    site, lo_kw, hi_kw, mode = fleet.site, fleet.lo_kw, fleet.hi_kw, fleet.mode
+def tally(fleet: Fleet, first: int, last: int, nodes: Nodes) -> None:
+    """Sum the bounds of rows first..last, whole trees, into their nodes."""
+    site, lo_kw, hi_kw = fleet.site, fleet.lo_kw, fleet.hi_kw
     for again in range(2):
         for i in range(first, last):
             node = site[i]
@@ -252,18 +270,57 @@ def relieve(fleet: Fleet, first: int, last: int, now_ns: int, nodes: Nodes, sums
                 nodes.lo_sum_kw[node] = nodes.lo_sum_kw[node] + lo_kw[i] if again else 0.0
                 nodes.hi_sum_kw[node] = nodes.hi_sum_kw[node] + hi_kw[i] if again else 0.0
                 node = nodes.parent[node]
+
+
+# The stages of `relieve`: who may be turned off or on, in turn.
+FREE: Final = 0  # off, who need not be on
+FORCED: Final = 1  # off, who was forced on just now: an earlier call had turned it off
+NEEDED: Final = 2  # off, whose charging the driver needs
+HELPING: Final = 3  # on, against what flows in or out beside the vehicles
+# Bounds are renewed once a second: what was switched since was so for this reason.
+FORCED_NS: Final = 2_000_000_000
+
+
+@kernel
+def relieve(fleet: Fleet, first: int, last: int, now_ns: int, nodes: Nodes, sums: Desk) -> int:
+    """Turn vehicles off whose least powers alone break a cap, or on where only that keeps one.
+
+    Between `apply` and the fold of rows first..last, which are whole trees. A cap comes before the driver's energy;
+    who has to wait for it goes on waiting, so that contactors rest. Returns how many modes changed.
+    """
+    tally(fleet, first, last, nodes)
+    site, mode, state, switched_ns = fleet.site, fleet.mode, fleet.state, fleet.switched_ns
+    least, least_dn, free_lo, free_hi = fleet.min_kw, fleet.least_dn_kw, fleet.free_lo_kw, fleet.free_hi_kw
+    reason_up, why_up, why_down = fleet.own_up, fleet.reason_up, fleet.reason_down
     held = held_by(fleet)
     changed = 0
     start = sums.start[0] % max(last - first, 1)
-    for k in range(last - first):
-        i = first + (start + k if start + k < last - first else start + k - (last - first))
-        least, free_lo, free_hi = fleet.min_kw[i], fleet.free_lo_kw[i], fleet.free_hi_kw[i]
-        if mode[i] == 0 or not free_to(mode[i], 0, least, free_lo, free_hi, fleet.state[i], fleet.reason_up[i]):
-            continue
-        if crowded(site[i], mode[i], nodes):
-            put(i, 0, 0.0, 0.0, now_ns, held, nodes, sums)
-            changed += 1
-    sums.start[0] += changed
+    for stage in range(4):
+        for k in range(last - first):
+            i = first + (start + k if start + k < last - first else start + k - (last - first))
+            hears = state[i] == PLUGGED and reason_up[i] != STALE and reason_up[i] != REFUSED
+            if least[i] == 0.0 or not hears or (mode[i] == 0) != (stage == HELPING):
+                continue
+            if stage == HELPING:
+                for to in range(-1, 2, 2):
+                    if crowded(site[i], -to, nodes) and able(to, least[i], least_dn[i], free_lo[i], free_hi[i]):
+                        lo, hi = band(to, least[i], least_dn[i], free_lo[i], free_hi[i])
+                        put(i, to, lo, hi, now_ns, held, nodes, sums)
+                        why_up[i] = SITE if to < 0 else why_up[i]
+                        why_down[i] = SITE if to > 0 else why_down[i]
+                        changed += 1
+                        break
+            elif crowded(site[i], mode[i], nodes) and (
+                stage == NEEDED
+                or (stage == FORCED and now_ns - switched_ns[i] < FORCED_NS)
+                or able(0, least[i], least_dn[i], free_lo[i], free_hi[i])
+            ):
+                why_up[i] = SITE if mode[i] > 0 else why_up[i]
+                why_down[i] = SITE if mode[i] < 0 else why_down[i]
+                put(i, 0, 0.0, 0.0, now_ns, held, nodes, sums)
+                changed += 1
+    if changed > 0:
+        sums.start[0] += 1
     return changed
 
 
@@ -300,7 +357,8 @@ def take(
     """
     n = fleet.state.size
     state, reason_up, mode, site = fleet.state, fleet.reason_up, fleet.mode, fleet.site
-    least, free_lo, free_hi, lo_kw, hi_kw = fleet.min_kw, fleet.free_lo_kw, fleet.free_hi_kw, fleet.lo_kw, fleet.hi_kw
+    least, least_dn, free_lo, free_hi = fleet.min_kw, fleet.least_dn_kw, fleet.free_lo_kw, fleet.free_hi_kw
+    lo_kw, hi_kw = fleet.lo_kw, fleet.hi_kw
     owed_kwh, plan_kw, switched_ns, reach_kw = fleet.owed_kwh, fleet.plan_kw, fleet.switched_ns, sums.reach_kw
     dwell_ns, most_kwh = turns.dwell_ns, turns.most_kwh
     side = 1 if up else -1
@@ -310,8 +368,8 @@ def take(
     for i in range(n):
         if mode[i] != before or (now_ns - switched_ns[i] >= dwell_ns) != rested:
             continue
-        if free_to(before, to, least[i], free_lo[i], free_hi[i], state[i], reason_up[i]):
-            lo, hi = band(to, least[i], free_lo[i], free_hi[i])
+        if free_to(before, to, least[i], least_dn[i], free_lo[i], free_hi[i], state[i], reason_up[i]):
+            lo, hi = band(to, least[i], least_dn[i], free_lo[i], free_hi[i])
             more = hi - hi_kw[i] if up else lo_kw[i] - lo
             reach_kw[bucket(side * due(owed_kwh[i], plan_kw[i], dwell_ns), most_kwh)] += more
     needed = request_kw + margin_kw - hi_sum if up else lo_sum - request_kw + margin_kw
@@ -330,9 +388,9 @@ def take(
             b = bucket(side * due(owed_kwh[i], plan_kw[i], dwell_ns), most_kwh)
             if (b <= last, b != last, b >= last)[part]:
                 continue
-            if not free_to(before, to, least[i], free_lo[i], free_hi[i], state[i], reason_up[i]):
+            if not free_to(before, to, least[i], least_dn[i], free_lo[i], free_hi[i], state[i], reason_up[i]):
                 continue
-            lo, hi = offer(to, least[i], free_lo[i], free_hi[i], site[i], lo_kw[i], hi_kw[i], nodes)
+            lo, hi = offer(to, least[i], least_dn[i], free_lo[i], free_hi[i], site[i], lo_kw[i], hi_kw[i], nodes)
             new_lo, new_hi = lo_sum + lo - lo_kw[i], hi_sum + hi - hi_kw[i]
             # A step over the request would only have to be taken back.
             if lo > hi or (new_lo > request_kw if up else new_hi < request_kw):
@@ -367,7 +425,8 @@ def nearest(
     """
     n = fleet.state.size
     state, reason_up, mode, site = fleet.state, fleet.reason_up, fleet.mode, fleet.site
-    least, free_lo, free_hi, lo_kw, hi_kw = fleet.min_kw, fleet.free_lo_kw, fleet.free_hi_kw, fleet.lo_kw, fleet.hi_kw
+    least, least_dn, free_lo, free_hi = fleet.min_kw, fleet.least_dn_kw, fleet.free_lo_kw, fleet.free_hi_kw
+    lo_kw, hi_kw = fleet.lo_kw, fleet.hi_kw
     switched_ns, tried = fleet.switched_ns, sums.tried
     slot, chosen, distance, fresh = -1, 0, np.inf, False
     start = sums.start[0] % n
@@ -380,9 +439,9 @@ def nearest(
             used |= tried[trial, 0] == i
         rested = now_ns - switched_ns[i] >= turns.dwell_ns
         for to in range(-1, 2):
-            if used or not free_to(mode[i], to, least[i], free_lo[i], free_hi[i], state[i], reason_up[i]):
+            if used or not free_to(mode[i], to, least[i], least_dn[i], free_lo[i], free_hi[i], state[i], reason_up[i]):
                 continue
-            lo, hi = offer(to, least[i], free_lo[i], free_hi[i], site[i], lo_kw[i], hi_kw[i], nodes)
+            lo, hi = offer(to, least[i], least_dn[i], free_lo[i], free_hi[i], site[i], lo_kw[i], hi_kw[i], nodes)
             away = gap(request_kw, lo_sum + lo - lo_kw[i], hi_sum + hi - hi_kw[i])
             if lo <= hi and (away < distance or (away == distance and rested and not fresh)):
                 slot, chosen, distance, fresh = i, to, away, rested
@@ -409,8 +468,8 @@ def repair(request_kw: float, now_ns: int, fleet: Fleet, turns: Turns, nodes: No
         sums.tried[trials, 0], sums.tried[trials, 1], sums.tried[trials, 2] = i, fleet.mode[i], fleet.switched_ns[i]
         sums.tried_kw[trials, 0], sums.tried_kw[trials, 1] = fleet.lo_kw[i], fleet.hi_kw[i]
         lo, hi = offer(
-            to, fleet.min_kw[i], fleet.free_lo_kw[i], fleet.free_hi_kw[i], fleet.site[i], fleet.lo_kw[i],
-            fleet.hi_kw[i], nodes,
+            to, fleet.min_kw[i], fleet.least_dn_kw[i], fleet.free_lo_kw[i], fleet.free_hi_kw[i], fleet.site[i],
+            fleet.lo_kw[i], fleet.hi_kw[i], nodes,
         )  # fmt: skip
         put(i, to, lo, hi, now_ns, held, nodes, sums)
         sums.start[0] = i + 1
@@ -457,7 +516,9 @@ def switch(
 
 
 @kernel
-def owe(segment: int, lam: float, elapsed_s: float, fleet: Fleet, turns: Turns, sums: Desk) -> None:
+def owe(
+    segment: int, lam: float, price: float, elapsed_s: float, fleet: Fleet, turns: Turns, sums: Desk
+) -> None:  # fmt: skip
     """Add to `owed_kwh` of one segment what the last while brought: optimum less power held.
 
     What all vehicles are owed on average fades: it comes from requests nobody could serve, and nobody can pay it
@@ -469,6 +530,7 @@ def owe(segment: int, lam: float, elapsed_s: float, fleet: Fleet, turns: Turns, 
     plan_kw, power_kw = fleet.plan_kw[first:last], fleet.power_kw[first:last]
     slope_kw = fleet.slope_up[first:last] if lam >= 0.0 else fleet.slope_dn[first:last]
     free_lo, free_hi = fleet.free_lo_kw[first:last], fleet.free_hi_kw[first:last]
+    beyond = lam - min(max(lam, -price), price)
     rows = sums.rows.sum()
     mean = sums.owed_kwh.sum() / rows if rows > 0 else 0.0
     faded = mean * min(elapsed_s / turns.forget_s, 1.0)
@@ -477,7 +539,7 @@ def owe(segment: int, lam: float, elapsed_s: float, fleet: Fleet, turns: Turns, 
     count = 0
     for i in range(state.size):
         if state[i] == PLUGGED and least[i] > 0.0:
-            optimum = min(max(plan_kw[i] + slope_kw[i] * lam, np.float64(free_lo[i])), np.float64(free_hi[i]))
+            optimum = min(max(plan_kw[i] + slope_kw[i] * beyond, np.float64(free_lo[i])), np.float64(free_hi[i]))
             owed = owed_kwh[i] + (optimum - power_kw[i]) * hours - faded
             owed_kwh[i] = min(max(owed, -turns.most_kwh), turns.most_kwh)
             total += owed_kwh[i]
@@ -497,7 +559,8 @@ def swap(
     tail = riser + faller - head
     mode, since_ns, old_lo, old_hi = fleet.mode[head], fleet.switched_ns[head], fleet.lo_kw[head], fleet.hi_kw[head]
     lo, hi = offer(
-        mode + step, fleet.min_kw[head], fleet.free_lo_kw[head], fleet.free_hi_kw[head], fleet.site[head], old_lo,
+        mode + step, fleet.min_kw[head], fleet.least_dn_kw[head], fleet.free_lo_kw[head], fleet.free_hi_kw[head],
+        fleet.site[head], old_lo,
         old_hi, nodes,
     )  # fmt: skip
     if lo > hi:
@@ -505,7 +568,8 @@ def swap(
     put(head, mode + step, lo, hi, now_ns, held, nodes, sums)
     to = fleet.mode[tail] - step
     lo, hi = offer(
-        to, fleet.min_kw[tail], fleet.free_lo_kw[tail], fleet.free_hi_kw[tail], fleet.site[tail], fleet.lo_kw[tail],
+        to, fleet.min_kw[tail], fleet.least_dn_kw[tail], fleet.free_lo_kw[tail], fleet.free_hi_kw[tail],
+        fleet.site[tail], fleet.lo_kw[tail],
         fleet.hi_kw[tail], nodes,
     )  # fmt: skip
     lo_sum, hi_sum = sums.lo_kw.sum() + lo - fleet.lo_kw[tail], sums.hi_kw.sum() + hi - fleet.hi_kw[tail]
@@ -519,12 +583,13 @@ def swap(
 
 @kernel
 def rotate(
-    segment: int, request_kw: float, margin_kw: float, lam: float, elapsed_s: float, now_ns: int, fleet: Fleet,
-    turns: Turns, nodes: Nodes, sums: Desk,
+    segment: int, request_kw: float, margin_kw: float, lam: float, price: float, elapsed_s: float, now_ns: int,
+    fleet: Fleet, turns: Turns, nodes: Nodes, sums: Desk,
 ) -> int:  # fmt: skip
     """Account what one segment is owed, then let vehicles take turns where the set goes on serving the request.
 
     lam       : multiplier that would divide the request over the *free* bounds
+    price     : |lam| below which nobody leaves the plan
     elapsed_s : since this segment's last call [s]
 
     A vehicle owed more than `swap_kwh` changes by itself where the range allows, else with a partner that is owed
@@ -532,11 +597,12 @@ def rotate(
 
     returns how many modes changed
     """
-    owe(segment, lam, elapsed_s, fleet, turns, sums)
+    owe(segment, lam, price, elapsed_s, fleet, turns, sums)
     n = fleet.state.size
     first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
     state, reason_up, mode, site = fleet.state, fleet.reason_up, fleet.mode, fleet.site
-    least, free_lo, free_hi, lo_kw, hi_kw = fleet.min_kw, fleet.free_lo_kw, fleet.free_hi_kw, fleet.lo_kw, fleet.hi_kw
+    least, least_dn, free_lo, free_hi = fleet.min_kw, fleet.least_dn_kw, fleet.free_lo_kw, fleet.free_hi_kw
+    lo_kw, hi_kw = fleet.lo_kw, fleet.hi_kw
     owed_kwh, switched_ns = fleet.owed_kwh, fleet.switched_ns
     most = max(int(turns.swap_frac * (last - first)), 2)
     start = sums.start[0] % max(last - first, 1)
@@ -551,7 +617,9 @@ def rotate(
             continue
         for side in range(-1, 2, 2):
             to = mode[i] + side
-            if abs(to) > 1 or not free_to(mode[i], to, least[i], free_lo[i], free_hi[i], state[i], reason_up[i]):
+            if abs(to) > 1:
+                continue
+            if not free_to(mode[i], to, least[i], least_dn[i], free_lo[i], free_hi[i], state[i], reason_up[i]):
                 continue
             owed = side * owed_kwh[i]
             # A sum near zero has no direction: an opposed pair may be all that serves it.
@@ -559,7 +627,7 @@ def rotate(
                 continue
             opposed = mode[i] * request_kw < -margin_kw
             if owed > (-turns.swap_kwh if opposed else turns.swap_kwh):
-                lo, hi = offer(to, least[i], free_lo[i], free_hi[i], site[i], lo_kw[i], hi_kw[i], nodes)
+                lo, hi = offer(to, least[i], least_dn[i], free_lo[i], free_hi[i], site[i], lo_kw[i], hi_kw[i], nodes)
                 lo_sum, hi_sum = sums.lo_kw.sum() + lo - lo_kw[i], sums.hi_kw.sum() + hi - hi_kw[i]
                 if lo <= hi and lo_sum <= request_kw - margin_kw and hi_sum >= request_kw + margin_kw:
                     put(i, to, lo, hi, now_ns, held, nodes, sums)

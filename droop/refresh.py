@@ -16,6 +16,7 @@ from droop.limits import (
     HELD,
     NO_VEHICLE,
     OVERRIDE,
+    RAMP,
     REFUSED,
     STALE,
     TEMPERATURE,
@@ -27,6 +28,7 @@ from droop.limits import (
     lower,
     needed_kwh,
     plan,
+    ramped,
     upper,
     wished,
 )
@@ -85,7 +87,9 @@ def _rate(fleet: Fleet, a: int, b: int, derating: Derating, s: Scratch) -> None:
     """What temperature, state of charge and the charger itself leave of the ratings."""
     usable, temp, gain = fleet.usable_kwh[a:b], fleet.temp_c[a:b], fleet.gain[a:b]
     charge, discharge = fleet.charge_max_kw[a:b], fleet.discharge_max_kw[a:b]
-    why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
+    why_up, why_down, least, least_dn = (
+        fleet.own_up[a:b], fleet.own_down[a:b], fleet.min_kw[a:b], fleet.least_dn_kw[a:b]
+    )  # fmt: skip
     energy, out_kw, into_kw, flat_kw = s.energy_kwh[: b - a], s.out_kw[: b - a], s.into_kw[: b - a], s.flat_kw[: b - a]
     for i in range(energy.size):
         # An empty charger's battery of nothing gives no number, and a comparison with that takes nothing away.
@@ -93,6 +97,8 @@ def _rate(fleet: Fleet, a: int, b: int, derating: Derating, s: Scratch) -> None:
         out_kw[i] = discharge[i] * out
         into_kw[i] = charge[i] * into
         flat_kw[i] = charge[i] * flat
+        # What a car takes may be less than the least its charger offers: then it is that, and nothing below.
+        least_dn[i] = min(np.float64(least[i]), into_kw[i])
         why_up[i] = up
         why_down[i] = down
 
@@ -230,6 +236,26 @@ def _blame(fleet: Fleet, a: int, b: int, now_ns: int, ages: Ages) -> None:
 
 
 @kernel
+def _ramp(fleet: Fleet, a: int, b: int, at: int, ramp_s: float, s: Scratch) -> None:
+    """The charger's ramp. at : place of row a in the block"""
+    ramp_kw_s, least_up, least_dn = fleet.ramp_kw_s[a:b], fleet.min_kw[a:b], fleet.least_dn_kw[a:b]
+    lo, hi, t, doing = fleet.free_lo_kw[a:b], fleet.free_hi_kw[a:b], fleet.plan_kw[a:b], s.doing_kw[at : at + b - a]
+    why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
+    slowest = np.float32(np.inf)
+    for i in range(ramp_kw_s.size):
+        slowest = min(slowest, ramp_kw_s[i])
+    if slowest == np.inf:
+        return
+    for i in range(ramp_kw_s.size):
+        low, high = ramped(lo[i], hi[i], doing[i], ramp_kw_s[i] * ramp_s, least_up[i], least_dn[i])
+        why_up[i] = RAMP if high < hi[i] else why_up[i]
+        why_down[i] = RAMP if low > lo[i] else why_down[i]
+        lo[i] = low
+        hi[i] = high
+        t[i] = min(max(t[i], low), high)
+
+
+@kernel
 def _lean(fleet: Fleet, a: int, b: int, means: Means, s: Scratch) -> None:
     """Slopes: how willing each vehicle is to leave its plan."""
     floor, ceiling, usable = fleet.soc_floor_kwh[a:b], fleet.ceiling_kwh[a:b], fleet.usable_kwh[a:b]
@@ -313,8 +339,12 @@ def _lapse(fleet: Fleet, a: int, b: int, now_ns: int) -> int:
 
 
 @kernel
-def begin(fleet: Fleet, totals: Totals, segment: int, now_ns: int) -> None:
+def begin(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ramp_s: float) -> None:
     """Sums of a segment from nothing; at midnight (UTC) its vehicles' throughput as well."""
+    since_ns = totals.ramped_ns[segment]
+    # However often it is renewed, a charger is given no more change than time.
+    totals.ramp_s[segment] = min((now_ns - since_ns) / 1e9, ramp_s) if since_ns > 0 else ramp_s
+    totals.ramped_ns[segment] = now_ns
     n = fleet.state.size
     day = now_ns // DAY_NS
     if totals.day[segment] != day:
@@ -340,7 +370,7 @@ def refresh(
     n = fleet.state.size
     horizon_h, stale_ns = ages.horizon_s / 3600.0, round(ages.stale_s * 1e9)
     for segment in range(from_segment, to_segment):
-        begin(fleet, totals, segment, now_ns)
+        begin(fleet, totals, segment, now_ns, ages.ramp_s)
     first, last = from_segment * n // SEGMENTS, to_segment * n // SEGMENTS
     segment = from_segment
     for a in range(first, last, BLOCK):
@@ -354,6 +384,12 @@ def refresh(
         _wish(fleet, a, b, now_ns, s)
         _age(fleet, a, b, now_ns, ages, s)
         _blame(fleet, a, b, now_ns, ages)
+        row, at = a, segment
+        while row < b:
+            end = min((at + 1) * n // SEGMENTS, b)
+            _ramp(fleet, row, end, row - a, totals.ramp_s[at], s)
+            at += 1
+            row = end
         _lean(fleet, a, b, means, s)
         row = a
         while row < b:

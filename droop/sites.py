@@ -51,7 +51,9 @@ class Tree(NamedTuple):
     lo_sum_kw, hi_sum_kw : float64  sums of the vehicles' bounds after `fold`
     over_kw            : float64  what no shedding could bring under the cap: > 0 too much out, < 0 too much in
     shed_kw            : float64  how far vehicles were moved past their bounds for this node
-    room_kw, part      : float64  scratch of the shedding
+    blind_kw           : float64  how far its silent meter's worst cases miss both caps: then nothing is safe
+    cut_lo_kw, cut_hi_kw : float64  what its caps take off the least and the most that its vehicles could be switched to
+    room_kw, part      : float64  scratch
     """
 
     first: Column
@@ -70,6 +72,9 @@ class Tree(NamedTuple):
     hi_sum_kw: Column
     over_kw: Column
     shed_kw: Column
+    blind_kw: Column
+    cut_lo_kw: Column
+    cut_hi_kw: Column
     room_kw: Column
     part: Column
 
@@ -81,6 +86,7 @@ def limits_of(tree: Tree, now_ns: int, stale_ns: int) -> None:
         known = tree.local_ns[k] > 0 and now_ns - tree.local_ns[k] <= stale_ns
         upper = tree.export_kw[k] - (tree.local_kw[k] if known else tree.local_hi_kw[k])
         lower = -tree.import_kw[k] - (tree.local_kw[k] if known else tree.local_lo_kw[k])
+        tree.blind_kw[k] = max(lower - upper, 0.0)
         if upper < lower:
             # Worst cases further apart than both caps: nothing is safe in both. Between them, as still as can be.
             upper = lower = min(max(0.0, upper), lower)

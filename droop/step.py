@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from droop import bounds, dynamics, outbox, watch
-from droop.bounds import Room, Rules, renew_due
+from droop.bounds import Room, Rules, narrow, renew_due
 from droop.commands import Sending, choose
 from droop.dynamics import Motion, Terms, requested_kw, reset
 from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals, column
@@ -115,25 +115,27 @@ def reach(price: Column) -> float:
 
 
 @kernel
-def nothing_out(fleet: Fleet, totals: Totals) -> None:
-    """Bounds for a dead bus: a sum of nothing is not enough, no vehicle that hears us may discharge into it."""
-    n = fleet.state.size
+def still(held: Any, now_ns: int) -> None:
+    """Bounds for a dead bus, to be capped yet: a sum of nothing is not enough, nobody that hears us may discharge."""
+    engine = held.value.engine
+    fleet, totals = engine.fleet, engine.totals
+    state, why = fleet.state, fleet.own_up
+    free_lo, free_hi, plan_kw = fleet.free_lo_kw, fleet.free_hi_kw, fleet.plan_kw
+    for i in range(state.size):
+        hears = commandable(state[i], why[i])
+        free_lo[i] = min(free_lo[i], np.float32(0.0)) if hears else free_lo[i]
+        free_hi[i] = min(free_hi[i], np.float32(0.0)) if hears else free_hi[i]
+        plan_kw[i] = min(plan_kw[i], np.float32(0.0)) if hears else plan_kw[i]
     for segment in range(SEGMENTS):
-        lo_sum = hi_sum = 0.0
-        for i in range(segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS):
-            if commandable(fleet.state[i], fleet.reason_up[i]):
-                fleet.lo_kw[i] = min(fleet.lo_kw[i], 0.0)
-                fleet.hi_kw[i] = min(fleet.hi_kw[i], 0.0)
-                fleet.plan_kw[i] = min(fleet.plan_kw[i], 0.0)
-            lo_sum += fleet.lo_kw[i]
-            hi_sum += fleet.hi_kw[i]
-        totals.lo_kw[segment] = lo_sum
-        totals.hi_kw[segment] = hi_sum
+        narrow(fleet, totals, segment, now_ns)
+        # Nobody is owed what no grid could take.
+        engine.turned_ns[segment] = now_ns
 
 
 # What `begin` finds, beside the renewed segments' bits.
 SOME_LEAST: Final = 1 << SEGMENTS
 DEAD: Final = 1 << SEGMENTS + 1
+EVERY: Final = (1 << SEGMENTS) - 1
 
 
 @kernel
@@ -189,6 +191,12 @@ def cap(held: Any, renewed: int, now_ns: int) -> None:
 
 
 @kernel
+def furthest_kw(totals: Totals, tree: Tree) -> tuple[float, float]:
+    """The least and the most the fleet could be switched to under its caps [kW]."""
+    return totals.far_lo_kw.sum() + tree.cut_lo_kw.sum(), totals.far_hi_kw.sum() - tree.cut_hi_kw.sum()
+
+
+@kernel
 def arrange(held: Any, renewed: int, now_ns: int) -> None:
     """Let vehicles with a least power take turns, and switch those that the request needs.
 
@@ -200,6 +208,7 @@ def arrange(held: Any, renewed: int, now_ns: int) -> None:
     request_kw = engine.asked_kw[0]
     lo, hi = totals.free_lo_kw.sum(), totals.free_hi_kw.sum()
     margin = MARGIN_FRAC * max(hi, -lo)
+    price = engine.price[0] if engine.price.size > 0 else 0.0
     if renewed > 0:
         solve(
             request_kw, settings.tolerance_rel * max(hi, -lo, 1.0), fleet.plan_kw, fleet.slope_up, fleet.slope_dn,
@@ -211,12 +220,15 @@ def arrange(held: Any, renewed: int, now_ns: int) -> None:
                 since_ns = engine.turned_ns[segment]
                 elapsed_s = (now_ns - since_ns) / 1e9 if since_ns > 0 else 0.0
                 engine.turned_ns[segment] = now_ns
-                rotate(segment, request_kw, margin, engine.wanted[0], elapsed_s, now_ns, fleet, turns, nodes, desk)
+                rotate(
+                    segment, request_kw, margin, engine.wanted[0], price, elapsed_s, now_ns, fleet, turns, nodes, desk
+                )  # fmt: skip
     # A remainder that no set serves is tried again when bounds change or the request moves, not at every tick.
     tried = renewed == 0 and engine.tried_kw[0] == request_kw
     if not tried and not desk.lo_kw.sum() <= request_kw <= desk.hi_kw.sum():
         engine.tried_kw[0] = request_kw
-        within = min(max(request_kw, totals.far_lo_kw.sum()), totals.far_hi_kw.sum())
+        far_lo, far_hi = furthest_kw(totals, engine.room.tree)
+        within = min(max(request_kw, far_lo), far_hi)
         switch(within, margin, now_ns, fleet, turns, nodes, desk)
 
 
@@ -228,8 +240,6 @@ def finish(
     engine, settings = held.value.engine, held.value.settings
     fleet, totals = engine.fleet, engine.totals
     request, response = engine.asked_kw[0], engine.asked_kw[1]
-    if found & DEAD:
-        nothing_out(fleet, totals)
     lo, hi = totals.lo_kw.sum(), totals.hi_kw.sum()
     dealt, unserved, lam, passes = solve(
         request, settings.tolerance_rel * max(hi, -lo, 1.0), fleet.plan_kw, fleet.slope_up, fleet.slope_dn,
@@ -238,10 +248,12 @@ def finish(
     engine.unserved_kw[:] = 0.0
     if unserved != 0.0:
         attribute(fleet, unserved, engine.unserved_kw)
-    commanded, _, broken = choose(fleet, request - unserved, now_ns, settings.sending, engine.out, found % SOME_LEAST)
+    commanded, _, broken = choose(
+        fleet, request - unserved, now_ns, settings.sending, engine.out, found % SOME_LEAST, found & DEAD > 0
+    )  # fmt: skip
     if found & SOME_LEAST and not found & DEAD:
         # What the fleet could do, not what those that happen to be on could.
-        lo, hi = totals.far_lo_kw.sum(), totals.far_hi_kw.sum()
+        lo, hi = furthest_kw(totals, engine.room.tree)
     return (
         request, response, dealt, commanded, unserved, lo, hi, lam, passes, engine.memory.mode[0], broken
     )  # fmt: skip
@@ -270,8 +282,10 @@ def tick_held(
     signal_kw   : a balancing authority's set-point, on top of the products [kW]
     """
     found = begin(held, now_ns, hz, verdict, baseline_kw, signal_kw)
-    if capped and found % SOME_LEAST:
-        cap(held, found % SOME_LEAST, now_ns)
+    if found & DEAD:
+        still(held, now_ns)
+    if capped and (found % SOME_LEAST or found & DEAD):
+        cap(held, EVERY if found & DEAD else found % SOME_LEAST, now_ns)
     if found & SOME_LEAST and not found & DEAD:
         arrange(held, found % SOME_LEAST, now_ns)
     return Tick(*finish(held, now_ns, found))
