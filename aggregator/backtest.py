@@ -14,6 +14,8 @@ import numpy as np
 
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
+from aggregator.figures import capability, endured_kw
+from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Samples, no_shortfall, no_signal
@@ -24,7 +26,7 @@ from telemetry.samples import FREQUENCY, POWER, Block, Quality
 
 # Longest step without a decision: commands would expire, and a gap in the trace is lived through, not jumped.
 STEP_MAX_NS: Final = 2_000_000_000
-# How often the vehicles' true state of charge is looked at.
+# How often all vehicles are looked at: their true state of charge, alarms that concern the whole fleet.
 LOOK_NS: Final = 60_000_000_000
 # A stamp that did not move ahead is no moment to decide at.
 OUT_OF_TIME: Final = int(Quality.ORDER | Quality.CLOCK_JUMP)
@@ -35,15 +37,23 @@ class Backtest:
 
     settings : the core's; `rows` is the number of chargers
     start_ns : when the fleet begins to live; at or before the first row
+    behaviour : how imperfect the fleet is; takes precedence over `perfect`
     """
 
-    def __init__(self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool) -> None:
+    def __init__(
+        self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
+        behaviour: Behaviour | None = None,
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.core = Aggregator(settings, journal=False)
-        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect)
+        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour)
         self.gate = Gate(gate)
         self.rows = 0
         self.soc_min_frac, self.soc_max_frac = 1.0, 0.0
+        self.switches = 0  # of chargers with a least power: on, off, or to the other side
+        self.least_h = 0.0  # hours that such chargers were plugged in, of all of them together
+        self._modes = b""
+        self._least_ns = start_ns
         self._last_ns = 0
         self._look_ns = 0
         self._samples: list[Block] = []
@@ -88,18 +98,38 @@ class Backtest:
             core.on_meters(meter, now_ns)
             self._meters += meter.tobytes()
         self._last_ns = now_ns
+        # Once a minute, and whenever cars come or go: in between their number stands.
+        if sessions.size or now_ns >= self._look_ns:
+            self._count_hours(now_ns)
         if now_ns >= self._look_ns:
             self._look_ns = now_ns + LOOK_NS
+            if core.last is not None:
+                core.supervise(*endured_kw(core, capability(core, now_ns)), now_ns)
             soc = fleet.truth().soc_frac
             if not np.isnan(soc).all():
                 self.soc_min_frac = min(self.soc_min_frac, float(np.nanmin(soc)))
                 self.soc_max_frac = max(self.soc_max_frac, float(np.nanmax(soc)))
 
+    def _count_hours(self, now_ns: int) -> None:
+        self.least_h += int(self.core.engine.totals.least.sum()) * (now_ns - self._least_ns) / 3.6e12
+        self._least_ns = now_ns
+
     def _obey(self, now_ns: int) -> None:
+        fleet = self.core.engine.fleet
+        modes = fleet.mode.tobytes()
+        if modes != self._modes:
+            self._modes = modes
+            self.switches += int(np.count_nonzero(fleet.switched_ns == now_ns))
         for command in self.core.drain_commands():
             self.fleet.apply(command.rows, command.valid_until_ns, now_ns)
 
     # ---- what came of it -----------------------------------------------------------------------------------
+
+    @property
+    def switches_per_vehicle_h(self) -> float | None:
+        """How often an hour a plugged-in charger with a least power was switched; None where there is none."""
+        hours = self.least_h + int(self.core.engine.totals.least.sum()) * (self._last_ns - self._least_ns) / 3.6e12
+        return self.switches / hours if hours > 0.0 else None
 
     @property
     def gap_s(self) -> float:

@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aggregator.backtest import Backtest
+from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
+from aggregator.gateways.population import Behaviour
 from droop.curve import fractions
 from droop.split import LAM_MAX
 from settlement.scores import weighted_score
@@ -55,22 +57,25 @@ class State:
     rejected: Counter[str] = field(default_factory=Counter)
 
 
-def recorded_gate(nominal_hz: float) -> GateSettings:
-    """The gate for recordings: as live, but a value that stands still is believed.
+def recorded_gate(nominal_hz: float, quality: QualityTable | None = None) -> GateSettings:
+    """The gate for recordings: as live, but a value that stands still is believed unless `quality` says otherwise.
 
     Test signals (a market's 15 minutes at 49.8 Hz) and coarse recordings stand still for good reasons; a live
     instrument never does.
     """
-    return GateSettings(nominal_hz=nominal_hz, stuck_s=math.inf)
+    chosen = {} if quality is None else quality.model_dump(exclude_none=True)
+    return GateSettings(nominal_hz=nominal_hz, **{"stuck_s": math.inf, **chosen})
 
 
 def run(
     traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, *, seed: int, perfect: bool = False,
-    out: Path | None = None, resume: bool = False, progress: Progress = lambda *_: True,
+    behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
+    progress: Progress = lambda *_: True,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
-    out    : folder for checkpoints and results; resume goes on from its checkpoint
+    behaviour : how imperfect the fleet is; takes precedence over `perfect`
+    out       : folder for checkpoints and results; resume goes on from its checkpoint
     Raises BacktestError, TraceError.
     """
     for trace in traces:
@@ -79,13 +84,13 @@ def run(
                 f"{trace.path}: a {trace.nominal_hz:g} Hz grid, and the product is for {settings.nominal_hz:g} Hz; "
                 "choose a product for it with --product"
             )
-    what = _digest(traces, settings, gate, seed, perfect)
+    what = _digest(traces, settings, gate, seed, perfect, behaviour)
     state = _load(out, what) if resume and out is not None else State(what)
     saved_ns: int | None = None
     for block, last_ns in _blocks(traces, state):
         first_ns = int(block["t_ns"][0])
         if state.backtest is None:
-            state.backtest = Backtest(settings, gate, first_ns, seed, perfect)
+            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour)
         saved_ns = first_ns if saved_ns is None else saved_ns
         state.backtest.feed(block)
         state.row += int(block.size)
@@ -140,6 +145,8 @@ def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out:
         "bound_violations": sums.bound_violations,
         "unserved_kwh": sums.unserved_kwh,
         "unserved_by_reason": test.core.unserved_by_reason(),
+        "switches": test.switches,
+        "switches_per_vehicle_h": test.switches_per_vehicle_h,
         "score": score,
         "score_note": note,
         "soc_min_frac": test.soc_min_frac,
@@ -166,8 +173,25 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
         columns = {column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()}
         pq.write_table(pa.table(columns), out / f"{name}.parquet")
     title = ", ".join(f"{c.sold_kw:g} kW of {c.product.id}" for c in test.settings.contracts)
-    report.write(out / "report.html", title, *_series(test), statements)
+    report.write(out / "report.html", title, *_series(test), statements, _facts(row))
     (out / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _facts(row: dict[str, Any]) -> dict[str, str]:
+    """What the page says beside its charts."""
+    switches = row["switches_per_vehicle_h"]
+    unserved = {name: f"{kwh:.4g} kWh" for name, kwh in row["unserved_by_reason"].items()}
+    return {
+        "Score": "-" if row["score"] is None else f"{row['score']:.4f}",
+        "Asked up / down": f"{row['requested_up_kwh']:.6g} / {row['requested_down_kwh']:.6g} kWh",
+        "Given up / down": f"{row['delivered_up_kwh']:.6g} / {row['delivered_down_kwh']:.6g} kWh",
+        "Unserved": f"{row['unserved_kwh']:.4g} kWh",
+        **{f"Unserved: {name}": text for name, text in sorted(unserved.items())},
+        "Commands outside a vehicle's bounds": str(row["bound_violations"]),
+        "Largest error of the sum": f"{row['max_sum_error_kw']:.3g} kW",
+        **({} if switches is None else {"Switches a vehicle and hour": f"{switches:.3g}"}),
+        "Alarms": ", ".join(row["alarms"]) or "none",
+    }
 
 
 def _series(test: Backtest) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[Any, Any]]:
@@ -183,13 +207,16 @@ def _series(test: Backtest) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[Any
     return (samples["t_ns"], hz), (samples["t_ns"], asked), (meters["t_ns"], meters["power_kw"] - baseline)
 
 
-def _digest(traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, seed: int, perfect: bool) -> str:
+def _digest(
+    traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, seed: int, perfect: bool,
+    behaviour: Behaviour | None,
+) -> str:  # fmt: skip
     # The first rows tell how the file was read: columns, zone, start and step.
     files = [
         (str(trace.path), Path(trace.path).stat().st_size, trace.skip_bad, hashlib.sha256(_head(trace)).hexdigest())
         for trace in traces
     ]
-    return repr((files, settings.to_json(), gate, seed, perfect, LAM_MAX))
+    return repr((files, settings.to_json(), gate, seed, perfect, behaviour, LAM_MAX))
 
 
 def _head(trace: Trace) -> bytes:

@@ -193,6 +193,7 @@ def _check_sites(sites: tuple[SiteTable, ...], vehicles: int) -> None:
         if site.last > vehicles:
             raise ValueError(f"`site.count`: {site.name!r} ends at row {site.last}, the fleet has {vehicles}")
         named[site.name] = site
+    _check_meters(sites)
     within: dict[str | None, list[SiteTable]] = {}
     for site in sites:
         if site.parent is not None and site.parent not in named:
@@ -206,6 +207,17 @@ def _check_sites(sites: tuple[SiteTable, ...], vehicles: int) -> None:
         for one, next_one in pairwise(sorted(siblings, key=lambda site: site.first)):
             if next_one.first < one.last:
                 raise ValueError(f"`site.first`: {one.name!r} and {next_one.name!r} share rows; make one the parent")
+
+
+def _check_meters(sites: tuple[SiteTable, ...]) -> None:
+    """Raises ValueError for a meter named by two sites: what it reads lies behind one connection."""
+    of: dict[int, str] = {}
+    for site in sites:
+        if site.local_meter is not None and of.setdefault(site.local_meter, site.name) != site.name:
+            raise ValueError(
+                f"`site.local_meter`: {of[site.local_meter]!r} and {site.name!r} both name {site.local_meter}; "
+                "give it to the one that it measures"
+            )
 
 
 def _check_ancestry(site: SiteTable, named: dict[str, SiteTable]) -> None:
@@ -268,6 +280,8 @@ def _first(error: ValidationError) -> str:
     name = ".".join(place)
     if not place:
         return str(found["msg"]).removeprefix("Value error, ")
+    if found["type"] == "tuple_type" and isinstance(found["input"], dict):
+        return f"`{name}`: one table of several; write its head as [[{name}]]"
     if found["type"] != "extra_forbidden":
         return f"`{name}`: {found['msg']}, got {found['input']!r}"
     known = _keys(place[:-1])

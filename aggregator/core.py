@@ -64,7 +64,7 @@ AHEAD_NS: Final = 5_000_000_000
 @kernel
 def _fill(held: Any, rows: Block) -> None:
     """The engine's outbox as SETPOINT rows. held : the engine's handle"""
-    engine = held.value.engine
+    engine = held.engine
     out, session = engine.out, engine.fleet.session
     slot, setpoint_kw = out.slot, out.setpoint_kw
     for k in range(rows.size):

@@ -13,6 +13,7 @@ import numpy as np
 
 from aggregator.core import Aggregator
 from aggregator.views import FLEETVIEW, Rows
+from aggregator.withheld import withheld_kw
 from droop.capability import MINUTES, table
 from droop.fleet import FAULT, PLUGGED
 from droop.reasons import Reason
@@ -42,6 +43,16 @@ def capability(core: Aggregator, now_ns: int) -> dict[str, dict[str, float]]:
         "up_kw": {str(m): float(row[0]) for m, row in zip(MINUTES, sustained, strict=True)},
         "down_kw": {str(m): float(row[1]) for m, row in zip(MINUTES, sustained, strict=True)},
     }
+
+
+def endured_kw(core: Aggregator, sustained: dict[str, dict[str, float]]) -> tuple[float, float]:
+    """Of `capability`, what can be sustained up and down for the longest endurance among the products [kW].
+
+    On the grid of what was computed: the next longer time.
+    """
+    minutes = max(contract.product.sustain_min for contract in core.settings.contracts)
+    column = "15" if minutes <= 15 else "30" if minutes <= 30 else "60"
+    return sustained["up_kw"][column], sustained["down_kw"][column]
 
 
 def vehicles(core: Aggregator) -> dict[str, int]:
@@ -118,7 +129,12 @@ def survey(core: Aggregator, now_ns: int) -> dict[str, Any]:
     """Figures that need a pass over the fleet: once a second is enough."""
     plugged = core.engine.fleet.state == PLUGGED
     counts, _ = np.histogram(soc_frac(core)[plugged], SOC_BINS, (0.0, 1.0))
-    return {"capability": capability(core, now_ns), "vehicles": vehicles(core), "soc_hist": counts.tolist()}
+    return {
+        "capability": capability(core, now_ns),
+        "vehicles": vehicles(core),
+        "soc_hist": counts.tolist(),
+        "withheld_kw": withheld_kw(core.engine.fleet),
+    }
 
 
 def fleetview(core: Aggregator, now_ns: int) -> Rows:

@@ -61,7 +61,7 @@ def take_reports(
 
     held : the fleet's handle; rows : VEHICLE[n]
     """
-    fleet = held.value
+    fleet = held
     state, session, usable_kwh = fleet.state, fleet.session, fleet.usable_kwh
     measured_kw, temp_c, energy_kwh = fleet.measured_kw, fleet.temp_c, fleet.energy_kwh
     energy_ns, report_ns = fleet.energy_ns, fleet.report_ns
@@ -156,7 +156,7 @@ def judge_sessions(held: Any, told_ns: Column, rows: Block, verdict: Column) -> 
 
     held : the fleet's handle; told_ns : int64[n] source time of the row that stands; rows : SESSION[k]
     """
-    fleet = held.value
+    fleet = held
     state, session = fleet.state, fleet.session
     refused = 0
     for k in range(rows.size):
@@ -192,7 +192,7 @@ def place_sessions(
 
     wished_ns : int64[n] source time of the wish that stands; rows : SESSION[k]
     """
-    fleet = held.value
+    fleet = held
     n = fleet.state.size
     for k in range(rows.size):
         row = rows[k]
@@ -252,7 +252,7 @@ def take_wishes(held: Any, wished_ns: Column, refreshed_ns: Column, rows: Block,
 
     held : the fleet's handle; wished_ns : int64[n] source time of the wish that stands; rows : WISH[k]
     """
-    fleet = held.value
+    fleet = held
     state, session = fleet.state, fleet.session
     n = state.size
     refused = 0

@@ -6,7 +6,7 @@ largest of each stretch, so that no peak is lost; the numbers behind them lie be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,12 +44,16 @@ def thinned(t_ns: Ints, value: Floats, points: int = POINTS) -> tuple[Ints, Floa
 
 def page(
     title: str, samples: tuple[Ints, Floats], asked: tuple[Ints, Floats], given: tuple[Ints, Floats],
-    statements: Sequence[Statement],
+    statements: Sequence[Statement], facts: Mapping[str, str],
 ) -> str:  # fmt: skip
-    """The page as HTML. samples [Hz], asked and given [kW, relative to the baseline] : (t_ns, value) each"""
+    """The page as HTML. samples [Hz], asked and given [kW, relative to the baseline] : (t_ns, value) each
+
+    facts : what stands in the table under the charts
+    """
     figure = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.05, row_heights=[0.35, 0.45, 0.2],
-        subplot_titles=("Frequency", "Response: asked and given", "Score of each interval"),
+        rows=4, cols=1, vertical_spacing=0.05, row_heights=[0.24, 0.32, 0.14, 0.30],
+        specs=[[{}], [{}], [{}], [{"type": "table"}]],
+        subplot_titles=("Frequency", "Response: asked and given", "Score of each interval", "In sum"),
     )  # fmt: skip
     for series, name, color, row in (
         (samples, "frequency", FREQUENCY, 1), (asked, "asked", ASKED, 2), (given, "given", GIVEN, 2)
@@ -72,10 +76,21 @@ def page(
         3,
         1,
     )
+    figure.add_trace(
+        go.Table(
+            header={"values": ["", ""], "height": 0, "fill": {"color": "white"}},
+            cells={"values": [list(facts), list(facts.values())], "align": "left", "fill": {"color": "white"}},
+        ),
+        4,
+        1,
+    )
+    figure.update_xaxes(matches="x")
+    figure.update_xaxes(showticklabels=False, row=1)
+    figure.update_xaxes(showticklabels=False, row=2)
     figure.update_yaxes(title="Hz", row=1)
     figure.update_yaxes(title="kW", row=2)
     figure.update_yaxes(title="", range=[0, 1.05], row=3)
-    figure.update_layout(title=title, height=900, template="plotly_white", hovermode="x unified")
+    figure.update_layout(title=title, height=1300, template="plotly_white", hovermode="x unified")
     html: Any = figure.to_html(include_plotlyjs=True, full_html=True)
     return str(html)
 

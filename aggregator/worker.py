@@ -17,14 +17,14 @@ import orjson
 import redis
 
 from aggregator import explained, figures, journal, sessions, views
-from aggregator.contracts import CoreSettings
+from aggregator.contracts import CoreSettings, Site
 from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
-from droop.numerics import cache_folder
+from aggregator.warming import warm
 from telemetry import wire
 from telemetry.latency import Histogram
 from telemetry.redis_stream import StreamReader, StreamWriter, connect, entries, parse_id
-from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block, empty
+from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block
 
 STAGES: Final = ("report", "stream", "engine", "publish", "total")
 NAME: Final = "w1"
@@ -58,25 +58,6 @@ def serve(
     settle_memory()
     log.info("worker warm", epoch=settings.epoch, scheduling=scheduling)
     Worker(settings, key, client, url, names, stop, log, scheduling, since or {}).run()
-
-
-def warm(settings: CoreSettings, log: Log | None = None) -> None:
-    """Compile, or load, every kernel before the first sample waits for it."""
-    folder = cache_folder()
-    if log is not None and (folder is None or not any(folder.rglob("*.nbc"))):
-        log.info("first start of this version: compiling kernels, half a minute or so", kept=str(folder))
-    core = Aggregator(replace(settings, rows=16), journal=False)
-    car = empty(SESSION, 1)
-    for name in ("session", "state", "capacity_kwh", "soh_frac", "soc_max_frac", "eta_charge_frac"):
-        car[name] = 1
-    car["eta_discharge_frac"] = car["charge_max_kw"] = car["rx_ns"] = 1
-    core.on_sessions(car, 1)
-    core.on_vehicles(empty(VEHICLE), 1)
-    core.on_wishes(empty(WISH), 1)
-    core.on_samples(empty(FREQUENCY, 1), 1)
-    core.on_time(2)
-    figures.survey(core, 2)
-    explained.warm()
 
 
 class Worker:
@@ -298,11 +279,7 @@ class Worker:
         self._stats.write(self.figures())
 
     def _supervise(self, now_ns: int) -> None:
-        # Endurance asked of the products, on the grid of what was computed: the next longer time.
-        minutes = max(c.product.sustain_min for c in self.core.settings.contracts)
-        column = "15" if minutes <= 15 else "30" if minutes <= 30 else "60"
-        sustained = self._slow["capability"]
-        self.core.supervise(sustained["up_kw"][column], sustained["down_kw"][column], now_ns)
+        self.core.supervise(*figures.endured_kw(self.core, self._slow["capability"]), now_ns)
 
     def _live(self, now_ns: int) -> dict[str, Any]:
         shown = figures.live(self.core, now_ns, self._slow)

@@ -177,7 +177,7 @@ def cap(fleet: Fleet, totals: Totals, room: Room, first: int, last: int, now_ns:
 
 @kernel
 def cut(fleet: Fleet, tree: Tree, first_node: int, last_node: int, first: int, last: int) -> None:
-    """Write what whole trees' caps take off the furthest that their vehicles, rows first..last, could be switched to."""
+    """Write what whole trees' caps take off the furthest that their vehicles (rows first..last) could be switched."""
     site, least, least_dn = fleet.site, fleet.min_kw, fleet.least_dn_kw
     free_lo, free_hi, why_up = fleet.free_lo_kw, fleet.free_hi_kw, fleet.reason_up
     far_lo, far_hi = tree.room_kw, tree.part

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numba
-from numba import njit
+from numba import njit, types
 
 HONEST: Final = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 
@@ -67,13 +67,30 @@ _FOLDER: Final = cache_folder()
 def _compile(function: F, **options: Any) -> F:
     """`njit`, with its cache in our folder: the setting is read while the decorator runs, and put back after."""
     config: Any = numba.config
+    build: Any = njit
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_FOLDER or "")
     try:
-        compiled = njit(cache=_FOLDER is not None, nogil=True, error_model="numpy", **options)(function)
+        # No kernel is handed to C as a function: no code for that.
+        compiled = build(
+            cache=_FOLDER is not None, nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options
+        )(function)  # fmt: skip
     finally:
         config.CACHE_DIR = before
+    _take_plain(compiled)
     return cast(F, compiled)
+
+
+def _take_plain(compiled: Any) -> None:
+    """Have a call with a constant compiled as one with any number: else `f(0)` and `f(n)` are two functions, and the
+    first guess at a loop's counter, which begins as a constant, a third."""
+    template = compiled.get_call_template
+
+    def plain(args: Any, kws: Any) -> Any:
+        unliteral: Any = types.unliteral
+        return template(tuple(unliteral(kind) for kind in args), {name: unliteral(kws[name]) for name in kws})
+
+    compiled.get_call_template = plain
 
 
 def kernel(function: F) -> F:

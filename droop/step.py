@@ -117,7 +117,7 @@ def reach(price: Column) -> float:
 @kernel
 def still(held: Any, now_ns: int) -> None:
     """Bounds for a dead bus, to be capped yet: a sum of nothing is not enough, nobody that hears us may discharge."""
-    engine = held.value.engine
+    engine = held.engine
     fleet, totals = engine.fleet, engine.totals
     state, why = fleet.state, fleet.own_up
     free_lo, free_hi, plan_kw = fleet.free_lo_kw, fleet.free_hi_kw, fleet.plan_kw
@@ -139,14 +139,9 @@ EVERY: Final = (1 << SEGMENTS) - 1
 
 
 @kernel
-def begin(
-    held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
-) -> int:  # fmt: skip
-    """Supervise the frequency, ask the products, renew the bounds that are due. held : the `Running`'s handle
-
-    returns the renewed segments as bits, SOME_LEAST if there are vehicles with a least power, DEAD on a dead bus
-    """
-    engine, settings = held.value.engine, held.value.settings
+def begin(held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float) -> None:
+    """Supervise the frequency and ask the products. held : the `Running`'s handle"""
+    engine, settings = held.engine, held.settings
     last_ns = engine.last_ns[0]
     elapsed_s = (now_ns - last_ns) / 1e9 if last_ns > 0 else 0.0
     engine.last_ns[0] = now_ns
@@ -161,33 +156,35 @@ def begin(
     response = requested_kw(engine.motion, engine.terms, engine.memory.hz[0], weight, now_ns, elapsed_s) + signal_kw
     engine.asked_kw[0] = baseline_kw + response
     engine.asked_kw[1] = response
-    totals = engine.totals
     if was_dead and not dead:
         # As at the start: all of them now, and in turn from then on.
-        totals.refreshed_ns[:] = 0
-    renewed = engine.pending[0] | renew_due(engine.fleet, totals, engine.room, now_ns, settings.rules)
-    engine.pending[0] = 0
-    return renewed | (SOME_LEAST if totals.least.sum() > 0 else 0) | (DEAD if dead else 0)
+        engine.totals.refreshed_ns[:] = 0
 
 
 @kernel
-def renew(held: Any, now_ns: int) -> None:
-    """Renew the bounds and plans that are due, ahead of the next tick, which sees to the rest."""
-    engine, rules = held.value.engine, held.value.settings.rules
-    engine.pending[0] |= renew_due(engine.fleet, engine.totals, engine.room, now_ns, rules)
+def renew(held: Any, now_ns: int) -> int:
+    """Renew the bounds and plans that are due: in the tick, or ahead of the next one, which sees to the rest.
+
+    returns the segments renewed since the last tick as bits, SOME_LEAST if there are vehicles with a least power,
+    DEAD on a dead bus
+    """
+    engine = held.engine
+    engine.pending[0] |= renew_due(engine.fleet, engine.totals, engine.room, now_ns, held.settings.rules)
+    least, dead = engine.totals.least.sum() > 0, engine.memory.dead[0] != 0
+    return engine.pending[0] | (SOME_LEAST if least else 0) | (DEAD if dead else 0)
 
 
 @kernel
 def cap(held: Any, renewed: int, now_ns: int) -> None:
     """Fold the caps above the renewed segments into the bounds below them."""
-    engine = held.value.engine
+    engine = held.engine
     n = engine.fleet.state.size
     first, last = n, 0
     for segment in range(SEGMENTS):
         if renewed >> segment & 1:
             first, last = min(first, segment * n // SEGMENTS), max(last, (segment + 1) * n // SEGMENTS)
     if first < last:
-        bounds.cap(engine.fleet, engine.totals, engine.room, first, last, now_ns, held.value.settings.rules)
+        bounds.cap(engine.fleet, engine.totals, engine.room, first, last, now_ns, held.settings.rules)
 
 
 @kernel
@@ -202,7 +199,7 @@ def arrange(held: Any, renewed: int, now_ns: int) -> None:
 
     renewed : segments whose bounds are new, as bits; turns are taken there and then
     """
-    engine, settings = held.value.engine, held.value.settings
+    engine, settings = held.engine, held.settings
     fleet, totals, desk, nodes = engine.fleet, engine.totals, engine.room.desk, engine.room.nodes
     turns = settings.rules.turns
     request_kw = engine.asked_kw[0]
@@ -236,9 +233,10 @@ def arrange(held: Any, renewed: int, now_ns: int) -> None:
 def finish(
     held: Any, now_ns: int, found: int
 ) -> tuple[float, float, float, float, float, float, float, float, int, int, int]:  # fmt: skip
-    """Split the request and choose whom to command; returns the fields of `Tick`. found : see `begin`"""
-    engine, settings = held.value.engine, held.value.settings
+    """Split the request and choose whom to command; returns the fields of `Tick`. found : see `renew`"""
+    engine, settings = held.engine, held.settings
     fleet, totals = engine.fleet, engine.totals
+    engine.pending[0] = 0
     request, response = engine.asked_kw[0], engine.asked_kw[1]
     lo, hi = totals.lo_kw.sum(), totals.hi_kw.sum()
     dealt, unserved, lam, passes = solve(
@@ -249,7 +247,7 @@ def finish(
     if unserved != 0.0:
         attribute(fleet, unserved, engine.unserved_kw)
     commanded, _, broken = choose(
-        fleet, request - unserved, now_ns, settings.sending, engine.out, found % SOME_LEAST, found & DEAD > 0
+        fleet, request - unserved, now_ns, settings.sending, engine.out, found & EVERY, found & DEAD > 0
     )  # fmt: skip
     if found & SOME_LEAST and not found & DEAD:
         # What the fleet could do, not what those that happen to be on could.
@@ -271,8 +269,8 @@ def tick_held(
 ) -> Tick:  # fmt: skip
     """One sample in, commands in `engine.out`.
 
-    Four kernels in turn, of which a fleet without caps and without least powers takes two: a kernel that holds all
-    of them would take minutes to compile.
+    Five kernels in turn, of which a fleet without caps and without least powers takes three: a kernel that holds all
+    of them would take twice as long to compile.
 
     held        : handle on a `Running` (`droop.handle`)
     capped      : whether there are caps
@@ -281,13 +279,15 @@ def tick_held(
     baseline_kw : declared baseline [kW]
     signal_kw   : a balancing authority's set-point, on top of the products [kW]
     """
-    found = begin(held, now_ns, hz, verdict, baseline_kw, signal_kw)
+    begin(held, now_ns, hz, verdict, baseline_kw, signal_kw)
+    found = renew(held, now_ns)
     if found & DEAD:
         still(held, now_ns)
-    if capped and (found % SOME_LEAST or found & DEAD):
-        cap(held, EVERY if found & DEAD else found % SOME_LEAST, now_ns)
+        found |= EVERY
+    if capped and found & EVERY:
+        cap(held, found & EVERY, now_ns)
     if found & SOME_LEAST and not found & DEAD:
-        arrange(held, found % SOME_LEAST, now_ns)
+        arrange(held, found & EVERY, now_ns)
     return Tick(*finish(held, now_ns, found))
 
 

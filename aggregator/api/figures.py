@@ -137,6 +137,7 @@ def _withdraw(fields: dict[str, Any]) -> None:
     fields.update(dict.fromkeys(PROMISED, 0.0))
     fields["quality"] = []
     fields["unserved_by_reason"] = {}
+    fields["withheld_kw"] = {}
     for side in ("up_kw", "down_kw"):
         fields["capability"][side] = dict.fromkeys(fields["capability"][side] or ("15", "30", "60"), 0.0)
 

@@ -64,6 +64,13 @@ def _promises(status: Status) -> Iterator[Metric]:
         for minutes, kw in table.items():
             capable.add_metric([direction, minutes], kw)
     yield capable
+    withheld = GaugeMetricFamily(
+        "flyball_withheld_kilowatts", "Rated power that limits take now", labels=["reason", "direction"]
+    )
+    for reason, taken in sorted(status.withheld_kw.items()):
+        withheld.add_metric([reason, "up"], taken.up)
+        withheld.add_metric([reason, "down"], taken.down)
+    yield withheld
 
 
 def _labelled(status: Status) -> Iterator[Metric]:

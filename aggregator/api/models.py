@@ -50,6 +50,13 @@ class Capability(Answer):
     down_kw: dict[str, Kw] = Field(default_factory=dict)
 
 
+class Withheld(Answer):
+    """Rated power that one limit takes now, of the vehicles that are plugged in; magnitudes, >= 0."""
+
+    up: Kw = 0.0
+    down: Kw = 0.0
+
+
 class Latency(Answer):
     """Milliseconds at one stage between the source's stamp and the command on the stream."""
 
@@ -88,6 +95,9 @@ class Live(Answer):
     commanded_kw: KwOrNone = None
     unserved_kw: KwOrNone = None
     unserved_by_reason: dict[str, Kw] = Field(default_factory=dict)
+    withheld_kw: dict[str, Withheld] = Field(
+        default_factory=dict, description="by the limit that takes it; override: what the owners' wishes cost"
+    )
     headroom_up_kw: Kw = 0.0
     headroom_down_kw: Kw = 0.0
     capability: Capability = Field(default_factory=Capability)

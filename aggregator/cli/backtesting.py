@@ -12,16 +12,23 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aggregator.cli.output import Json, app, console, emit, figures, writable
+from aggregator.cli.running import contract_of
 from aggregator.cli.traceoptions import Format, HzCol, Site, SkipBad, Start, StepS, TimeCol, VoltCol, Zone
 
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
 def backtest(
     trace: Annotated[list[Path], typer.Argument(help="Recorded traces, one after the other.")],
-    product: Annotated[str, typer.Option(help="Product sold, by id or .toml file.")] = "ce_fcr",
-    vehicles: Annotated[int, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet.")] = 1000,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML configuration, as of `run`: contracts, fleet, sites, limits, engine, gate."),
+    ] = None,
+    product: Annotated[str | None, typer.Option(help="Product sold, by id or .toml file; ce_fcr.")] = None,
+    vehicles: Annotated[
+        int | None, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet; 1000.")
+    ] = None,
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the fleet.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
     start: Start = None,
     step_s: StepS = None,
@@ -38,14 +45,18 @@ def backtest(
 ) -> None:
     """Drive a simulated fleet over recorded frequency, and score what it delivered."""
     from aggregator.backtesting import recorded_gate, run
-    from aggregator.contracts import Contract, CoreSettings
+    from aggregator.config import load
+    from aggregator.fleetside import behaviour
     from aggregator.process import settle_memory
-    from aggregator.running import SOLD_KW_PER_VEHICLE
-    from droop.products import load
+    from aggregator.running import core_settings
     from telemetry.traces import open_trace
 
     writable(json)
-    found = load(product)
+    loaded = load(
+        config, fleet__vehicles=vehicles, fleet__seed=seed, fleet__perfect=perfect or None,
+        contract=contract_of(config, product, sold_kw),
+    )  # fmt: skip
+    settings = core_settings(loaded)
     traces = [
         open_trace(
             path, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
@@ -53,13 +64,11 @@ def backtest(
         )
         for path in trace
     ]  # fmt: skip
-    sold = SOLD_KW_PER_VEHICLE * vehicles if sold_kw is None else sold_kw
-    settings = CoreSettings(found.area.lower(), vehicles, (Contract(found, sold),))
     settle_memory()
     with _progress() as progress:
         result = run(
-            traces, settings, recorded_gate(found.nominal_hz), seed=seed, perfect=perfect,
-            out=resume or out, resume=resume is not None, progress=progress,
+            traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
+            behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
         )  # fmt: skip
     if result is None:
         where = resume or out
@@ -67,7 +76,8 @@ def backtest(
             "stopped before the end"
             + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
         )
-    emit(result, json, figures(f"{found.id}, {vehicles} vehicles, {sold:g} kW", result))
+    sold = ", ".join(f"{entry.sold_kw:g} kW of {entry.product.id}" for entry in settings.contracts)
+    emit(result, json, figures(f"{sold}, {settings.rows} vehicles", result))
 
 
 @contextmanager

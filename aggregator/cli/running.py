@@ -43,7 +43,7 @@ def run(
     loaded = load(
         config, unit__rate_hz=rate, fleet__vehicles=vehicles, api__port=port,
         unit__faults=tuple(fault) if fault else None,
-        contract=_contract(config, product, sold_kw),
+        contract=contract_of(config, product, sold_kw),
     )  # fmt: skip
     overrides: dict[str, Any] = {k: v for k, v in (("start", start), ("step_s", step_s)) if v is not None}
     summary = run_line(
@@ -55,7 +55,7 @@ def run(
     emit(summary, json, figures("flyball run", shown))
 
 
-def _contract(config: Path | None, product: str | None, sold_kw: float | None) -> list[dict[str, Any]] | None:
+def contract_of(config: Path | None, product: str | None, sold_kw: float | None) -> list[dict[str, Any]] | None:
     """The contract the options describe; None leaves the file's, or the default."""
     if product is None and sold_kw is None:
         return None

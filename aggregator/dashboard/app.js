@@ -3,7 +3,7 @@
 // says "No data since" and takes its numbers back; the charts keep the past.
 
 import { TimeChart } from "./chart.js";
-import { NONE, age, clock, day, known, kw, minute, number, words } from "./format.js";
+import { NONE, age, clock, day, known, kw, minute, number, reason, words } from "./format.js";
 import { VehiclesTable } from "./table.js";
 
 const STALE_MS = 3000;
@@ -140,6 +140,7 @@ function showFigures(s) {
     text(id, number(fleet[key]));
   }
   showCapability(now.capability);
+  showWithheld(s ? now.withheld_kw : null);
   showSoc(now.soc_hist ?? []);
   showLine(now);
 }
@@ -176,6 +177,21 @@ function showCapability(capability) {
       cells[i].bar.classList.toggle("short", value < soldKw());
     });
   }
+}
+
+// The owners' overrides always, then what takes most; as many rows whatever there is, so that nothing moves.
+const WITHHELD_ROWS = 4;
+
+function showWithheld(withheld) {
+  const both = (name) => withheld?.[name] ?? { up: 0, down: 0 };
+  const others = Object.keys(withheld ?? {}).filter((name) => name !== "override");
+  others.sort((a, b) => both(b).up + both(b).down - both(a).up - both(a).down);
+  const shown = ["override", ...others.slice(0, WITHHELD_ROWS - 1)];
+  while (shown.length < WITHHELD_ROWS) shown.push(null);
+  rows(byId("withheld-rows"), shown, 3, (name) => {
+    if (name === null) return ["\u00a0", "", ""];
+    return [reason(name), withheld ? kw(both(name).down, false) : NONE, withheld ? kw(both(name).up, false) : NONE];
+  }, 1);
 }
 
 const socBars = Array.from({ length: 20 }, () => {

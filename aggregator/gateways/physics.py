@@ -199,7 +199,7 @@ def step(c: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, f
 @njit(cache=True, fastmath=FASTMATH)
 def step_held(held: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, float, float, float]:
     """`step` for columns behind a handle."""
-    return step(held.value, t0_ns, t1_ns, weak_per_frac)
+    return step(held, t0_ns, t1_ns, weak_per_frac)
 
 
 @njit(cache=True, inline="always")
@@ -220,7 +220,7 @@ def receive(
     A set-point acts after the charger's dead time. One that arrives meanwhile waits behind it, and only the latest of
     those is kept: the first is never postponed, and each that acts is exactly one dead time old or older.
     """
-    c = held.value
+    c = held
     refused = 0
     vanished = 0
     for k in range(rows.size):
@@ -263,7 +263,7 @@ def report(
 
     held : handle of the columns; salt : of the measurement noise's draws
     """
-    c = held.value
+    c = held
     count = 0
     before = now_ns // 1_000_000
     for i in range(due_ns.size):

@@ -58,6 +58,7 @@ LIVE: dict[str, Any] = {
     "commanded_kw": -285.5,
     "unserved_kw": 1.5,
     "unserved_by_reason": {"soc": 1.5},
+    "withheld_kw": {"override": {"up": 84.5, "down": 20.0}},
     "headroom_up_kw": 812.5,
     "headroom_down_kw": 640.25,
     "capability": {
@@ -604,6 +605,7 @@ def test_metrics(api: Api) -> None:
     text = api.get("/metrics")
     assert "flyball_frequency_hertz 49.9543" in text
     assert 'flyball_capability_kilowatts{direction="up",minutes="15"} 700.0' in text
+    assert 'flyball_withheld_kilowatts{direction="up",reason="override"} 84.5' in text
     assert "flyball_ticks_total 1234.0" in text
 
 

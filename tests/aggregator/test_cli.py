@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import structlog
@@ -246,6 +246,40 @@ def test_backtest_says_all_the_contract_promises(flyball: Callable[..., Said], t
     }  # fmt: skip
     assert found["samples"] == 60
     assert found["bound_violations"] == 0
+
+
+def test_backtest_heeds_the_configuration_of_a_run(flyball: Callable[..., Said], tmp_path: Path) -> None:
+    """Each table tells: the fleet's least powers, a cap, the engine, two contracts, the gate; options come on top."""
+    rows = [f"2026-06-22 00:00:{k:02d},{49.9 + 0.001 * min(k, 20):.3f}" for k in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["dtm,f", *rows]) + "\n", encoding="utf-8")
+    (tmp_path / "c.toml").write_text(
+        "[fleet]\nvehicles = 30\nminimum_power = true\n[engine]\nmost_frac = 0.5\n[quality]\nstuck_s = 25\n"
+        "[[contract]]\nproduct = 'ce_fcr'\nsold_kw = 20\n[[contract]]\nproduct = 'nordic_fcr_n'\nsold_kw = 5\n"
+        "[[site]]\nname = 'street'\nfirst = 5\ncount = 20\nexport_kw = 1\nimport_kw = 1\n",
+        encoding="utf-8",
+    )
+
+    def ran(*options: str) -> dict[str, Any]:
+        said = flyball("backtest", "t.csv", "--config", "c.toml", *options, "--json", "-")
+        assert said.code == 0, said.err
+        found = said.json()
+        assert isinstance(found, dict)
+        assert found["bound_violations"] == 0
+        return found
+
+    found = ran()
+    assert found["products"] == [{"id": "ce_fcr", "sold_kw": 20.0}, {"id": "nordic_fcr_n", "sold_kw": 5.0}]
+    assert found["switches"] > 0
+    assert found["rejected"]["stuck"] > 10  # off in a backtest unless it is set
+    assert ran("--perfect")["switches_per_vehicle_h"] is None
+    assert ran("--sold-kw", "7")["products"] == [{"id": "ce_fcr", "sold_kw": 7.0}]
+    assert ran("--seed", "2")["soc_max_frac"] != found["soc_max_frac"]
+    # Fewer vehicles than the street has rows.
+    refused(flyball("backtest", "t.csv", "--config", "c.toml", "--vehicles", "20"), "site.count", "street", "20")
+    (tmp_path / "open.toml").write_text((tmp_path / "c.toml").read_text().partition("[[site]]")[0], encoding="utf-8")
+    free = flyball("backtest", "t.csv", "--config", "open.toml", "--json", "-").json()
+    assert isinstance(free, dict)
+    assert free["throughput_kwh"] != found["throughput_kwh"]
 
 
 def test_the_module_is_the_script() -> None:

@@ -87,7 +87,13 @@ def test_an_unknown_key_in_any_table_names_the_nearest(tmp_path, table, key):
         ("[limits]\ncold_c = 45.0", "must rise in this order"),
         ("[limits]\nhot_c = 55.0", "must rise in this order"),
         ("[limits]\ntaper_from_frac = 0.08", "`weak_below_frac` must be below"),
-        ("[site]\nname = 'a'", "`site`"),
+        ("[site]\nname = 'a'", "`site`: one table of several; write its head as [[site]]"),
+        ("[[site]]\nname = 'a'\nfirst = 0\ncount = 1\nexport_kw = nan", "`site.0.export_kw`"),
+        (
+            "[[site]]\nname = 'a'\nfirst = 0\ncount = 1\nlocal_meter = 7\n"
+            "[[site]]\nname = 'b'\nfirst = 1\ncount = 1\nlocal_meter = 7",
+            "`site.local_meter`: 'a' and 'b' both name 7",
+        ),
         ("[[site]]\nfirst = 0\ncount = 1", "`site.0.name`: Field required"),
         ("[[site]]\nname = 'a b'\nfirst = 0\ncount = 1", "`site.0.name`"),
         ("[[site]]\nname = 'a'\nfirst = -1\ncount = 1", "`site.0.first`"),

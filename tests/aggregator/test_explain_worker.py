@@ -16,7 +16,8 @@ from aggregator.embedded import EmbeddedServer
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.process import epoch, logger
 from aggregator.questions import Question
-from aggregator.worker import Worker, warm
+from aggregator.warming import warm
+from aggregator.worker import Worker
 from droop.explain import explain
 from droop.products import load
 from telemetry import wire

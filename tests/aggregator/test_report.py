@@ -40,9 +40,11 @@ def test_the_page_stands_alone(tmp_path):
     t_ns = np.arange(100, dtype=np.int64) * S
     series = (t_ns, np.sin(t_ns / 1e10))
     path = tmp_path / "report.html"
-    report.write(path, "one day of ce_fcr", series, series, series, [])
+    report.write(path, "one day of ce_fcr", series, series, series, [], {"Unserved: soc": "3.5 kWh"})
     html = path.read_text()
     assert "one day of ce_fcr" in html
+    assert "Unserved: soc" in html
+    assert "3.5 kWh" in html
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", html)
     assert len(html) > 1_000_000  # plotly's script is inside
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aggregator.contracts import Contract, CoreSettings
+from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.supervisor import free_port
-from aggregator.worker import warm
+from aggregator.warming import warm
 from droop.products import load
 from telemetry.iec61850 import backends
 from tests.scenarios.lines import QUIET, Line, need_iec61850, need_store, start, until
@@ -40,7 +40,7 @@ SMALL = ("--vehicles", "200", "--rate", "20")
 @pytest.fixture(scope="session")
 def kernels() -> None:
     """Compile every kernel once, so that lines started at the same time do not all do it."""
-    warm(CoreSettings("ce", 16, (Contract(load("ce_fcr"), 1.0),)))
+    warm(CoreSettings("ce", 16, (Contract(load("ce_fcr"), 1.0),), sites=(Site("all", None, 0, 16, 9.0),)))
     SimulatedFleet(8, 1, 1)
 
 

@@ -84,6 +84,13 @@ class Source:
                 "up_kw": {"15": 700.5, "30": 600.25, "60": 300.0},
                 "down_kw": {"15": 555.5, "30": 505.0, "60": 250.0},
             },
+            "withheld_kw": {
+                "soc": {"up": 40.0, "down": 0.0},
+                "site": {"up": 5.0, "down": 60.5},
+                "taper": {"up": 0.0, "down": 1.0},
+                "override": {"up": 12.3, "down": 4.5},
+                "ramp": {"up": 0.5, "down": 0.0},
+            },
             "vehicles": {"total": FLEET, "plugged": 57, "stale": 1, "unplugged": 6, "fault": 1},
             "soc_hist": np.histogram(rows["soc_frac"], 20, (0, 1))[0].tolist(),
             "ticks": self._ticks,
@@ -275,6 +282,11 @@ def test_figures_equal_what_was_written_and_change_live(source: Source, open_pag
     }.items():
         w.expect(selector, text)
     assert w.texts("#latency-rows tr:last-child td") == ["total", "1.25", "6.50", "12.00"]
+    # The owners' overrides first, then what takes most.
+    assert w.texts("#withheld-rows td") == [
+        "owner's wish", "4.5", "12.3", "cap of the site", "60.5", "5.0", "SoC window", "0.0", "40.0",
+        "taper near full or empty", "1.0", "0.0",
+    ]  # fmt: skip
     assert w.texts("#statement-rows tr:first-child td")[1:] == [
         "ce fcr",
         "10.00 / 1.50",
@@ -419,6 +431,7 @@ def test_silence_turns_figures_into_dashes(source: Source, open_page: Any, tmp_p
         w.expect(selector, "—")
     w.expect("#headroom-up", "0.0")
     w.expect("#capability-up-15", "0.0")
+    w.expect("#withheld-rows tr:first-child td:last-child", "—")
     assert w.page.get_attribute("body", "data-state") == "stale"
     assert [text.split()[0] for text in w.texts("#processes li")] == ["gateway", "ingest", "worker"]
     w.page.screenshot(path=str(tmp_path / "silent.png"), full_page=True)

@@ -1,0 +1,109 @@
+"""A rehearsal on a fleet of a few chargers: every kernel the real one will need is compiled, or loaded, by it.
+
+numba compiles a kernel when it is first called, which takes seconds. The rehearsal makes every call that the worker
+makes between its streams and that `settings` can lead to; how large the fleet is, and where its sites lie, decides
+nothing about what is compiled.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from aggregator import explained, figures
+from aggregator.contracts import CoreSettings, Site
+from aggregator.core import Aggregator
+from aggregator.process import Log
+from droop.fleet import Wish
+from droop.numerics import cache_folder
+from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block, Quality, SlotState, empty
+
+ROWS: Final = 16
+LOCAL_METER: Final = 2
+NS: Final = 1_000_000_000
+
+
+def warm(settings: CoreSettings, log: Log | None = None) -> None:
+    """Compile, or load, every kernel before the first sample waits for it."""
+    folder = cache_folder()
+    fresh = folder is None or not any(folder.rglob("*.nbc"))
+    if log is not None and fresh:
+        log.info("first start of this version: compiling kernels, a minute or so", kept=str(folder))
+    begun_s = time.monotonic()
+    _rehearse(Aggregator(_small(settings), journal=False))
+    explained.warm()
+    if log is not None and fresh:
+        log.info("kernels compiled", seconds=round(time.monotonic() - begun_s, 1))
+
+
+def _small(settings: CoreSettings) -> CoreSettings:
+    """The same for few chargers: sites of the real fleet have rows that these do not have."""
+    site = Site("rehearsal", None, 0, ROWS, 1.0, 1.0, LOCAL_METER, -1.0, 1.0)
+    return replace(settings, rows=ROWS, sites=(site,) if settings.sites else ())
+
+
+def _rehearse(core: Aggregator) -> None:
+    """What the world says, once of each kind, and the decisions that follow."""
+    now_ns = NS
+    core.on_sessions(_cars(now_ns), now_ns)
+    core.on_vehicles(_reports(now_ns), now_ns)
+    core.on_wishes(_wishes(now_ns), now_ns)
+    core.on_meters(_readings(now_ns), now_ns)
+    nominal_hz = core.settings.nominal_hz
+    # Usable ones first: after a dead bus nothing is split.
+    for hz, quality in ((nominal_hz, 0), (0.998 * nominal_hz, 0), (1.002 * nominal_hz, 0), (0.0, Quality.DEAD_BUS)):
+        now_ns += NS
+        core.on_samples(_sample(hz, quality, now_ns), now_ns)
+    said = empty(SIGNAL, 1)
+    said["t_ns"], said["valid_until_ns"] = now_ns, now_ns + NS
+    core.on_signal(said, now_ns)
+    core.on_renew(now_ns)
+    core.on_time(now_ns + NS)
+    core.supervise(0.0, 0.0, now_ns)
+    figures.live(core, now_ns, figures.survey(core, now_ns))
+    figures.fleetview(core, now_ns)
+
+
+def _cars(now_ns: int) -> Block:
+    """Vehicles with every kind of limit, some with a least power and some without."""
+    cars = empty(SESSION, ROWS)
+    cars["t_ns"] = cars["rx_ns"] = now_ns
+    cars["slot"], cars["session"], cars["state"] = np.arange(ROWS), 1, SlotState.PLUGGED
+    cars["capacity_kwh"], cars["soc_frac"], cars["budget_kwh"], cars["wear"] = 50.0, 0.5, 40.0, 1.0
+    for name in ("soh_frac", "soc_max_frac", "dod_max_frac", "eta_charge_frac", "eta_discharge_frac"):
+        cars[name] = 1.0
+    cars["charge_max_kw"] = cars["discharge_max_kw"] = cars["ramp_kw_s"] = 11.0
+    cars["min_kw"][::2] = 4.0
+    return cars
+
+
+def _reports(now_ns: int) -> Block:
+    reports = empty(VEHICLE, ROWS)
+    reports["t_ns"] = reports["rx_ns"] = now_ns
+    reports["slot"], reports["session"], reports["state"] = np.arange(ROWS), 1, SlotState.PLUGGED
+    reports["soc_frac"], reports["temp_c"] = 0.5, 20.0
+    return reports
+
+
+def _wishes(now_ns: int) -> Block:
+    wishes = empty(WISH, 1)
+    wishes["t_ns"] = wishes["rx_ns"] = now_ns
+    wishes["until_ns"], wishes["session"], wishes["wish"] = now_ns + NS, 1, Wish.LEAVE_ALONE
+    return wishes
+
+
+def _readings(now_ns: int) -> Block:
+    """The fleet's own meter and the one of its site."""
+    readings = empty(POWER, 2)
+    readings["t_ns"], readings["meter"] = now_ns, (1, LOCAL_METER)
+    return readings
+
+
+def _sample(hz: float, quality: int, now_ns: int) -> Block:
+    sample = empty(FREQUENCY, 1)
+    sample["t_ns"] = sample["rx_ns"] = now_ns
+    sample["hz"], sample["quality"] = hz, quality
+    return sample
