@@ -17,7 +17,7 @@ import orjson
 import redis
 
 from aggregator import explained, figures, journal, sessions, views
-from aggregator.contracts import CoreSettings, Site
+from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
 from aggregator.warming import warm

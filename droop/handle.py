@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import typeof, types
+from numba import config, typeof, types
 from numba.core import cgutils
 from numba.experimental import structref
 from numba.experimental.jitclass.base import imp_dtor
@@ -33,6 +33,7 @@ ARRAYS: Final[Any] = arrayobj
 ENDING: Final[Any] = imp_dtor
 TYPES: Final[Any] = types
 OF: Final[Any] = typeof
+SETTINGS: Final[Any] = config
 Table = npt.NDArray[np.int64]
 WORD: Final = 8
 
@@ -153,11 +154,14 @@ def _make(kind: Any, table: Table) -> Any:
     return MADE(kind, table)
 
 
-def hold(value: Any) -> Handle:
+def hold(value: Any) -> Any:
     """A handle on a NamedTuple of arrays; later writes to the arrays are seen through it.
 
-    Numbers in it are copied; ValueError for an array that does not lie in one piece.
+    Numbers in it are copied; ValueError for an array that does not lie in one piece. Where numba is told not to
+    compile (NUMBA_DISABLE_JIT), kernels are plain Python, and the record serves as it is.
     """
+    if SETTINGS.DISABLE_JIT:
+        return value
     table: list[int] = []
     _list(value, table)
     handle: Handle = _make(_type(value), np.array(table, np.int64))

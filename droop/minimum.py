@@ -632,6 +632,8 @@ def rotate(
                 if lo <= hi and lo_sum <= request_kw - margin_kw and hi_sum >= request_kw + margin_kw:
                     put(i, to, lo, hi, now_ns, held, nodes, sums)
                     changed += 1
+                    # Who has just changed is nobody's partner.
+                    faller = -1 if faller == i else faller
                     break
             better = False
             if side > 0 and (riser < 0 or owed_kwh[i] > owed_kwh[riser]):

@@ -6,6 +6,7 @@ Written from the rules; nothing of ours is imported. A vehicle is off, or gives 
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ class Car:
     fixed: bool = False
     lo: float = 0.0
     hi: float = 0.0
+    power: float = 0.0
+    up: float = 0.0
+    down: float = 0.0
 
     def range(self, mode: int) -> tuple[float, float] | None:
         """Powers open to it in a mode; None where it cannot be in it."""
@@ -168,3 +172,98 @@ class Chooser:
         for i, mode, since_ns in reversed(past[kept:]):
             self.cars[i].put(mode, since_ns)
         return kept
+
+
+def narrow(x: float) -> float:
+    """What a single-precision column keeps of a number."""
+    return struct.unpack("f", struct.pack("f", x))[0]  # type: ignore[no-any-return]
+
+
+class Rota(Chooser):
+    """The rule by which vehicles take turns; one call a segment. Energies owed by segment are as last accounted."""
+
+    def __init__(
+        self, cars: Sequence[Car], dwell_ns: int, most_kwh: float, start: int, swap_kwh: float, far_kwh: float,
+        forget_s: float, swap_frac: float,
+    ):  # fmt: skip
+        super().__init__(cars, dwell_ns, most_kwh, start)
+        self.swap_kwh, self.far_kwh, self.forget_s, self.swap_frac = swap_kwh, far_kwh, forget_s, swap_frac
+        self.owed = [(0.0, 0)] * SEGMENTS
+
+    def rows(self, segment: int) -> list[int]:
+        n = len(self.cars)
+        return list(range(segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS))
+
+    def account(self, segment: int, lam: float, elapsed_s: float) -> None:
+        """What each wanted of the last while and did not get; the mean of all fades, nothing grows without end."""
+        total, count = sum(kwh for kwh, _ in self.owed), sum(rows for _, rows in self.owed)
+        faded = total / count * min(1.0, elapsed_s / self.forget_s) if count else 0.0
+        mine = [self.cars[i] for i in self.rows(segment) if self.cars[i].least > 0]
+        for car in mine:
+            wanted = min(max(car.plan + (car.up if lam >= 0 else car.down) * lam, car.free_lo), car.free_hi)
+            owed = car.owed + (wanted - car.power) * elapsed_s / 3600 - faded
+            car.owed = narrow(min(max(owed, -self.most_kwh), self.most_kwh))
+        self.owed[segment] = (sum(car.owed for car in mine), len(mine))
+
+    def serves(self, request: float, margin: float, moves: Sequence[tuple[int, int]]) -> bool:
+        """Whether the request lies in the range, by the margin, once these vehicles are in these modes."""
+        lo, hi = self.span
+        for i, to in moves:
+            new_lo, new_hi = self.cars[i].range(to) or (0.0, 0.0)
+            lo, hi = lo + new_lo - self.cars[i].lo, hi + new_hi - self.cars[i].hi
+        return lo <= request - margin and hi >= request + margin
+
+    def rotate(self, segment: int, request: float, margin: float, lam: float, elapsed_s: float, now_ns: int) -> int:
+        self.account(segment, lam, elapsed_s)
+        rows = self.rows(segment)
+        most, changed = max(int(self.swap_frac * len(rows)), 2), 0
+        best: dict[int, int] = {}  # who waits for a partner, by the direction he wants
+        for k in range(len(rows)):
+            i = rows[(k + self.start) % len(rows)]
+            if changed >= most:
+                break
+            if self.cars[i].steps and self.rested(self.cars[i], now_ns):
+                changed += self.turn(i, request, margin, now_ns, best)
+        self.start += changed
+        return changed
+
+    def turn(self, i: int, request: float, margin: float, now_ns: int, best: dict[int, int]) -> int:
+        car = self.cars[i]
+        for side in (-1, 1):
+            to = car.mode + side
+            if to not in car.modes():
+                continue
+            # Against the fleet's direction only for much, and back from there as soon as it is not owed it.
+            if to * request < -margin and side * car.owed < self.far_kwh:
+                continue
+            enough = -self.swap_kwh if car.mode * request < -margin else self.swap_kwh
+            if side * car.owed > enough and self.serves(request, margin, [(i, to)]):
+                car.put(to, now_ns)
+                # Who has just changed is nobody's partner.
+                if best.get(-side) == i:
+                    del best[-side]
+                return 1
+            other = best.get(side)
+            if other is not None and side * car.owed <= side * self.cars[other].owed:
+                continue
+            best[side] = i
+            if len(best) < 2:
+                continue
+            riser, faller = self.cars[best[1]], self.cars[best[-1]]
+            moves = [(best[1], riser.mode + 1), (best[-1], faller.mode - 1)]
+            if riser.owed - faller.owed > 2 * self.swap_kwh and self.serves(request, 0.0, moves):
+                for j, mode in moves:
+                    self.cars[j].put(mode, now_ns)
+                best.clear()
+                return 2
+        return 0
+
+
+def fewest_changes(cars: Sequence[Car], request: float) -> float:
+    """Least number of vehicles in other modes with which some powers sum to the request; every choice is tried."""
+    found = float("inf")
+    for modes in itertools.product(*[c.modes() if c.steps else [c.mode] for c in cars]):
+        ranges = [c.range(m) if c.steps else (c.free_lo, c.free_hi) for c, m in zip(cars, modes, strict=True)]
+        if sum(r[0] for r in ranges if r) <= request <= sum(r[1] for r in ranges if r):
+            found = min(found, sum(c.mode != m for c, m in zip(cars, modes, strict=True)))
+    return found

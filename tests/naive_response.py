@@ -38,3 +38,93 @@ class Charger:
 
     def meter(self) -> float:
         return self.power * (1 + self.noise_frac * self.rng.gauss(0, 1)) + 0.01 * self.rng.gauss(0, 1)
+
+
+S_NS = 1_000_000_000
+
+
+@dataclass
+class Told:
+    """What one charger was told, and what its report says; powers at the grid [kW], times [ns].
+
+    before : the report before this one; told_kw : the set-point; the rest as the fleet's columns
+    """
+
+    measured_kw: float
+    t_ns: int
+    before_kw: float
+    before_ns: int
+    command_kw: float
+    told_kw: float
+    from_kw: float
+    past_lo_kw: float
+    past_hi_kw: float
+    sent_ns: int
+    valid_until_ns: int
+    rating_kw: float
+
+
+@dataclass
+class Believer:
+    """What is believed of one charger; `hear` is one report. The rules, written out case by case."""
+
+    gain: float = 1.0
+    dead_s: float = 0.0
+    misses: int = 0
+    refused_ns: int = 0
+    tolerance_kw: float = 0.3
+    tolerance_frac: float = 0.05
+    most_misses: int = 5
+    retry_ns: int = 900 * S_NS
+
+    def hear(self, told: Told) -> None:
+        if self.refused_ns > 0:
+            # Left out: nothing is learned, until it is tried again.
+            if told.t_ns >= self.refused_ns + self.retry_ns:
+                self.misses = self.refused_ns = 0
+            return
+        never = told.sent_ns == 0
+        from_before = told.t_ns < told.sent_ns
+        ended = told.t_ns >= told.valid_until_ns
+        if never or from_before or ended or told.rating_kw <= 0:
+            return
+        since_s = (told.t_ns - told.sent_ns) / S_NS
+        settled = since_s >= max(3.0, 3.0 * self.dead_s)
+        answers = [told.command_kw] if settled else [told.command_kw, told.past_lo_kw, told.past_hi_kw]
+        if not self.explained(told, answers):
+            self.misses = min(self.misses + 1, 255)
+            away = [min(answers) - told.measured_kw, told.measured_kw - max(answers)]
+            if self.misses >= self.most_misses and max(away) > 0.2 * told.rating_kw:
+                self.refused_ns = told.t_ns
+            return
+        self.misses = 0
+        crossed_s = self.half_way_s(told)
+        if crossed_s is not None and abs(told.command_kw - told.from_kw) > 0.2 * told.rating_kw:
+            learned = crossed_s if self.dead_s == 0 else 0.8 * self.dead_s + 0.2 * crossed_s
+            self.dead_s = min(learned, 30.0)
+        if settled and abs(told.told_kw) >= 0.2 * told.rating_kw:
+            seen = told.measured_kw / told.told_kw
+            self.gain = min(max(0.9 * self.gain + 0.1 * seen, 0.5), 1.1)
+
+    def explained(self, told: Told, answers: list[float]) -> bool:
+        """Whether some gain from a half to 1.1 of some set-point between the answers gives what was measured."""
+        acted_on = 1.0 if 0.98 <= self.gain <= 1.02 else min(max(self.gain, 0.5), 1.1)
+        corners = [power / acted_on * gain for power in (min(answers), max(answers)) for gain in (0.5, 1.1)]
+        tolerance = max(self.tolerance_kw, self.tolerance_frac * told.rating_kw)
+        # Between answers of one sign nothing nearer to zero than half of the smaller is explained.
+        return min(corners) - tolerance <= told.measured_kw <= max(corners) + tolerance
+
+    @staticmethod
+    def half_way_s(told: Told) -> float | None:
+        """When after the command the power passed the middle of its step, on a straight line between two reports."""
+        step = told.command_kw - told.from_kw
+        if step == 0:
+            return None
+        begun_ns, begun = told.sent_ns, 0.0
+        if told.before_ns > told.sent_ns:
+            begun_ns, begun = told.before_ns, min(max((told.before_kw - told.from_kw) / step, 0.0), 1.0)
+        ended = min((told.measured_kw - told.from_kw) / step, 1.0)
+        if told.t_ns <= begun_ns or begun >= 0.5 or ended < 0.5:
+            return None
+        part = (0.5 - begun) / (ended - begun)
+        return (begun_ns - told.sent_ns) / S_NS + part * (told.t_ns - begun_ns) / S_NS

@@ -132,6 +132,7 @@ class TestSustained:
             (naive.Car(budget_kwh=10.0, moved_kwh=9.0, min_kw=4.14), (0.0, 4.0 / 0.95)),
             (naive.Car(energy_kwh=18.5, min_kw=1.38), (1.9, 11.0)),
             (naive.Car(energy_kwh=18.3, min_kw=1.38), (0.0, 11.0)),
+            (naive.Car(min_kw=11.0), (11.0, 11.0)),  # its least power is all it has
             (naive.Car(energy_kwh=53.9, min_kw=1.38), (11.0, 0.0)),
             (naive.Car(depart_ns=NOW + 899 * S), (0.0, 0.0)),
             (naive.Car(depart_ns=NOW + 900 * S), (11.0, 11.0)),

@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from droop.commands import Sending, choose
+from droop.commands import Sending, beyond, choose
 from droop.fleet import SEGMENTS, allocate_totals
 from droop.grading import bucket, urgency
 from droop.limits import Ages, Derating
@@ -498,3 +498,97 @@ def test_a_guess_of_the_wrong_direction_is_put_right(as_fleet):
     assert abs(open_kw) <= world.sending.closed_kw
     assert f.command_kw.sum() == pytest.approx(60.0, abs=1e-4)
     assert f.command_kw[5] >= 1.0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_overshoot_is_a_share_of_the_range_and_ends_at_the_bound(sign):
+    """Of the whole range, not of one side of it: an owner's one-way charger overshoots like any other."""
+    near, far = (-1.0, 9.0) if sign > 0 else (-9.0, 1.0)
+    assert beyond(0.5 * sign, 2.0 * sign, near, far, 0.05) == pytest.approx(sign * (1.5 + 0.5))
+    assert beyond(0.5 * sign, 8.75 * sign, near, far, 0.05) == pytest.approx(sign * 8.5)
+    # The other way it ends where the range does.
+    assert beyond(0.5 * sign, -0.75 * sign, near, far, 0.05) == pytest.approx(sign * -1.5)
+    narrow = [np.float32(x) for x in (14.1, 14.187498, -22.0, 14.187498)]
+    assert np.float32(narrow[0] + np.float64(beyond(*narrow, 0.05))) <= narrow[3]
+
+
+def test_renewals_close_the_sum_whatever_the_most(as_fleet):
+    """Messages that are sent anyway cost nothing: of the few that may be added none is needed."""
+    world = World(as_fleet, alike(12, valid_until_ns=NOW + S))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.power_kw[:] = np.linspace(0.05, 9.0, 12)
+    request = float(f.power_kw.sum(dtype=float))
+    total, open_kw, broken = choose(f, request, NOW, Sending(overshoot_frac=0.0, most_frac=0.09), out)
+    assert (out.sent[0], broken) == (12, 0)
+    assert total == pytest.approx(request, abs=1e-4)
+    assert abs(open_kw) <= 1e-4
+
+
+def test_of_the_few_that_may_be_told_the_furthest_are(as_fleet):
+    """Two messages for a sum that needs twenty: to the two furthest from their optimum, wherever they stand."""
+    world = World(as_fleet, alike(20, valid_until_ns=NOW + 60 * S))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.power_kw[:] = 1.0 + 0.25 * (np.arange(20) * 7 % 20)
+    _, open_kw, _ = choose(f, 200.0, NOW, Sending(overshoot_frac=0.0, most_frac=0.1), out)
+    assert set(out.slot[: out.sent[0]].tolist()) == set(np.argsort(f.power_kw)[-2:].tolist())
+    assert open_kw == pytest.approx(200.0 - np.sort(f.power_kw)[-2:].sum())
+
+
+def test_what_it_was_told_is_what_it_does_until_that_ends(as_fleet):
+    """A command that has ended left the charger at its safe power: the next one is a step from there."""
+    world = World(as_fleet, alike(2, safe_kw=-1.5, command_kw=6.0, valid_until_ns=NOW))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.command_kw[:], f.valid_until_ns[:], f.power_kw[:] = 6.0, [NOW, NOW + 60 * S], 4.0
+    f.lo_kw[:], f.hi_kw[:] = 4.0, 4.0
+    choose(f, 8.0, NOW, world.sending, out)
+    assert f.from_kw.tolist() == [-1.5, 6.0]
+    assert f.past_lo_kw.tolist() == [-1.5, 4.0]
+    assert f.past_hi_kw.tolist() == [4.0, 6.0]
+    assert out.heading.tolist() == [1, -1]
+    # A second step before the first has settled: nobody knows where it begins.
+    f.lo_kw[:], f.hi_kw[:], f.power_kw[:] = 5.0, 5.0, 5.0
+    choose(f, 10.0, NOW + S, world.sending, out)
+    assert f.from_kw.tolist() == [5.0, 5.0]
+    assert (f.past_lo_kw.tolist(), f.past_hi_kw.tolist()) == ([-1.5, 4.0], [5.0, 6.0])
+    # Settled: from then on only the last one counts.
+    f.lo_kw[:], f.hi_kw[:], f.power_kw[:] = 3.0, 3.0, 3.0
+    choose(f, 6.0, NOW + 5 * S, world.sending, out)
+    assert f.from_kw.tolist() == [5.0, 5.0]
+    assert (f.past_lo_kw.tolist(), f.past_hi_kw.tolist()) == ([3.0, 3.0], [5.0, 5.0])
+    assert out.heading.tolist() == [-1, -1]
+
+
+def test_throughput_counts_both_ways_and_time_does_not_run_back(as_fleet):
+    world = World(as_fleet, alike(3, command_kw=0.0, valid_until_ns=NOW + 3600 * S))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.command_kw[:], f.energy_ns[1:] = [10.0, -10.0, 9.5], NOW - 3600 * S
+    f.energy_ns[0] = NOW + S  # a report that is ahead of this tick
+    f.lo_kw[:], f.hi_kw[:], f.power_kw[:] = 1.0, 1.0, 1.0
+    choose(f, 3.0, NOW, world.sending, out)
+    assert f.energy_ns.tolist() == [NOW + S, NOW, NOW]
+    assert f.moved_kwh.tolist() == pytest.approx([0.0, 9.5, 10.0], rel=1e-6)
+    assert f.energy_kwh.tolist() == pytest.approx([36.0, 36.0 + 9.5, 36.0 - 10.0], rel=1e-6)
+
+
+def test_commands_that_break_their_bounds_are_counted(as_fleet):
+    """The count is a check of what went out: bounds that nothing can satisfy are told, not hidden."""
+    world = World(as_fleet, alike(3, valid_until_ns=NOW + S))
+    world.renew()
+    f = world.fleet
+    f.lo_kw[1], f.hi_kw[1], f.command_kw[1] = 2.0, 1.0, 0.0
+    assert choose(f, 0.0, NOW, world.sending, world.out)[2] == 1
+
+
+def test_an_expired_command_is_where_the_split_is_also_when_the_guess_was_wrong(as_fleet):
+    """It goes to its optimum, which is told anyhow; what is still open is the others' to close."""
+    world = World(as_fleet, alike(4, valid_until_ns=NOW + 60 * S))
+    world.renew()
+    f, out = world.fleet, world.out
+    f.power_kw[:], f.command_kw[:], f.valid_until_ns[0] = [9.0, 1.5, 1.5, 1.5], [2.0, 1.0, 1.0, 1.0], NOW
+    out.total_kw[0] = 1000.0
+    choose(f, 13.5, NOW, Sending(overshoot_frac=0.0), out)
+    np.testing.assert_allclose(f.command_kw, f.power_kw, atol=1e-5)

@@ -7,12 +7,14 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from droop.commands import Sending, choose
 from droop.fleet import allocate
 from droop.outbox import outbox
 from droop.response import Believing, hear, in_flight_kw, observe, setpoint_kw
-from tests.naive_response import Charger
+from tests.naive_response import Believer, Charger, Told
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
@@ -139,6 +141,14 @@ def seen(**changes):
         ({"measured_kw": 0.0, "sent_ns": 0}, 0),  # never told
         ({"measured_kw": 0.0, "sent_ns": NOW + 11 * S}, 0),  # told since
         ({"measured_kw": 0.0, "misses": 255}, 255),
+        ({"measured_kw": 0.0, "valid_until_ns": NOW + 10 * S}, 0),  # ends as it is measured
+        ({"measured_kw": 9.0, "t_ns": NOW}, 0),  # at once, and as it was told before
+        ({"measured_kw": 12.0, "t_ns": NOW}, 1),
+        ({"measured_kw": 0.2, "command_kw": 0.0, "told_kw": 0.0, "rating_kw": 3.0}, 0),  # any charger's 0.3 kW
+        ({"measured_kw": 0.2, "rating_kw": 0.0, "past_hi_kw": 0.0}, 0),  # there is no charger
+        ({"measured_kw": 12.4, "gain": 0.7}, 0),  # 8 kW are 11.4 told, and 1.1 of that could arrive
+        ({"measured_kw": -4.2, "command_kw": -8.0, "told_kw": -8.0}, 0),
+        ({"measured_kw": -3.4, "command_kw": -8.0, "told_kw": -8.0}, 1),
     ],
     ids=str,
 )
@@ -184,3 +194,67 @@ def test_power_in_flight_is_of_young_commands_of_plugged_vehicles():
     f.command_kw[:], f.measured_kw[:], f.dead_s[:] = 5.0, [1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 0.0, 2.0]
     f.sent_ns[:] = [NOW - S, NOW - 3 * S, NOW, NOW]
     assert in_flight_kw(f, NOW) == pytest.approx(4.0)
+
+
+AROUND_S = [-2.0, -1e-9, 0.0, 1e-9, 0.5, 1.0, 2.999999999, 3.0, 3.5, 6.0, 8.9, 9.0, 40.0]
+
+
+def a_report(rng):
+    """A charger and a report of it: any powers, times at the edges of every rule."""
+    rating = rng.choice([0.0, 3.7, 11.0, 22.0])
+    sent = rng.choice([0, NOW, NOW, NOW, NOW])
+    command = rng.choice([0.0, rng.uniform(-rating, rating), rng.uniform(-rating, rating)])
+    past = sorted([rng.uniform(-rating, rating), rng.choice([0.0, rng.uniform(-rating, rating)])])
+    before = rng.choice([0.0, command, command, past[0], rng.uniform(-rating, rating)])
+    gain = rng.choice([1.0, 1.0, 0.981, 1.015, 0.975, 1.025, rng.uniform(0.5, 1.1)])
+    used = 1.0 if abs(gain - 1) <= 0.02 else gain
+    measured = rng.choice([command, command, 0.0, before, rng.uniform(0.4, 1.2) * command, past[1], -command])
+    t_ns = NOW + round(rng.choice(AROUND_S) * S)
+    told = Told(
+        measured + rng.choice([0.0, rng.uniform(-0.5, 0.5)]), t_ns, rng.choice([before, rng.uniform(-rating, rating)]),
+        t_ns - rng.choice([0, 1, S // 2, S, 2 * S, 20 * S]), command, command / used, before, *past, sent,
+        NOW + round(rng.choice([-1.0, *AROUND_S, 60.0, 60.0, 60.0]) * S), rating,
+    )  # fmt: skip
+    believer = Believer(
+        gain, rng.choice([0.0, 0.0, 0.4, 1.0, 1.1, 3.0, 29.0]), rng.choice([0, 0, 3, 4, 5, 254, 255]),
+        rng.choice([0] * 9 + [NOW - 300 * S, t_ns - 900 * S, t_ns - 900 * S + 1]),
+    )  # fmt: skip
+    return told, believer
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_is_the_twin(seed):
+    rng = random.Random(seed)
+    for _ in range(20):
+        told, twin = a_report(rng)
+        found = observe(*vars(told).values(), twin.gain, twin.dead_s, twin.misses, twin.refused_ns, BELIEVING)
+        twin.hear(told)
+        assert found[:2] == pytest.approx((twin.gain, twin.dead_s), rel=1e-12, abs=1e-12), told
+        assert found[2:] == (twin.misses, twin.refused_ns), told
+
+
+@pytest.mark.parametrize("sides", [(11.0, 0.0), (0.0, 11.0)])
+def test_a_charger_of_one_direction_is_judged_by_the_rating_it_has(sides):
+    """Of 11 kW 1.5 kW say nothing of its gain; of no rating at all nothing would be learned of it."""
+    f = allocate(1)
+    f.state[0], f.valid_until_ns[0], f.sent_ns[0] = 1, NOW + 60 * S, NOW
+    f.charge_max_kw[0], f.discharge_max_kw[0] = sides
+    sign = 1.0 if sides[1] else -1.0
+    for told, learned in ((1.5, 1.0), (8.0, 0.99)):
+        f.command_kw[0] = f.told_kw[0] = sign * told
+        f.past_lo_kw[0], f.past_hi_kw[0] = sorted([0.0, sign * told])
+        hear(f, np.zeros(1, np.int64), np.float32([sign * 0.9 * told]), NOW + 10 * S, BELIEVING)
+        assert f.gain[0] == pytest.approx(learned, rel=1e-6)
+    hear(f, np.zeros(1, np.int64), np.float32([0.0]), NOW + 40 * S, BELIEVING)
+    assert f.misses[0] == 1
+
+
+def test_a_report_before_the_command_begins_no_step():
+    """The line to the middle of a step begins at the command, where the power was what the command found."""
+    early = {"before_ns": NOW - 4 * S, "t_ns": NOW + 2 * S, "measured_kw": 8.0, "dead_s": 0.0}
+    # Whatever an earlier report said: it was of other commands.
+    for before_kw in (-8.0, 0.0, 4.1, 8.0):
+        assert seen(**early, before_kw=before_kw)[1] == pytest.approx(1.0)
+    # Beyond its set-point it has arrived, no more.
+    assert seen(**early, gain=1.0, before_kw=0.0)[1] == seen(**{**early, "measured_kw": 8.6})[1]

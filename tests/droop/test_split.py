@@ -118,8 +118,9 @@ def test_float32_keeps_sum_and_bounds(seed, n):
     rng = np.random.default_rng(seed)
     rows = fleet(rng, n, np.float32)
     for request in requests(rows, rng):
-        p, (_, unserved, _, passes) = rows.solve(request)
+        p, (_, unserved, lam, passes) = rows.solve(request)
         assert p.dtype == np.float32
+        assert np.abs(p - rows.at(lam)).max() <= 1e-4  # natural residual
         assert (p >= rows.lo).all()
         assert (p <= rows.hi).all()
         feasible = min(max(request, rows.lo_sum), rows.hi_sum)
@@ -599,6 +600,27 @@ class TestForAnyonesFleet:
             wide = split(request, given_[0], given_[1] - 1, given_[2] + 1, *given_[3:])[1].unserved_kw
             assert abs(wide) <= abs(solution.unserved_kw) + 1e-9
 
+    @settings(max_examples=100, deadline=None)
+    @given(seeds, st.integers(1, 20))
+    def test_prices_and_slopes_far_beyond_the_engines_own(self, seed, n):
+        """Prices up to 1e4 and rooms up to 1e4 slopes: everybody still arrives at the bound, to the last bit."""
+        rng = np.random.default_rng(seed)
+        rows = fleet(rng, n)
+        up, dn = (np.where(x > 0, 10 ** rng.uniform(-3, 2, n), 1.0) for x in (rows.hi - rows.t, rows.t - rows.lo))
+        price = rng.choice([0.0, 11.0, 50.0, 1e4], n)
+        for request, bound in ((rows.hi_sum + 1.0, rows.hi), (rows.lo_sum - 1.0, rows.lo)):
+            p, solution = split(request, rows.t, rows.lo, rows.hi, up, dn, price)
+            np.testing.assert_array_equal(p, bound)
+            assert abs(solution.unserved_kw) == pytest.approx(1.0)
+        for share in (0.02, 0.5, 0.98):
+            request = rows.lo_sum + share * (rows.hi_sum - rows.lo_sum)
+            p, solution = split(request, rows.t, rows.lo, rows.hi, up, dn, price)
+            finest = float(np.spacing(abs(solution.lam)) * (up + dn).sum())
+            assert math.fsum(p.tolist()) == pytest.approx(request, abs=1e-11 * rows.scale + finest)
+            assert solution.unserved_kw == 0.0
+            # Nobody leaves the plan before the multiplier has passed his price.
+            assert (p[price >= abs(solution.lam)] == rows.t[price >= abs(solution.lam)]).all()
+
     class TestReasons:
         """A shortfall is a number with reasons, in proportion to the rated power each took."""
 
@@ -638,6 +660,18 @@ class TestForAnyonesFleet:
             # 1 kW of the given limit and 2 kW of room, against 1 kW of the window: 4 kW short, all explained.
             assert self.ask(12.0, s_up=[5.0, 0.0, 3.0], **limits) == {"soc": 1.0, "override": 3.0}
 
+        def test_either_side_has_its_own_owners_wish(self):
+            """Slopes up say nothing of a shortfall down, nor the other way round."""
+            assert self.ask(12.0, s_dn=[0.0, 4.0, 1.0]) == {"rating": 2.0}
+            assert self.ask(-12.0, s_up=[0.0, 2.0, 3.0]) == {"rating": -2.0}
+            assert self.ask(-12.0, s_dn=[0.0, 4.0, 1.0]) == {"override": -5.0, "rating": -2.0}
+            assert self.ask(-8.0, s_dn=[5.0, 0.0, 1.0]) == {"override": -2.0}
+
+        def test_rating_given_and_rating_left_are_one(self):
+            """2 kW a limit calls rating, and 1 kW that nothing explains."""
+            found = self.ask(13.0, rated_hi=[7.0, 2.0, 3.0], reasons_up=["rating"] * 3)
+            assert found == {"rating": pytest.approx(3.0)}
+
         @pytest.mark.parametrize(
             ("limits", "name"),
             [
@@ -676,6 +710,11 @@ class TestForAnyonesFleet:
             ({"s_up": [1.0, 1.0]}, "s_up"),
             ({"s_up": [5.0, -9.0, 1.0]}, "s_up"),
             ({"s_dn": [5.0, 1.0, math.nan]}, "s_dn"),
+            ({"s_dn": [5.0, -1e-9, 1.0]}, "s_dn"),
+            ({"s_up": [math.inf, 1.0, 1.0]}, "s_up"),
+            ({"price": [0.0, math.nan, 0.0]}, "price"),
+            ({"lo": [math.nan, -3.0, 0.0]}, "lo:"),
+            ({"hi": [-6.0, 7.0, 1.0]}, "lo:"),  # inverted
             ({"price": [0.0, -0.1, 0.0]}, "price"),
             ({"price": [0.0, math.inf, 0.0]}, "price"),
             ({"price": [0.0]}, "price"),
