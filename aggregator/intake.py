@@ -209,6 +209,7 @@ def place_sessions(
         fleet.measured_kw[i] = fleet.command_kw[i] = safe_kw
         fleet.past_lo_kw[i] = fleet.past_hi_kw[i] = fleet.from_kw[i] = fleet.told_kw[i] = safe_kw
         fleet.valid_until_ns[i] = fleet.sent_ns[i] = 0
+        fleet.ramp_from_kw[i] = safe_kw
         fleet.mode[i] = 0
         fleet.owed_kwh[i] = 0.0
         fleet.switched_ns[i] = 0

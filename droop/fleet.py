@@ -36,6 +36,7 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | moved_kwh            | float64 | kWh  | energy: throughput of the day, battery side                      |
 | warm_c               | float32 | degC | limits: temperature from which this vehicle is bypassed          |
 | least_dn_kw          | float32 | kW   | limits: least charging power: min_kw, or what the car still takes |
+| ramp_from_kw         | float32 | kW   | limits: power that its ramp is counted from                      |
 | plan_kw              | float32 | kW   | limits: charging plan, the split's t                             |
 | free_lo_kw           | float32 | kW   | limits: bounds of the vehicle by itself                          |
 | free_hi_kw           | float32 | kW   | limits                                                           |
@@ -122,6 +123,7 @@ class Fleet(NamedTuple):
     moved_kwh: Column
     warm_c: Column
     least_dn_kw: Column
+    ramp_from_kw: Column
     plan_kw: Column
     free_lo_kw: Column
     free_hi_kw: Column
@@ -171,7 +173,8 @@ DTYPES: Final[dict[str, Any]] = {
     "refused_ns": np.int64,
 } | dict.fromkeys(
     (
-        "soh_frac", "charge_max_kw", "discharge_max_kw", "min_kw", "least_dn_kw", "ramp_kw_s", "budget_kwh", "wear",
+        "soh_frac", "charge_max_kw", "discharge_max_kw", "min_kw", "least_dn_kw", "ramp_kw_s", "ramp_from_kw",
+        "budget_kwh", "wear",
         "eta_charge", "eta_discharge", "idle_kw", "heat_per_kw", "safe_kw", "measured_kw", "temp_c", "warm_c",
         "plan_kw", "free_lo_kw", "free_hi_kw",
         "slope_up", "slope_dn", "owed_kwh", "lo_kw", "hi_kw", "power_kw", "command_kw", "past_lo_kw", "past_hi_kw",
@@ -186,8 +189,7 @@ class Totals(NamedTuple):
 
     refreshed_ns: Column  # int64[SEGMENTS]
     due_ns: Column  # int64[SEGMENTS]  when the first vehicle's bounds change by themselves
-    ramped_ns: Column  # int64[SEGMENTS]  up to when chargers have been given time to change
-    ramp_s: Column  # that time since the renewal before the last [s]
+    ramped_ns: Column  # int64[SEGMENTS]  since when the chargers' ramps are counted
     day: Column  # int64[SEGMENTS]  day (UTC) whose throughput is being counted
     lo_kw: Column  # float64[SEGMENTS]  of the bounds the split sees
     hi_kw: Column

@@ -291,14 +291,14 @@ def relieve(fleet: Fleet, first: int, last: int, now_ns: int, nodes: Nodes, sums
     tally(fleet, first, last, nodes)
     site, mode, state, switched_ns = fleet.site, fleet.mode, fleet.state, fleet.switched_ns
     least, least_dn, free_lo, free_hi = fleet.min_kw, fleet.least_dn_kw, fleet.free_lo_kw, fleet.free_hi_kw
-    reason_up, why_up, why_down = fleet.own_up, fleet.reason_up, fleet.reason_down
+    why_up, why_down = fleet.reason_up, fleet.reason_down
     held = held_by(fleet)
     changed = 0
     start = sums.start[0] % max(last - first, 1)
     for stage in range(4):
         for k in range(last - first):
             i = first + (start + k if start + k < last - first else start + k - (last - first))
-            hears = state[i] == PLUGGED and reason_up[i] != STALE and reason_up[i] != REFUSED
+            hears = state[i] == PLUGGED and why_up[i] != STALE and why_up[i] != REFUSED
             if least[i] == 0.0 or not hears or (mode[i] == 0) != (stage == HELPING):
                 continue
             if stage == HELPING:

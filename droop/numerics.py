@@ -77,7 +77,8 @@ def _compile(function: F, **options: Any) -> F:
         )(function)  # fmt: skip
     finally:
         config.CACHE_DIR = before
-    _take_plain(compiled)
+    if not config.DISABLE_JIT:
+        _take_plain(compiled)
     return cast(F, compiled)
 
 

@@ -236,23 +236,29 @@ def _blame(fleet: Fleet, a: int, b: int, now_ns: int, ages: Ages) -> None:
 
 
 @kernel
-def _ramp(fleet: Fleet, a: int, b: int, at: int, ramp_s: float, s: Scratch) -> None:
-    """The charger's ramp. at : place of row a in the block"""
+def _ramp(fleet: Fleet, a: int, b: int, at: int, anew: bool, ramp_s: float, s: Scratch) -> bool:
+    """The charger's ramp, counted anew or from the power it was counted from; returns whether anybody has one.
+
+    However often bounds are renewed, a charger is given no more change than time. at : place of row a in the block
+    """
     ramp_kw_s, least_up, least_dn = fleet.ramp_kw_s[a:b], fleet.min_kw[a:b], fleet.least_dn_kw[a:b]
+    from_kw = fleet.ramp_from_kw[a:b]
     lo, hi, t, doing = fleet.free_lo_kw[a:b], fleet.free_hi_kw[a:b], fleet.plan_kw[a:b], s.doing_kw[at : at + b - a]
     why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
     slowest = np.float32(np.inf)
     for i in range(ramp_kw_s.size):
         slowest = min(slowest, ramp_kw_s[i])
     if slowest == np.inf:
-        return
+        return False
     for i in range(ramp_kw_s.size):
-        low, high = ramped(lo[i], hi[i], doing[i], ramp_kw_s[i] * ramp_s, least_up[i], least_dn[i])
+        from_kw[i] = doing[i] if anew else from_kw[i]
+        low, high = ramped(lo[i], hi[i], from_kw[i], ramp_kw_s[i] * ramp_s, least_up[i], least_dn[i])
         why_up[i] = RAMP if high < hi[i] else why_up[i]
         why_down[i] = RAMP if low > lo[i] else why_down[i]
         lo[i] = low
         hi[i] = high
         t[i] = min(max(t[i], low), high)
+    return True
 
 
 @kernel
@@ -341,10 +347,8 @@ def _lapse(fleet: Fleet, a: int, b: int, now_ns: int) -> int:
 @kernel
 def begin(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ramp_s: float) -> None:
     """Sums of a segment from nothing; at midnight (UTC) its vehicles' throughput as well."""
-    since_ns = totals.ramped_ns[segment]
-    # However often it is renewed, a charger is given no more change than time.
-    totals.ramp_s[segment] = min((now_ns - since_ns) / 1e9, ramp_s) if since_ns > 0 else ramp_s
-    totals.ramped_ns[segment] = now_ns
+    if totals.ramped_ns[segment] == 0 or now_ns - totals.ramped_ns[segment] >= ramp_s * 1e9:
+        totals.ramped_ns[segment] = now_ns
     n = fleet.state.size
     day = now_ns // DAY_NS
     if totals.day[segment] != day:
@@ -387,7 +391,9 @@ def refresh(
         row, at = a, segment
         while row < b:
             end = min((at + 1) * n // SEGMENTS, b)
-            _ramp(fleet, row, end, row - a, totals.ramp_s[at], s)
+            since_ns = totals.ramped_ns[at]
+            if _ramp(fleet, row, end, row - a, since_ns == now_ns, ages.ramp_s, s):
+                totals.due_ns[at] = min(totals.due_ns[at], since_ns + round(ages.ramp_s * 1e9))
             at += 1
             row = end
         _lean(fleet, a, b, means, s)

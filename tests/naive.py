@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 H_NS = 3_600_000_000_000
 S_NS = 1_000_000_000
@@ -324,10 +324,12 @@ def wished(
     return plan, plan, plan, OVERRIDE if hi > plan else up, OVERRIDE if lo < plan else down
 
 
-def ramped(car: Car, lo: float, hi: float, now_ns: int, ramp_s: float) -> tuple[float, float]:
-    """What it can reach from what it does, where its bounds allow that."""
-    doing, reach = car.doing(now_ns), car.ramp_kw_s * ramp_s
-    return clip(doing - reach, lo, hi), clip(doing + reach, lo, hi)
+def ramped(car: Car, b: Band, from_kw: float, ramp_s: float) -> Band:
+    """What it can reach in a while from some power, where its bounds allow that; for cars without a least power."""
+    reach = car.ramp_kw_s * ramp_s
+    lo, hi = clip(from_kw - reach, b.lo, b.hi), clip(from_kw + reach, b.lo, b.hi)
+    up, down = RAMPING if hi < b.hi - 1e-6 else b.up, RAMPING if lo > b.lo + 1e-6 else b.down
+    return replace(b, lo=lo, hi=hi, plan=clip(b.plan, lo, hi), up=up, down=down)
 
 
 def lean(fill_frac: float, mean_frac: float) -> float:
@@ -470,12 +472,15 @@ class Line:
     slopes: list[tuple[float, float]] = field(default_factory=list)
     renewed_ns: list[int] = field(default_factory=list)
     wake_ns: list[float] = field(default_factory=list)
+    ramped_ns: list[int] = field(default_factory=list)
+    ramped_from: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         n = len(self.cars)
         self.bands = [Band(0, 0, 0, NO_VEHICLE, NO_VEHICLE)] * n
         self.slopes = [(1e-6, 1e-6)] * n
         self.renewed_ns, self.wake_ns = [0] * self.segments, [0.0] * self.segments
+        self.ramped_ns, self.ramped_from = [0] * self.segments, [0.0] * n
 
     def rows(self, segment: int) -> range:
         n = len(self.cars)
@@ -496,15 +501,18 @@ class Line:
             if not (first or late):
                 continue
             wakes = [math.inf]
+            if self.ramped_ns[segment] == 0 or now_ns - self.ramped_ns[segment] >= S_NS:
+                self.ramped_ns[segment] = now_ns
             for row in self.rows(segment):
                 car = self.cars[row]
-                b = band(car, now_ns, *self.ages)
+                if self.ramped_ns[segment] == now_ns:
+                    self.ramped_from[row] = car.doing(now_ns)
+                b = ramped(car, band(car, now_ns, *self.ages), self.ramped_from[row], 1.0)
+                if car.ramp_kw_s < math.inf:
+                    wakes.append(self.ramped_ns[segment] + S_NS)
                 dead = b.up in (NO_VEHICLE, FAULTY)
                 g_up, g_dn = willing(car, b, mean, moved)
                 self.slopes[row] = (max((b.hi - b.plan) * g_up, 1e-6), max((b.plan - b.lo) * g_dn, 1e-6))
-                lo, hi = ramped(car, b.lo, b.hi, now_ns, 1.0)
-                b.up, b.down = RAMPING if hi < b.hi - 1e-6 else b.up, RAMPING if lo > b.lo + 1e-6 else b.down
-                b.lo, b.hi = lo, hi
                 self.bands[row] = b
                 if car.wish and not dead and now_ns < car.wish_until_ns:
                     wakes.append(car.wish_until_ns)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from droop import bounds
-from droop.bounds import Rules, cap, means, ramp, renew_due, warm
+from droop.bounds import Rules, cap, means, renew_due, warm
 from droop.fleet import PLUGGED, SEGMENTS, UNPLUGGED, allocate, allocate_totals
 from droop.limits import Derating
 from droop.reasons import Reason
@@ -44,34 +44,6 @@ def some_fleet(seed):
             getattr(fleet, name)[row] = getattr(car, name)
     fleet.wish[:] = 0
     return fleet
-
-
-class TestRamp:
-    @pytest.mark.parametrize("seed", range(20))
-    def test_is_the_twin(self, as_fleet, seed):
-        rng = random.Random(seed)
-        cars = [naive.some_car(rng, NOW) for _ in range(ROWS)]
-        for car in cars:
-            car.ramp_kw_s = rng.choice([math.inf, 0.5, 5.0])
-        fleet = as_fleet(cars)
-        ends = np.sort(np.random.default_rng(seed).uniform(-22, 22, (2, ROWS)).astype(np.float32), axis=0)
-        fleet.lo_kw[:], fleet.hi_kw[:] = ends
-        fleet.reason_up[:] = fleet.reason_down[:] = Reason.RATING
-        first, last = 3, 33
-        ramp(fleet, first, last, NOW, 0.8)
-        for row, car in enumerate(cars):
-            lo, hi = float(ends[0][row]), float(ends[1][row])
-            low, high = naive.ramped(car, lo, hi, NOW, 0.8) if first <= row < last else (lo, hi)
-            assert (fleet.lo_kw[row], fleet.hi_kw[row]) == pytest.approx((low, high), abs=1e-5)
-            assert fleet.reason_up[row] == (Reason.RAMP if high < hi - 1e-5 else Reason.RATING)
-            assert fleet.reason_down[row] == (Reason.RAMP if low > lo + 1e-5 else Reason.RATING)
-
-    def test_without_limits_nothing_is_touched(self, as_fleet):
-        fleet = as_fleet([naive.Car() for _ in range(4)])
-        fleet.lo_kw[:], fleet.hi_kw[:] = -11.0, 11.0
-        ramp(fleet, 0, 4, NOW, 1.0)
-        assert fleet.lo_kw.tolist() == [-11.0] * 4
-        assert fleet.hi_kw.tolist() == [11.0] * 4
 
 
 class TestWarm:
@@ -143,18 +115,16 @@ class TestRenewal:
 
     @pytest.mark.parametrize("seed", range(6))
     def test_bounds_and_sums_are_the_twins(self, seed):
-        """After the vehicle's own bounds comes its ramp; what the segments sum is what stands in the columns."""
+        """Bounds are each vehicle's own; what the segments sum is what stands in the columns."""
         fleet, totals, room = self.set_up(seed)
         renew_due(fleet, totals, room, NOW, RULES)
         rng = random.Random(seed)
         for row in range(ROWS):
             car = naive.some_car(rng, NOW)
             car.wish = 0
-            one = naive.band(car, NOW, 3.0, 5.0, 2.0)
+            one = naive.ramped(car, naive.band(car, NOW, 3.0, 5.0, 2.0), car.doing(NOW), 1.0)
             assert (fleet.free_lo_kw[row], fleet.free_hi_kw[row]) == pytest.approx((one.lo, one.hi), abs=1e-4)
-            assert (fleet.lo_kw[row], fleet.hi_kw[row]) == pytest.approx(
-                naive.ramped(car, one.lo, one.hi, NOW, 1.0), abs=1e-4
-            )
+            assert (fleet.lo_kw[row], fleet.hi_kw[row]) == (fleet.free_lo_kw[row], fleet.free_hi_kw[row])
         self.sums(fleet, totals)
 
     def sums(self, fleet, totals):
@@ -204,7 +174,7 @@ class TestCap:
             cars.append(
                 naive_sites.Car(
                     float(fleet.plan_kw[row]), float(fleet.slope_up[row]), float(fleet.slope_dn[row]),
-                    *self.ramped(fleet, row), min(lo, 0.0), max(hi, 0.0), bool(heard),
+                    lo, hi, min(lo, 0.0), max(hi, 0.0), bool(heard),
                 )
             )  # fmt: skip
         box = {node.name: naive_sites.Box(node.export_kw, -node.import_kw) for node in CAPS}
@@ -214,12 +184,6 @@ class TestCap:
                 box[name].own.append(car)
         box["street"].boxes = [box["house"], box["garage"]]
         return [box["street"], box["depot"]], cars
-
-    def ramped(self, fleet, row):
-        doing = fleet.command_kw[row] if fleet.valid_until_ns[row] > NOW else fleet.safe_kw[row]
-        reach = fleet.ramp_kw_s[row]
-        lo, hi = float(fleet.free_lo_kw[row]), float(fleet.free_hi_kw[row])
-        return naive.clip(doing - reach, lo, hi), naive.clip(doing + reach, lo, hi)
 
     @pytest.mark.parametrize("seed", range(12))
     def test_a_tree_over_segments_is_the_twin(self, seed):
@@ -233,8 +197,7 @@ class TestCap:
         np.testing.assert_allclose(fleet.hi_kw, [car.hi for car in cars], atol=2e-4)
         TestRenewal().sums(fleet, totals)
         for row, car in enumerate(cars):
-            _, free_hi = self.ramped(fleet, row)
-            if car.hi < free_hi - 1e-3:
+            if car.hi < fleet.free_hi_kw[row] - 1e-3:
                 assert fleet.reason_up[row] == Reason.SITE
 
     def test_only_the_trees_above_the_renewed_rows_are_folded_again(self):

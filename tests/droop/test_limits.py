@@ -11,7 +11,7 @@ import pytest
 
 from droop.bounds import Rules, narrow, no_tree, renew_due, room
 from droop.fleet import SEGMENTS, allocate_totals
-from droop.limits import Ages, Derating, needed_kwh
+from droop.limits import Ages, Derating, needed_kwh, ramped
 from droop.reasons import Reason
 from droop.refresh import DAY_NS, refresh, scratch
 from droop.split import LAM_MAX, LAM_MIN, solve
@@ -53,11 +53,11 @@ def renewed(as_fleet, cars, now_ns=NOW, ages=AGES, mean=MEAN):
 def renew(fleet, totals, now_ns=NOW, ages=AGES, mean=MEAN):
     for segment in range(SEGMENTS):
         refresh(fleet, totals, segment, segment + 1, now_ns, ages, DERATING, Means(mean, MOVED), ROOM)
-        narrow(fleet, totals, segment, now_ns, Rules(ages, DERATING))
+        narrow(fleet, totals, segment, now_ns)
 
 
 def bands(cars, now_ns=NOW, ages=AGES):
-    return [naive.band(one, now_ns, *ages[:3]) for one in cars]
+    return [naive.ramped(one, naive.band(one, now_ns, *ages[:3]), one.doing(now_ns), ages[3]) for one in cars]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -69,11 +69,8 @@ def test_bounds_plan_and_reasons_are_the_twins(as_fleet, seed):
     for name, want in (("free_lo_kw", "lo"), ("free_hi_kw", "hi"), ("plan_kw", "plan")):
         values = [getattr(b, want) for b in expected]
         np.testing.assert_allclose(getattr(fleet, name), values, rtol=2e-7, atol=1e-6)
-    within = [naive.ramped(car, b.lo, b.hi, NOW, 1.0) for car, b in zip(cars, expected, strict=True)]
-    for b, (lo, hi) in zip(expected, within, strict=True):
-        b.up, b.down = naive.RAMPING if hi < b.hi - 1e-6 else b.up, naive.RAMPING if lo > b.lo + 1e-6 else b.down
-    np.testing.assert_allclose(fleet.lo_kw, [lo for lo, _ in within], rtol=2e-7, atol=1e-6)
-    np.testing.assert_allclose(fleet.hi_kw, [hi for _, hi in within], rtol=2e-7, atol=1e-6)
+    np.testing.assert_array_equal(fleet.lo_kw, fleet.free_lo_kw)
+    np.testing.assert_array_equal(fleet.hi_kw, fleet.free_hi_kw)
     assert [Reason(x).name for x in fleet.reason_up] == [Reason(b.up).name for b in expected]
     assert [Reason(x).name for x in fleet.reason_down] == [Reason(b.down).name for b in expected]
     assert (fleet.free_lo_kw <= fleet.plan_kw).all()
@@ -227,6 +224,39 @@ def test_departure_energy_is_met_whenever_it_can_be(as_fleet, depart_s, period_s
     if missing == 0.5:
         # And no better than needed: the product got the rest.
         assert one.energy_kwh <= one.depart_kwh + 0.01
+
+
+@pytest.mark.parametrize("doing", [-11.0, -5.0, -4.0, -1.0, 0.0, 2.0, 4.0, 4.5, 10.0])
+@pytest.mark.parametrize("reach", [0.0, 0.5, 3.0, 30.0, math.inf])
+@pytest.mark.parametrize(("least_up", "least_dn"), [(0.0, 0.0), (4.0, 4.0), (4.0, 1.5)])
+def test_a_charger_ramps_but_steps_over_its_least_power(doing, reach, least_up, least_dn):
+    """Against what it can do: go by `reach`, and from the edges of the hole, and inside it, to nothing and across."""
+    lo, hi = ramped(-11.0, 11.0, doing, reach, least_up, least_dn)
+
+    def gets(power):
+        if abs(power - doing) <= reach:
+            return True
+        inside = -least_dn < doing < least_up
+        up_to_nothing = doing <= -least_dn and doing + reach > -least_dn and power <= 0.0
+        down_to_nothing = doing >= least_up and doing - reach < least_up and power >= 0.0
+        between = min(doing, 0.0) <= power <= max(doing, 0.0)
+        return (inside and -least_dn <= power <= least_up) or (between and (up_to_nothing or down_to_nothing))
+
+    for power in np.linspace(-11.0, 11.0, 89):
+        if not math.isclose(abs(power - doing), reach):
+            assert (lo <= power <= hi) == gets(power), power
+
+
+def test_renewing_often_gives_no_more_ramp(as_fleet):
+    """0.5 kW/s, looked at ten times a second: in 3 s it may go by 1.5 kW, and by its first second's."""
+    fleet, totals = as_fleet([car(ramp_kw_s=0.5) for _ in range(8)]), aware(allocate_totals())
+    for k in range(31):
+        now = NOW + k * S // 10
+        fleet.report_ns[:] = fleet.energy_ns[:] = now
+        renew(fleet, totals, now)
+        fleet.command_kw[:], fleet.valid_until_ns[:] = fleet.hi_kw, now + 6 * S
+    np.testing.assert_allclose(fleet.hi_kw, 0.5 + 3.0 * 0.5, rtol=1e-6)
+    assert (fleet.reason_up == Reason.RAMP).all()
 
 
 @pytest.mark.parametrize("target", [0.5, 0.86, 0.9, 0.97, 1.0])

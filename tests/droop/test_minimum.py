@@ -50,6 +50,7 @@ def columns(cars):
     fleet = allocate(len(cars))
     for i, car in enumerate(cars):
         fleet.state[i], fleet.min_kw[i], fleet.mode[i] = PLUGGED, car.least, car.mode
+        fleet.least_dn_kw[i] = car.least
         fleet.free_lo_kw[i], fleet.free_hi_kw[i], fleet.plan_kw[i] = car.free_lo, car.free_hi, car.plan
         fleet.owed_kwh[i], fleet.switched_ns[i] = car.owed, car.since_ns
         fleet.reason_up[i] = Reason.STALE if car.fixed else Reason.RATING
@@ -312,7 +313,7 @@ def test_rotate_is_the_twins(seed, n):
         now += int(rng.choice([DWELL // 2, DWELL]))
         for segment in range(SEGMENTS):
             before, since = fleet.mode.copy(), fleet.switched_ns.copy()
-            found = rotate(segment, request, margin, lam, 56.25, now, fleet, turns, no_nodes(), sums)
+            found = rotate(segment, request, margin, lam, 0.0, 56.25, now, fleet, turns, no_nodes(), sums)
             assert found == twin.rotate(segment, request, margin, lam, 56.25, now)
             moved = fleet.mode != before
             assert (now - since[moved] >= DWELL).all()
@@ -442,16 +443,51 @@ class TestSites:
         assert off.min() >= 2
         assert off.max() <= 4
 
-    def test_who_must_charge_is_not_relieved(self):
+    def test_a_cap_comes_before_who_must_charge_and_who_waits_goes_on_waiting(self):
         fleet, sums, nodes = self.build(13.0, -13.0)
         fleet.free_hi_kw[:] = -5.0
+        fleet.mode[:] = -1
         set_up(fleet, sums)
-        assert relieve(fleet, 0, 7, NOW, nodes, sums) == 0
-        assert (fleet.mode == -1).all()
+        # Of the 5 kW that each needs, 13 bear two.
+        assert relieve(fleet, 0, 7, NOW, nodes, sums) == 4
+        waiting = np.flatnonzero(fleet.mode[:6] == 0)
+        assert waiting.size == 4
+        assert (fleet.reason_down[waiting] == Reason.SITE).all()
+        for second in range(1, 5):
+            apply(fleet, 0, 7, NOW + second * 1_000_000_000)
+            assert (fleet.mode[:6] == -1).all()
+            relieve(fleet, 0, 7, NOW + second * 1_000_000_000 + 1, nodes, sums)
+            assert np.flatnonzero(fleet.mode[:6] == 0).tolist() == waiting.tolist()
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_turned_on_where_only_that_keeps_a_cap(self, sign):
+        """Beside the vehicles more flows than the cap bears: 10 kW must go the other way."""
+        fleet, sums, nodes = self.build(-sign * 10.0 if sign > 0 else 99.0, 10.0 if sign < 0 else -99.0)
+        set_up(fleet, sums)
+        assert relieve(fleet, 0, 7, NOW, nodes, sums) > 0
+        assert set(fleet.mode[:6].tolist()) <= {0, -sign}
+        if sign > 0:
+            assert nodes.lo_sum_kw[0] <= nodes.upper_kw[0]
+        else:
+            assert nodes.hi_sum_kw[0] >= nodes.lower_kw[0]
+
+
+def test_a_car_that_takes_less_than_its_chargers_least_can_charge():
+    """Cold: of 4.14 kW offered it takes 2. On, it is counted with those 2; discharging needs the charger's least."""
+    fleet, sums = allocate(8), desk()
+    fleet.state[:], fleet.min_kw[:], fleet.least_dn_kw[:] = PLUGGED, 4.14, 2.0
+    fleet.free_lo_kw[:], fleet.free_hi_kw[:] = -2.0, 3.0
+    far_lo, far_hi, _ = set_up(fleet, sums)
+    assert (far_lo, far_hi) == (-16.0, 0.0)
+    assert switch(-6.0, 0.0, NOW, fleet, TURNS, no_nodes(), sums)[1] == 0.0
+    on = fleet.mode == -1
+    assert on.sum() == 3
+    assert (fleet.lo_kw[on] == -2.0).all()
+    assert (fleet.hi_kw[on] == -2.0).all()
 
 
 def rotate_rows(segment, request, now, fleet, nodes, sums, margin=0.0, lam=0.0, elapsed=0.0, turns=TURNS):
-    return rotate(segment, request, margin, lam, elapsed, now, fleet, turns, nodes, sums)
+    return rotate(segment, request, margin, lam, 0.0, elapsed, now, fleet, turns, nodes, sums)
 
 
 class TestRotate:
@@ -575,6 +611,7 @@ def some_fleet(kind, n):
     size = rng.choice([7.4, 11.0, 22.0], n) if kind == "mixed" else np.full(n, 11.0)
     plan = {"like": 0.0, "small plans": -0.5, "mixed": -size * rng.choice([0, 0, 0.05, 0.3, 0.7], n)}[kind]
     fleet.state[:], fleet.min_kw[:], fleet.plan_kw[:] = PLUGGED, np.where(size < 10, 1.38, 4.14), plan
+    fleet.least_dn_kw[:] = fleet.min_kw
     fleet.free_lo_kw[:], fleet.free_hi_kw[:], fleet.switched_ns[:] = -size, size, -NOW
     fleet.slope_up[:], fleet.slope_dn[:] = fleet.free_hi_kw - fleet.plan_kw, fleet.plan_kw - fleet.free_lo_kw
     return fleet
@@ -603,7 +640,7 @@ class Hour:
                 s = k % 10
                 result = apply(f, s * n // SEGMENTS, (s + 1) * n // SEGMENTS, now)
                 sums.lo_kw[s], sums.hi_kw[s] = result[0], result[1]
-                rotate(s, request, margin, lam, 1.0, now, f, Turns(), nodes, sums)
+                rotate(s, request, margin, lam, 0.0, 1.0, now, f, Turns(), nodes, sums)
             if gap(request, sums.lo_kw.sum(), sums.hi_kw.sum()) > 0.0:
                 switch(request, margin, now, f, Turns(), nodes, sums)
             total = solve(
