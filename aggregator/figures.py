@@ -37,8 +37,9 @@ def _delivered(core: Aggregator, now_ns: int) -> float | None:
 
 
 def capability(core: Aggregator, now_ns: int) -> dict[str, dict[str, float]]:
-    """Power sustained for 15, 30 and 60 minutes each way [kW, both positive]."""
-    sustained = table(core.engine.fleet, now_ns)
+    """Power sustained for 15, 30 and 60 minutes each way under the sites' caps [kW, both positive]."""
+    tree = core.engine.room.tree
+    sustained = table(core.engine.fleet, now_ns, tree if tree.first.size > 0 else None)
     return {
         "up_kw": {str(m): float(row[0]) for m, row in zip(MINUTES, sustained, strict=True)},
         "down_kw": {str(m): float(row[1]) for m, row in zip(MINUTES, sustained, strict=True)},

@@ -15,10 +15,11 @@ from droop import minimum, sites
 from droop.fleet import PLUGGED, SEGMENTS, Column, Fleet, Totals, column
 from droop.folding import fold
 from droop.limits import Ages, Derating
-from droop.minimum import Desk, Nodes, Turns, apply, furthest, relieve
+from droop.minimum import Desk, Nodes, Turns, apply, furthest
 from droop.numerics import kernel
 from droop.reasons import Reason
 from droop.refresh import Scratch, refresh, scratch
+from droop.relief import relieve
 from droop.sites import Tree, limits_of, touched
 from droop.weights import Means
 
@@ -158,13 +159,14 @@ def cap(fleet: Fleet, totals: Totals, room: Room, first: int, last: int, now_ns:
     relieve(fleet, a, b, now_ns, room.nodes, room.desk)
     state, why_up, free_lo, free_hi = fleet.state, fleet.reason_up, fleet.free_lo_kw, fleet.free_hi_kw
     heard, least_kw, most_kw = room.heard, room.least_kw, room.most_kw
-    least, lo, hi = fleet.min_kw, fleet.lo_kw, fleet.hi_kw
+    least, least_dn, mode, lo, hi = fleet.min_kw, fleet.least_dn_kw, fleet.mode, fleet.lo_kw, fleet.hi_kw
     for i in range(a, b):
         heard[i] = (state[i] == PLUGGED) & (why_up[i] != STALE) & (why_up[i] != REFUSED)
-        # A cap comes before the driver's departure energy: charging that was needed may stop, nothing more. No least
-        # power is shed in part: `relieve` has turned off and on what it takes.
+        # A cap comes before the driver's departure energy: charging that was needed may stop, nothing more. It stops at
+        # a least power: `relieve` has turned off and on what it takes.
         least_kw[i] = min(free_lo[i], np.float32(0.0)) if least[i] == 0.0 else lo[i]
-        most_kw[i] = max(free_hi[i], np.float32(0.0)) if least[i] == 0.0 else hi[i]
+        edge = max(hi[i], -least_dn[i]) if mode[i] < 0 else hi[i]
+        most_kw[i] = max(free_hi[i], np.float32(0.0)) if least[i] == 0.0 else edge
     fold(
         tree, fleet.site, fleet.plan_kw, fleet.slope_up, fleet.slope_dn, fleet.lo_kw, fleet.hi_kw, least_kw, most_kw,
         heard, fleet.reason_up, fleet.reason_down, first_node, last_node,

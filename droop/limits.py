@@ -1,7 +1,7 @@
 """What each vehicle may do until it is looked at again: its bounds by itself, and the reason for each.
 
 Order of application (rulebook 9.1): session state, report age, driver's energy, SoC window and depth of
-discharge on the capacity that is left, ratings with their derating, the day's throughput, the owner's wish, the
+discharge on the capacity that is left, ratings with their derating, the owner's wish, the day's throughput, the
 charger's ramp. Least power and the caps of a site come after, on top of these (`minimum`, `folding`). Where they
 conflict: safety, then the driver's departure energy, then the product. The bound in energy is for the horizon
 until the next refresh, never for the product's endurance: bounding a tick by endurance starves delivery

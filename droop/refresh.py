@@ -153,24 +153,16 @@ def _bound_down(fleet: Fleet, a: int, b: int, horizon_h: float, s: Scratch) -> N
 
 
 @kernel
-def _spend(fleet: Fleet, a: int, b: int, horizon_h: float, s: Scratch) -> None:
-    """The day's throughput; a battery too warm for its site follows its plan."""
-    budget, moved = fleet.budget_kwh[a:b], fleet.moved_kwh[a:b]
-    eta_c, eta_d, temp, warm = (
-        fleet.eta_charge[a:b], fleet.eta_discharge[a:b], fleet.temp_c[a:b], fleet.warm_c[a:b]
-    )  # fmt: skip
-    why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
+def _bypass(fleet: Fleet, a: int, b: int, s: Scratch) -> None:
+    """A battery too warm for its site follows its plan."""
+    temp, warm, why_up, why_down = fleet.temp_c[a:b], fleet.warm_c[a:b], fleet.own_up[a:b], fleet.own_down[a:b]
     lo, hi, t = s.lo_kw[: b - a], s.hi_kw[: b - a], s.plan_kw[: b - a]
     for i in range(lo.size):
-        left = max(budget[i] - moved[i], 0.0) / horizon_h
-        most = left * eta_d[i]
-        # Charging for the driver goes on when the day is spent.
-        least = min(-left / eta_c[i], t[i])
         apart = temp[i] > warm[i]
-        why_up[i] = TEMPERATURE if apart else (THROUGHPUT if most < hi[i] else why_up[i])
-        why_down[i] = TEMPERATURE if apart else (THROUGHPUT if least > lo[i] else why_down[i])
-        hi[i] = t[i] if apart else max(min(hi[i], most), t[i])
-        lo[i] = t[i] if apart else max(lo[i], least)
+        why_up[i] = TEMPERATURE if apart else why_up[i]
+        why_down[i] = TEMPERATURE if apart else why_down[i]
+        hi[i] = t[i] if apart else hi[i]
+        lo[i] = t[i] if apart else lo[i]
 
 
 @kernel
@@ -192,6 +184,25 @@ def _wish(fleet: Fleet, a: int, b: int, now_ns: int, s: Scratch) -> None:
         lo[i] = bottom
         hi[i] = top
         t[i] = kept
+
+
+@kernel
+def _spend(fleet: Fleet, a: int, b: int, horizon_h: float, s: Scratch) -> None:
+    """The day's throughput."""
+    budget, moved, eta_c, eta_d = (
+        fleet.budget_kwh[a:b], fleet.moved_kwh[a:b], fleet.eta_charge[a:b], fleet.eta_discharge[a:b]
+    )  # fmt: skip
+    why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
+    lo, hi, t = s.lo_kw[: b - a], s.hi_kw[: b - a], s.plan_kw[: b - a]
+    for i in range(lo.size):
+        left = max(budget[i] - moved[i], 0.0) / horizon_h
+        most = left * eta_d[i]
+        # Charging for the driver, by plan or by wish, goes on when the day is spent.
+        least = min(-left / eta_c[i], t[i])
+        why_up[i] = THROUGHPUT if most < hi[i] else why_up[i]
+        why_down[i] = THROUGHPUT if least > lo[i] else why_down[i]
+        hi[i] = max(min(hi[i], most), t[i])
+        lo[i] = max(lo[i], least)
 
 
 @kernel
@@ -236,8 +247,8 @@ def _blame(fleet: Fleet, a: int, b: int, now_ns: int, ages: Ages) -> None:
 
 
 @kernel
-def _ramp(fleet: Fleet, a: int, b: int, at: int, anew: bool, ramp_s: float, s: Scratch) -> bool:
-    """The charger's ramp, counted anew or from the power it was counted from; returns whether anybody has one.
+def _ramp(fleet: Fleet, a: int, b: int, at: int, anew: bool, ramp_s: float, s: Scratch) -> None:
+    """The charger's ramp, counted anew or from the power it was counted from.
 
     However often bounds are renewed, a charger is given no more change than time. at : place of row a in the block
     """
@@ -249,7 +260,7 @@ def _ramp(fleet: Fleet, a: int, b: int, at: int, anew: bool, ramp_s: float, s: S
     for i in range(ramp_kw_s.size):
         slowest = min(slowest, ramp_kw_s[i])
     if slowest == np.inf:
-        return False
+        return
     for i in range(ramp_kw_s.size):
         from_kw[i] = doing[i] if anew else from_kw[i]
         low, high = ramped(lo[i], hi[i], from_kw[i], ramp_kw_s[i] * ramp_s, least_up[i], least_dn[i])
@@ -258,7 +269,6 @@ def _ramp(fleet: Fleet, a: int, b: int, at: int, anew: bool, ramp_s: float, s: S
         lo[i] = low
         hi[i] = high
         t[i] = min(max(t[i], low), high)
-    return True
 
 
 @kernel
@@ -384,16 +394,15 @@ def refresh(
         _leave(fleet, a, b, now_ns, horizon_h, derating, s)
         _bound_up(fleet, a, b, horizon_h, s)
         _bound_down(fleet, a, b, horizon_h, s)
-        _spend(fleet, a, b, horizon_h, s)
+        _bypass(fleet, a, b, s)
         _wish(fleet, a, b, now_ns, s)
+        _spend(fleet, a, b, horizon_h, s)
         _age(fleet, a, b, now_ns, ages, s)
         _blame(fleet, a, b, now_ns, ages)
         row, at = a, segment
         while row < b:
             end = min((at + 1) * n // SEGMENTS, b)
-            since_ns = totals.ramped_ns[at]
-            if _ramp(fleet, row, end, row - a, since_ns == now_ns, ages.ramp_s, s):
-                totals.due_ns[at] = min(totals.due_ns[at], since_ns + round(ages.ramp_s * 1e9))
+            _ramp(fleet, row, end, row - a, totals.ramped_ns[at] == now_ns, ages.ramp_s, s)
             at += 1
             row = end
         _lean(fleet, a, b, means, s)

@@ -20,7 +20,6 @@ from droop.dynamics import Motion, Terms, requested_kw, reset
 from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals, column
 from droop.grading import commandable
 from droop.handle import hold
-from droop.minimum import rotate, switch
 from droop.numerics import kernel
 from droop.outbox import Outbox
 from droop.products import Product
@@ -28,6 +27,8 @@ from droop.reasons import COUNT
 from droop.shortfall import attribute
 from droop.sites import Tree, leaf
 from droop.split import LAM_MAX, solve
+from droop.switching import switch
+from droop.turns import rotate
 from droop.watch import Memory, supervise
 
 Column = npt.NDArray[Any]

@@ -285,17 +285,16 @@ def band(car: Car, now_ns: int, fresh_s: float, stale_s: float, horizon_s: float
         plan = -into_kw if left_h == 0 else -min(need / car.eta_charge / left_h, into_kw)
     plan = clip(plan, lo, hi)
 
+    if car.temp_c > car.warm_c:
+        lo, hi, up, down = plan, plan, TEMPERATURE, TEMPERATURE
+    if car.wish and now_ns < car.wish_until_ns:
+        lo, hi, plan, up, down = wished(car.wish, lo, hi, plan, up, down)
     left_kwh = max(0.0, car.budget_kwh - car.moved_kwh)
     if left_kwh < math.inf:
         if car.drain_kw(left_kwh, h) < hi:
             hi, up = max(car.drain_kw(left_kwh, h), plan), THROUGHPUT
         if min(-left_kwh / car.eta_charge / h, plan) > lo:
             lo, down = min(-left_kwh / car.eta_charge / h, plan), THROUGHPUT
-    if car.temp_c > car.warm_c:
-        lo, hi, up, down = plan, plan, TEMPERATURE, TEMPERATURE
-    if car.wish and now_ns < car.wish_until_ns:
-        lo, hi, plan, up, down = wished(car.wish, lo, hi, plan, up, down)
-
     age_s = (now_ns - car.report_ns) / S_NS
     if age_s >= stale_s:
         lo = hi = car.doing(now_ns)
@@ -508,8 +507,6 @@ class Line:
                 if self.ramped_ns[segment] == now_ns:
                     self.ramped_from[row] = car.doing(now_ns)
                 b = ramped(car, band(car, now_ns, *self.ages), self.ramped_from[row], 1.0)
-                if car.ramp_kw_s < math.inf:
-                    wakes.append(self.ramped_ns[segment] + S_NS)
                 dead = b.up in (NO_VEHICLE, FAULTY)
                 g_up, g_dn = willing(car, b, mean, moved)
                 self.slopes[row] = (max((b.hi - b.plan) * g_up, 1e-6), max((b.plan - b.lo) * g_dn, 1e-6))

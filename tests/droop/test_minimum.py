@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, allocate
-from droop.minimum import MINIMUM, Nodes, Turns, apply, desk, gap, no_nodes, relieve, rotate, swap, switch
+from droop.minimum import MINIMUM, Nodes, Turns, apply, desk, no_nodes
 from droop.reasons import Reason
+from droop.relief import relieve
 from droop.split import solve
+from droop.switching import gap, switch
+from droop.turns import rotate, swap
 from tests import naive_minimum as naive
 
 NOW = 10**18
@@ -448,10 +451,11 @@ class TestSites:
         fleet.free_hi_kw[:] = -5.0
         fleet.mode[:] = -1
         set_up(fleet, sums)
-        # Of the 5 kW that each needs, 13 bear two.
-        assert relieve(fleet, 0, 7, NOW, nodes, sums) == 4
+        # Of the 5 kW that each needs 13 bear two, of their least 4 kW three: what is more is for the fold to shed.
+        assert relieve(fleet, 0, 7, NOW, nodes, sums) == 3
         waiting = np.flatnonzero(fleet.mode[:6] == 0)
-        assert waiting.size == 4
+        assert waiting.size == 3
+        assert (fleet.hi_kw[:6][fleet.mode[:6] < 0] == -5.0).all()
         assert (fleet.reason_down[waiting] == Reason.SITE).all()
         for second in range(1, 5):
             apply(fleet, 0, 7, NOW + second * 1_000_000_000)
