@@ -223,8 +223,13 @@ class Aggregator:
     def on_renew(self, now_ns: int) -> None:
         """Set-points may have been lost on their way: every vehicle is commanded anew at the next decision."""
         self._record(Kind.RENEW, now_ns, struct.pack("<q", now_ns))
-        self.engine.fleet.valid_until_ns[:] = 0
-        self.engine.out.soonest_ns[:] = 0
+        fleet, out = self.engine.fleet, self.engine.out
+        # With less life left than is renewed, never with none: the command is still what the energy's account and the
+        # learning of responses go by. Who cannot be commanded now keeps what he is predicted to be doing.
+        hears = (fleet.state == PLUGGED) & (fleet.reason_up != Reason.STALE) & (fleet.reason_up != Reason.REFUSED)
+        short_ns = np.minimum(fleet.valid_until_ns, now_ns + self._settings.sending.renew_ns - 1)
+        np.copyto(fleet.valid_until_ns, short_ns, where=hears)
+        out.soonest_ns[:] = 0
 
     # ---- what goes out -------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Column, Wish
+from droop.energy import replaced_kwh
+from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Column, Fleet, Wish
 from droop.numerics import kernel
 from droop.response import Believing, observe
 from telemetry.samples import Block
@@ -29,10 +30,11 @@ WEAR_MIN: Final = 0.01
 WEAR_MAX: Final = 100.0
 # Longest life of a wish: a session hardly lasts longer.
 WISH_MAX_NS: Final = 31 * 86_400_000_000_000
-# A wish stamped further ahead of us comes from a broken clock: taken, it would outdate all that follow it.
+# A wish or session stamped further ahead of us comes from a broken clock: taken, it would outdate all that follow it.
 AHEAD_NS: Final = 5_000_000_000
 WISHES: Final = len(Wish)
 NO_WISH: Final = int(Wish.NONE)
+NEVER: Final = np.iinfo(np.int64).max
 
 REPORT_REASONS: Final = (
     "report_slot", "report_state", "report_session", "report_nan", "report_range", "report_old"
@@ -52,29 +54,46 @@ def segment_of(slot: int, rows: int) -> int:
 
 
 @kernel
+def leave_alone(fleet: Fleet, i: int, safe_kw: float) -> None:
+    """Nobody has told this charger anything yet, or what it was told has ended: it does what it does left alone."""
+    fleet.command_kw[i] = fleet.ramp_from_kw[i] = safe_kw
+    fleet.past_lo_kw[i] = fleet.past_hi_kw[i] = fleet.from_kw[i] = fleet.told_kw[i] = safe_kw
+    fleet.valid_until_ns[i] = fleet.sent_ns[i] = 0
+    fleet.misses[i] = 0
+
+
+@kernel
 def take_reports(
     held: Any, refreshed_ns: Column, rows: Block, now_ns: int, believing: Believing, bad: Column
 ) -> int:  # fmt: skip
     """Reports into the fleet's columns; returns how many were refused, and counts them by reason in `bad`.
 
-    Each is held against what the charger was told before: its dead time and its gain are learned here.
+    Each is held against what the charger was told before: its dead time and its gains are learned here. One with the
+    source time of the report that stands, or an older one, is a repeat or was overtaken.
 
     held : the fleet's handle; rows : VEHICLE[n]
     """
     fleet = held
     state, session, usable_kwh = fleet.state, fleet.session, fleet.usable_kwh
-    measured_kw, temp_c, energy_kwh = fleet.measured_kw, fleet.temp_c, fleet.energy_kwh
-    energy_ns, report_ns = fleet.energy_ns, fleet.report_ns
+    measured_kw, temp_c = fleet.measured_kw, fleet.temp_c
+    source_ns, report_ns = fleet.source_ns, fleet.report_ns
+    energy_kwh, energy_ns, moved_kwh, safe_kw = fleet.energy_kwh, fleet.energy_ns, fleet.moved_kwh, fleet.safe_kw
+    eta_charge, eta_discharge = fleet.eta_charge, fleet.eta_discharge
+    idle_kw, heat_per_kw = fleet.idle_kw, fleet.heat_per_kw
     command_kw, told_kw, from_kw = fleet.command_kw, fleet.told_kw, fleet.from_kw
     past_lo_kw, past_hi_kw, sent_ns = fleet.past_lo_kw, fleet.past_hi_kw, fleet.sent_ns
     valid_until_ns, charge_max_kw, discharge_max_kw = fleet.valid_until_ns, fleet.charge_max_kw, fleet.discharge_max_kw
-    gain, dead_s, misses, refused_ns = fleet.gain, fleet.dead_s, fleet.misses, fleet.refused_ns
+    gain_up, gain_dn, dead_s = fleet.gain_up, fleet.gain_dn, fleet.dead_s
+    misses, refused_ns = fleet.misses, fleet.refused_ns
     n = state.size
     refused = 0
     for k in range(rows.size):
         row = rows[k]
         slot = int(row.slot)
         soc = float(row.soc_frac)
+        # A report tells of its own time; a clock ahead of ours must not make it younger than its arrival.
+        arrived_ns = min(row.rx_ns, now_ns)
+        true_ns = min(row.t_ns, arrived_ns) if row.t_ns > arrived_ns - CLOCK_WRONG_NS else arrived_ns
         why = TAKEN
         if slot >= n:
             why = SLOT
@@ -90,29 +109,40 @@ def take_reports(
             or row.temp_c < TEMP_MIN_C or row.temp_c > TEMP_MAX_C
         ):  # fmt: skip
             why = OUT_OF_RANGE
-        elif row.rx_ns < report_ns[slot]:
-            # Overtaken on its way: what it says is no longer so.
+        elif row.rx_ns < report_ns[slot] or true_ns <= source_ns[slot]:
+            # Overtaken on its way: what it says is no longer so. Or said before: it is not news, nor one more miss.
             why = OLD
         if why != TAKEN:
             bad[why] += 1
             refused += 1
             continue
-        # A report tells of its own time; a clock ahead of ours must not make it younger than its arrival.
-        arrived_ns = min(row.rx_ns, now_ns)
-        true_ns = min(row.t_ns, now_ns) if row.t_ns > arrived_ns - CLOCK_WRONG_NS else arrived_ns
-        gain[slot], dead_s[slot], misses[slot], refused_ns[slot] = observe(
-            row.power_kw, true_ns, measured_kw[slot], energy_ns[slot], command_kw[slot], told_kw[slot], from_kw[slot],
-            past_lo_kw[slot], past_hi_kw[slot], sent_ns[slot], valid_until_ns[slot],
-            max(charge_max_kw[slot], discharge_max_kw[slot]), gain[slot], dead_s[slot], misses[slot],
-            refused_ns[slot], believing,
+        changed = state[slot] != row.state
+        if row.state == PLUGGED and not changed:
+            # What a charger does with a fault, or came out of one with, is no answer to a command.
+            gain_up[slot], gain_dn[slot], dead_s[slot], misses[slot], refused_ns[slot] = observe(
+                row.power_kw, true_ns, measured_kw[slot], source_ns[slot], command_kw[slot], told_kw[slot],
+                from_kw[slot], past_lo_kw[slot], past_hi_kw[slot], sent_ns[slot], valid_until_ns[slot],
+                max(charge_max_kw[slot], discharge_max_kw[slot]), gain_up[slot], gain_dn[slot], dead_s[slot],
+                misses[slot], refused_ns[slot], believing,
+            )  # fmt: skip
+        # One that does not follow, or cannot, did what it measures and not what it was told.
+        apart = misses[slot] > 0 or state[slot] == FAULT
+        between_kw = 0.5 * (np.float64(measured_kw[slot]) + np.float64(row.power_kw))
+        energy_kwh[slot], energy_ns[slot], moved = replaced_kwh(
+            soc * usable_kwh[slot], true_ns, energy_kwh[slot], energy_ns[slot], sent_ns[slot],
+            between_kw if apart else np.float64(command_kw[slot]), NEVER if apart else valid_until_ns[slot],
+            safe_kw[slot], charge_max_kw[slot], discharge_max_kw[slot], eta_charge[slot], eta_discharge[slot],
+            usable_kwh[slot], idle_kw[slot], heat_per_kw[slot],
         )  # fmt: skip
+        moved_kwh[slot] += moved
         measured_kw[slot] = row.power_kw
         temp_c[slot] = row.temp_c
-        energy_kwh[slot] = soc * usable_kwh[slot]
-        energy_ns[slot] = true_ns
+        source_ns[slot] = true_ns
         report_ns[slot] = arrived_ns
-        if state[slot] != row.state:
+        if changed:
             state[slot] = row.state
+            # A fault ends what was commanded; after it the charger has to be told anew.
+            leave_alone(fleet, slot, safe_kw[slot])
             segment = segment_of(slot, n)
             refreshed_ns[segment] = min(refreshed_ns[segment], 1)
     return refused
@@ -151,7 +181,7 @@ def sane(row: Any) -> int:
 
 
 @kernel
-def judge_sessions(held: Any, told_ns: Column, rows: Block, verdict: Column) -> int:
+def judge_sessions(held: Any, told_ns: Column, rows: Block, now_ns: int, verdict: Column) -> int:
     """A verdict for each session row; returns how many are refused. Nothing is written to the fleet.
 
     held : the fleet's handle; told_ns : int64[n] source time of the row that stands; rows : SESSION[k]
@@ -167,6 +197,8 @@ def judge_sessions(held: Any, told_ns: Column, rows: Block, verdict: Column) -> 
             why = SLOT
         elif row.state > FAULT:
             why = STATE
+        elif row.t_ns > now_ns + AHEAD_NS:
+            why = S_RANGE
         else:
             if row.state != UNPLUGGED:
                 why = sane(row)
@@ -183,14 +215,16 @@ def judge_sessions(held: Any, told_ns: Column, rows: Block, verdict: Column) -> 
 
 @kernel
 def place_sessions(
-    held: Any, told_ns: Column, wished_ns: Column, refreshed_ns: Column, rows: Block, now_ns: int
+    held: Any, told_ns: Column, wished_ns: Column, refreshed_ns: Column, rows: Block, known: Column, now_ns: int
 ) -> None:  # fmt: skip
     """Write judged session rows, one a slot, into the fleet's columns; their segments are due at once.
 
     A row that tells of a running session once more (a gateway that started anew) leaves what was learned of it: its
-    throughput, its owner's wish, its charger's response.
+    throughput, its owner's wish, its charger's response. The day's throughput is the vehicle's: it outlives the
+    session, for the same vehicle back at the same charger; midnight ends it there as everywhere.
 
     wished_ns : int64[n] source time of the wish that stands; rows : SESSION[k]
+    known     : bool[k] whether the vehicle is the one that was last at this charger
     """
     fleet = held
     n = fleet.state.size
@@ -203,28 +237,25 @@ def place_sessions(
         fleet.session[i] = row.session
         segment = segment_of(i, n)
         refreshed_ns[segment] = min(refreshed_ns[segment], 1)
-        # Nobody has told this charger anything yet: it does what it does when left alone.
         safe_kw = np.float32(0.0) if row.state == UNPLUGGED else row.safe_kw
-        fleet.safe_kw[i] = safe_kw
-        fleet.measured_kw[i] = fleet.command_kw[i] = safe_kw
-        fleet.past_lo_kw[i] = fleet.past_hi_kw[i] = fleet.from_kw[i] = fleet.told_kw[i] = safe_kw
-        fleet.valid_until_ns[i] = fleet.sent_ns[i] = 0
-        fleet.ramp_from_kw[i] = safe_kw
+        fleet.safe_kw[i] = fleet.measured_kw[i] = safe_kw
+        leave_alone(fleet, i, fleet.safe_kw[i])
+        fleet.source_ns[i] = 0
         fleet.mode[i] = 0
         fleet.owed_kwh[i] = 0.0
         fleet.switched_ns[i] = 0
-        fleet.misses[i] = 0
         if fresh:
             wished_ns[i] = 0
             fleet.wish[i] = NO_WISH
             fleet.wish_until_ns[i] = 0
             fleet.temp_c[i] = np.nan
-            fleet.moved_kwh[i] = 0.0
-            fleet.gain[i] = 1.0
+            fleet.gain_up[i] = fleet.gain_dn[i] = 1.0
             fleet.dead_s[i] = 0.0
             fleet.refused_ns[i] = 0
         if row.state == UNPLUGGED:
             continue
+        if fresh and not known[k]:
+            fleet.moved_kwh[i] = 0.0
         usable = row.capacity_kwh * np.float64(row.soh_frac)
         energy = np.float64(row.soc_frac) * usable
         fleet.usable_kwh[i] = usable

@@ -45,6 +45,7 @@ class Registry:
         self._fleet, self._totals = fleet, totals
         self._held = hold(fleet)
         self.vehicles = np.zeros(fleet.state.size, "S24")
+        self._last = np.zeros(fleet.state.size, "S24")  # who was plugged in last; stays when nobody is
         self._told_ns = np.zeros(fleet.state.size, np.int64)  # source time of the session row that stands
         self._wished_ns = np.zeros(fleet.state.size, np.int64)  # source time of the wish that stands
         self.refused: Counter[str] = Counter()
@@ -65,7 +66,7 @@ class Registry:
         """
         rows = plain(block)
         verdict = np.empty(rows.size, np.int64)
-        refused = int(judge_sessions(self._held, self._told_ns, rows, verdict))
+        refused = int(judge_sessions(self._held, self._told_ns, rows, now_ns, verdict))
         if refused:
             for code, count in enumerate(np.bincount(verdict[verdict != TAKEN], minlength=len(SESSION_REASONS))):
                 if count:
@@ -73,9 +74,13 @@ class Registry:
             rows = rows[verdict == TAKEN]
         if rows.size > 1:
             rows = newest(rows)
-        place_sessions(self._held, self._told_ns, self._wished_ns, self._totals.refreshed_ns, rows, now_ns)
-        self._lose(rows["slot"])
-        self.vehicles[rows["slot"]] = np.where(rows["state"] == SlotState.UNPLUGGED, b"", rows["vehicle"])
+        slots, gone = rows["slot"], rows["state"] == SlotState.UNPLUGGED
+        # Two without a name may be two vehicles.
+        known = (rows["vehicle"] == self._last[slots]) & (rows["vehicle"] != b"")
+        place_sessions(self._held, self._told_ns, self._wished_ns, self._totals.refreshed_ns, rows, known, now_ns)
+        self._lose(slots)
+        self.vehicles[slots] = np.where(gone, b"", rows["vehicle"])
+        self._last[slots[~gone]] = rows["vehicle"][~gone]
         return refused
 
     def _lose(self, slots: Block) -> None:

@@ -19,7 +19,8 @@ READ = (
     "state", "usable_kwh", "soh_frac", "soc_floor_kwh", "ceiling_kwh", "dod_floor_kwh", "charge_max_kw",
     "discharge_max_kw", "budget_kwh", "wear", "eta_charge", "eta_discharge", "idle_kw", "heat_per_kw", "safe_kw",
     "depart_ns", "depart_kwh", "wish", "wish_until_ns", "report_ns", "measured_kw", "temp_c", "energy_kwh",
-    "energy_ns", "moved_kwh", "warm_c", "command_kw", "valid_until_ns", "gain", "refused_ns",
+    "energy_ns", "moved_kwh", "warm_c", "command_kw", "valid_until_ns", "gain_up", "gain_dn",
+    "refused_ns",
 )  # fmt: skip
 WRITTEN = ("plan_kw", "free_lo_kw", "free_hi_kw", "slope_up", "slope_dn", "own_up", "own_down")
 STREAM_BYTES = 20

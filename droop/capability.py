@@ -18,6 +18,7 @@ from droop.energy import NS_PER_H
 from droop.fleet import PLUGGED, Column, Fleet, Wish
 from droop.numerics import kernel
 from droop.reasons import Reason
+from droop.response import counted
 from droop.sites import Tree
 
 MINUTES: Final = (15, 30, 60)
@@ -91,7 +92,8 @@ def gather(fleet: Fleet, now_ns: int, hours: float, within_s: float, up: Held, d
     energy_kwh, ceiling_kwh, soc_floor, dod_floor = (
         fleet.energy_kwh, fleet.ceiling_kwh, fleet.soc_floor_kwh, fleet.dod_floor_kwh
     )  # fmt: skip
-    charge, discharge, least, gain = fleet.charge_max_kw, fleet.discharge_max_kw, fleet.min_kw, fleet.gain
+    charge, discharge, least = fleet.charge_max_kw, fleet.discharge_max_kw, fleet.min_kw
+    gain_up, gain_dn = fleet.gain_up, fleet.gain_dn
     eta_charge, eta_discharge, budget, moved = (
         fleet.eta_charge, fleet.eta_discharge, fleet.budget_kwh, fleet.moved_kwh
     )  # fmt: skip
@@ -108,8 +110,8 @@ def gather(fleet: Fleet, now_ns: int, hours: float, within_s: float, up: Held, d
         left_h = (depart_ns[i] - now_ns) / NS_PER_H if depart_ns[i] > now_ns else np.inf
         if asked in (CHARGE_NOW, LEAVE_ALONE) or left_h < hours:
             continue
-        into = np.float64(charge[i]) * min(np.float64(gain[i]), 1.0)
-        out = np.float64(discharge[i]) * min(np.float64(gain[i]), 1.0) if asked != NO_DISCHARGE else 0.0
+        into = np.float64(charge[i]) * min(counted(np.float64(gain_dn[i])), 1.0)
+        out = np.float64(discharge[i]) * min(counted(np.float64(gain_up[i])), 1.0) if asked != NO_DISCHARGE else 0.0
         eta_c, eta_d, least_kw = np.float64(eta_charge[i]), np.float64(eta_discharge[i]), np.float64(least[i])
         floor = max(soc_floor[i], dod_floor[i])
         if depart_ns[i] > 0:

@@ -29,11 +29,12 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | wish_until_ns        | int64   | ns   | wishes: when it lapses                                           |
 | site                 | int32   | -    | fixed: leaf of the tree of caps; -1 where there is none          |
 | report_ns            | int64   | ns   | reports: arrival of the latest                                   |
+| source_ns            | int64   | ns   | reports: when the latest was measured; 0: none in this session   |
 | measured_kw          | float32 | kW   | reports                                                          |
 | temp_c               | float32 | degC | reports: battery; NaN where unknown                              |
 | energy_kwh           | float64 | kWh  | reports; energy between them                                     |
 | energy_ns            | int64   | ns   | as energy_kwh: when it was true                                  |
-| moved_kwh            | float64 | kWh  | energy: throughput of the day, battery side                      |
+| moved_kwh            | float64 | kWh  | energy: throughput of the vehicle's day, battery side            |
 | warm_c               | float32 | degC | limits: temperature from which this vehicle is bypassed          |
 | least_dn_kw          | float32 | kW   | limits: least charging power: min_kw, or what the car still takes |
 | ramp_from_kw         | float32 | kW   | limits: power that its ramp is counted from                      |
@@ -55,7 +56,7 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | past_hi_kw           | float32 | kW   | commands                                                         |
 | from_kw              | float32 | kW   | commands: what the last change left, if that had been reached    |
 | told_kw              | float32 | kW   | commands: set-point last sent, command_kw over the gain          |
-| gain                 | float32 | 1    | response: power delivered over power told                        |
+| gain_up, gain_dn     | float32 | 1    | response: power delivered over power told, discharging, charging |
 | dead_s               | float32 | s    | response: dead time, from command to half of the step            |
 | misses               | uint8   | -    | response: reports in a row that no command explains              |
 | refused_ns           | int64   | ns   | response: since when it is left out for not following; 0: in     |
@@ -116,6 +117,7 @@ class Fleet(NamedTuple):
     wish_until_ns: Column
     site: Column
     report_ns: Column
+    source_ns: Column
     measured_kw: Column
     temp_c: Column
     energy_kwh: Column
@@ -146,7 +148,8 @@ class Fleet(NamedTuple):
     past_hi_kw: Column
     from_kw: Column
     told_kw: Column
-    gain: Column
+    gain_up: Column
+    gain_dn: Column
     dead_s: Column
     misses: Column
     refused_ns: Column
@@ -160,6 +163,7 @@ DTYPES: Final[dict[str, Any]] = {
     "wish_until_ns": np.int64,
     "site": np.int32,
     "report_ns": np.int64,
+    "source_ns": np.int64,
     "energy_ns": np.int64,
     "own_up": np.uint8,
     "own_down": np.uint8,
@@ -178,7 +182,7 @@ DTYPES: Final[dict[str, Any]] = {
         "eta_charge", "eta_discharge", "idle_kw", "heat_per_kw", "safe_kw", "measured_kw", "temp_c", "warm_c",
         "plan_kw", "free_lo_kw", "free_hi_kw",
         "slope_up", "slope_dn", "owed_kwh", "lo_kw", "hi_kw", "power_kw", "command_kw", "past_lo_kw", "past_hi_kw",
-        "from_kw", "told_kw", "gain", "dead_s"
+        "from_kw", "told_kw", "gain_up", "gain_dn", "dead_s"
     ),
     np.float32,
 )  # fmt: skip
@@ -223,7 +227,7 @@ def column(place: int, rows: int, dtype: Any) -> Column:
 def allocate(rows: int) -> Fleet:
     """A fleet of `rows` empty chargers."""
     columns = {name: column(place, rows, DTYPES.get(name, np.float64)) for place, name in enumerate(Fleet._fields)}
-    for name in ("eta_charge", "eta_discharge", "soh_frac", "wear", "gain"):
+    for name in ("eta_charge", "eta_discharge", "soh_frac", "wear", "gain_up", "gain_dn"):
         columns[name][:] = 1.0
     for name in ("ramp_kw_s", "budget_kwh", "warm_c"):
         columns[name][:] = np.inf

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from droop.fleet import Wish
 from droop.numerics import kernel
 from droop.reasons import Reason
+from droop.response import counted
 
 RATING: Final = int(Reason.RATING)
 SOC: Final = int(Reason.SOC)
@@ -90,14 +91,15 @@ def tapered(soc_frac: float, derating: Derating) -> float:
 
 @kernel
 def derated(
-    soc_frac: float, temp_c: float, gain: float, derating: Derating
+    soc_frac: float, temp_c: float, gain_up: float, gain_dn: float, derating: Derating
 ) -> tuple[float, int, float, int, float]:  # fmt: skip
     """Share of the rating that is left, and what took most of it: (discharging, reason, charging, reason).
 
     The last is the share that charging has left apart from its taper.
 
-    temp_c : NaN where unknown: then nothing is taken
-    gain   : what the charger delivers of what it is told; above 1 counts as 1
+    temp_c           : NaN where unknown: then nothing is taken
+    gain_up, gain_dn : what the charger delivers of what it is told, discharging and charging; above 1, and within the
+                       meter's class, it counts as 1
     """
     d = derating
     weak = d.weak_least_frac + (1.0 - d.weak_least_frac) * soc_frac / d.weak_below_frac
@@ -105,10 +107,11 @@ def derated(
     heat = max((d.hot_stop_c - temp_c) / (d.hot_stop_c - d.hot_c), 0.0) if temp_c > d.hot_c else 1.0
     cold = max((temp_c - d.cold_stop_c) / (d.cold_c - d.cold_stop_c), 0.0) if temp_c < d.cold_c else 1.0
     cold = min(cold, heat)
-    out = min(gain, 1.0)
-    into = out
+    out = min(counted(gain_up), 1.0)
+    into = min(counted(gain_dn), 1.0)
     flat = min(into, cold)
-    why_out = why_in = RESPONSE if gain < 1.0 else RATING
+    why_out = RESPONSE if out < 1.0 else RATING
+    why_in = RESPONSE if into < 1.0 else RATING
     if weak < out:
         out = weak
         why_out = TAPER

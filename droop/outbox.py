@@ -129,8 +129,9 @@ def remember(
 
 @kernel
 def tell(
-    slots: Column, new_kw: Column, until_ns: int, gain: Column, charge_max_kw: Column, discharge_max_kw: Column,
-    told_kw: Column, command_kw: Column, valid_until_ns: Column, lo_kw: Column, hi_kw: Column, setpoints: Column,
+    slots: Column, new_kw: Column, until_ns: int, gain_up: Column, gain_dn: Column, charge_max_kw: Column,
+    discharge_max_kw: Column, min_kw: Column, least_dn_kw: Column, told_kw: Column, command_kw: Column,
+    valid_until_ns: Column, lo_kw: Column, hi_kw: Column, setpoints: Column,
 ) -> int:  # fmt: skip
     """Make each command the standing one, and say what the charger is told; return how many break their bounds."""
     broken = 0
@@ -138,7 +139,9 @@ def tell(
         i, new = slots[k], new_kw[k]
         command_kw[i] = new
         valid_until_ns[i] = until_ns
-        setpoint = setpoint_kw(new, gain[i], charge_max_kw[i], discharge_max_kw[i])
+        setpoint = setpoint_kw(
+            new, gain_up[i], gain_dn[i], charge_max_kw[i], discharge_max_kw[i], min_kw[i], least_dn_kw[i]
+        )  # fmt: skip
         setpoints[k] = setpoint
         told_kw[i] = setpoint
         broken += 1 if (new < lo_kw[i]) | (new > hi_kw[i]) else 0
@@ -159,6 +162,6 @@ def dispatch(fleet: Fleet, now_ns: int, validity_ns: int, out: Outbox) -> int:
         f.past_hi_kw, f.from_kw, out.recent_kw, out.recent_ns, out.heading,
     )  # fmt: skip
     return tell(
-        slots, new_kw, now_ns + validity_ns, f.gain, f.charge_max_kw, f.discharge_max_kw, f.told_kw, f.command_kw,
-        f.valid_until_ns, f.lo_kw, f.hi_kw, out.setpoint_kw,
+        slots, new_kw, now_ns + validity_ns, f.gain_up, f.gain_dn, f.charge_max_kw, f.discharge_max_kw, f.min_kw, f.least_dn_kw,
+        f.told_kw, f.command_kw, f.valid_until_ns, f.lo_kw, f.hi_kw, out.setpoint_kw,
     )  # fmt: skip

@@ -85,7 +85,7 @@ def _stand(fleet: Fleet, a: int, b: int, now_ns: int, s: Scratch) -> None:
 @kernel
 def _rate(fleet: Fleet, a: int, b: int, derating: Derating, s: Scratch) -> None:
     """What temperature, state of charge and the charger itself leave of the ratings."""
-    usable, temp, gain = fleet.usable_kwh[a:b], fleet.temp_c[a:b], fleet.gain[a:b]
+    usable, temp, gain_up, gain_dn = fleet.usable_kwh[a:b], fleet.temp_c[a:b], fleet.gain_up[a:b], fleet.gain_dn[a:b]
     charge, discharge = fleet.charge_max_kw[a:b], fleet.discharge_max_kw[a:b]
     why_up, why_down, least, least_dn = (
         fleet.own_up[a:b], fleet.own_down[a:b], fleet.min_kw[a:b], fleet.least_dn_kw[a:b]
@@ -93,7 +93,9 @@ def _rate(fleet: Fleet, a: int, b: int, derating: Derating, s: Scratch) -> None:
     energy, out_kw, into_kw, flat_kw = s.energy_kwh[: b - a], s.out_kw[: b - a], s.into_kw[: b - a], s.flat_kw[: b - a]
     for i in range(energy.size):
         # An empty charger's battery of nothing gives no number, and a comparison with that takes nothing away.
-        out, up, into, down, flat = derated(energy[i] / usable[i], np.float64(temp[i]), np.float64(gain[i]), derating)
+        out, up, into, down, flat = derated(
+            energy[i] / usable[i], np.float64(temp[i]), np.float64(gain_up[i]), np.float64(gain_dn[i]), derating
+        )
         out_kw[i] = discharge[i] * out
         into_kw[i] = charge[i] * into
         flat_kw[i] = charge[i] * flat

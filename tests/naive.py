@@ -157,7 +157,8 @@ class Car:
     temp_c: float = math.nan
     warm_c: float = math.inf
     measured_kw: float = 0.0
-    gain: float = 1.0
+    gain_up: float = 1.0
+    gain_dn: float = 1.0
     refused_ns: int = 0
 
     def doing(self, at_ns: int) -> float:
@@ -199,9 +200,14 @@ class Band:
 TAPERS = {"full": (0.9, 0.2), "empty": (0.1, 0.2), "cold": (0.0, -20.0), "hot": (45.0, 55.0)}
 
 
+def followed(gain: float) -> tuple[float, int]:
+    """What a charger gives of what it is told: all, within the 2 % that a meter may be off, and where it gives more."""
+    return (gain, RESPONSE) if gain < 0.98 else (1.0, RATING)
+
+
 def left_of_rating(car: Car, soc: float) -> tuple[tuple[float, int], tuple[float, int]]:
     """Share of the rating left, and why: discharging, charging."""
-    followed = (min(1.0, car.gain), RESPONSE if car.gain < 1 else RATING)
+    up, down = followed(car.gain_up), followed(car.gain_dn)
     (full, full_least), (empty, empty_least) = TAPERS["full"], TAPERS["empty"]
     (cold, cold_stop), (hot, hot_stop) = TAPERS["cold"], TAPERS["hot"]
     heat = chill = (1.0, RATING)
@@ -211,7 +217,7 @@ def left_of_rating(car: Car, soc: float) -> tuple[tuple[float, int], tuple[float
         chill = (max(0.0, 1 - (cold - car.temp_c) / (cold - cold_stop)), TEMPERATURE)
     weak = (empty_least + (1 - empty_least) * min(1.0, soc / empty), TAPER)
     taper = (full_least + (1 - full_least) * min(1.0, (1 - soc) / (1 - full)), TAPER)
-    return least(followed, weak, heat), least(followed, taper, chill)
+    return least(up, weak, heat), least(down, taper, chill)
 
 
 def needed(car: Car, target: float, left_h: float) -> float:
@@ -396,6 +402,10 @@ def sustained(cars: Sequence[Car], now_ns: int, hours: float) -> tuple[float, fl
 # ---- fleets ------------------------------------------------------------------------------------------------
 
 
+# Within the meter's class, below it, above 1; one direction says nothing of the other.
+GAINS = ((0.985, 0.7), (0.9, 1.0), (1.05, 0.985))
+
+
 def some_car(rng: random.Random, now_ns: int) -> Car:
     """A vehicle in any state it can be found in, edges more often than chance would have it."""
     soh = rng.choice([1.0, 0.9, 0.7])
@@ -435,7 +445,7 @@ def some_car(rng: random.Random, now_ns: int) -> Car:
         temp_c=rng.choice([math.nan] * 3 + [-30.0, -12.0, 0.0, 25.0, 45.0, 51.0, 60.0]),
         warm_c=rng.choice([math.inf] * 5 + [24.0]),
         measured_kw=rng.choice([0.0, -1.4, 2.0]),
-        gain=rng.choice([1.0] * 4 + [0.9, 1.05]),
+        **rng.choice([{}] * 3 + [{"gain_up": up, "gain_dn": down} for up, down in GAINS]),
         refused_ns=rng.choice([0] * 9 + [now_ns - S_NS]),
     )
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.naive import H_NS, PLUGGED, Car
+from tests.naive import H_NS, PLUGGED, Car, followed
 
 CHARGE_NOW, NO_DISCHARGE, LEAVE_ALONE = 1, 2, 3
 
@@ -40,17 +40,17 @@ def relied_on(car: Car, now_ns: int, hours: float, dead_s: float, within_s: floa
 def held(car: Car, now_ns: int, hours: float) -> tuple[float, float]:
     """Power one vehicle holds, up and down."""
     wish = car.wish if now_ns < car.wish_until_ns else 0
-    gain = min(car.gain, 1.0)
+    up_share, down_share = followed(car.gain_up)[0], followed(car.gain_dn)[0]
     budget = max(car.budget_kwh - car.moved_kwh, 0.0)
     floors = [car.soc_floor_kwh, car.dod_floor_kwh]
     if car.depart_ns > 0:
         wanted = min(car.depart_kwh, car.ceiling_kwh)
         later_h = max((car.depart_ns - now_ns) / H_NS - hours, 0.0)
-        floors.append(wanted - later_h * car.charge_max_kw * gain * car.eta_charge)
+        floors.append(wanted - later_h * car.charge_max_kw * down_share * car.eta_charge)
     out_kwh = min(max(car.energy_kwh - max(floors), 0.0), budget)
     in_kwh = min(max(car.ceiling_kwh - car.energy_kwh, 0.0), budget)
-    up = 0.0 if wish == NO_DISCHARGE else min(car.discharge_max_kw * gain, out_kwh * car.eta_discharge / hours)
-    down = min(car.charge_max_kw * gain, in_kwh / car.eta_charge / hours)
+    up = 0.0 if wish == NO_DISCHARGE else min(car.discharge_max_kw * up_share, out_kwh * car.eta_discharge / hours)
+    down = min(car.charge_max_kw * down_share, in_kwh / car.eta_charge / hours)
     return (up if up >= car.min_kw else 0.0), (down if down >= car.min_kw else 0.0)
 
 
@@ -74,8 +74,8 @@ def below(box: Box, each: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def rated(car: Car, now_ns: int) -> tuple[float, float]:
     """Power for no time at all: what is left of the ratings."""
     wish = car.wish if now_ns < car.wish_until_ns else 0
-    gain = min(car.gain, 1.0)
-    return (0.0 if wish == NO_DISCHARGE else car.discharge_max_kw * gain), car.charge_max_kw * gain
+    up_share, down_share = followed(car.gain_up)[0], followed(car.gain_dn)[0]
+    return (0.0 if wish == NO_DISCHARGE else car.discharge_max_kw * up_share), car.charge_max_kw * down_share
 
 
 def delivers(power: float, ratings: Sequence[float], energies: Sequence[float], hours: float) -> bool:

@@ -449,6 +449,68 @@ def test_renewing_commands_everybody_anew():
     assert sorted(line.commands[0].rows["slot"]) == list(range(N))
 
 
+def test_renewing_changes_neither_commands_nor_the_account_of_energy():
+    """Two seconds after the last report the energy follows what was commanded, not the safe profile."""
+    line = Line(safe_kw=-4.0)
+    line.hz(49.9, 2)
+    line.core.on_vehicles(reports(line.now_ns, power_kw=line.power_kw), line.now_ns)
+    fleet, held_kw = line.core.engine.fleet, line.power_kw.copy()
+    sent_ns, moved_kwh = fleet.sent_ns.copy(), fleet.moved_kwh.copy()
+    line.now_ns += 2 * S
+    line.core.on_renew(line.now_ns)
+    line.now_ns += 100 * MS
+    line.core.on_samples(sample(line.now_ns, 49.9), line.now_ns)
+    (command,) = line.obey()
+    assert sorted(command.rows["slot"]) == list(range(N))
+    np.testing.assert_array_equal(line.power_kw, held_kw)
+    np.testing.assert_array_equal(fleet.sent_ns, sent_ns)
+    went_kwh = held_kw * 2.1 / 3600
+    np.testing.assert_allclose(fleet.energy_kwh, 30.0 - went_kwh, rtol=1e-9)
+    np.testing.assert_allclose(fleet.moved_kwh, moved_kwh + np.abs(went_kwh), rtol=1e-6)
+    assert (fleet.valid_until_ns == line.now_ns + 6 * S).all()
+
+
+def test_renewing_leaves_the_lives_of_commands_that_nobody_can_renew():
+    line = Line()
+    line.hz(49.9, 1)
+    fleet = line.core.engine.fleet
+    fleet.state[0] = SlotState.FAULT
+    until_ns = int(fleet.valid_until_ns[0])
+    line.core.on_renew(line.now_ns)
+    assert fleet.valid_until_ns[0] == until_ns
+    assert (fleet.valid_until_ns[1:] < line.now_ns + 3 * S).all()
+    assert (fleet.valid_until_ns[1:] > line.now_ns).all()
+
+
+def test_a_charger_out_of_a_short_fault_is_told_anew_at_once():
+    line = Line()
+    line.hz(49.8, 3)
+    faulty = reports(line.now_ns, power_kw=line.power_kw)
+    faulty["state"][0], faulty["power_kw"][0] = SlotState.FAULT, 0.0
+    line.core.on_vehicles(faulty, line.now_ns)
+    line.power_kw[0] = 0.0
+    line.core.on_samples(sample(line.now_ns, 49.8), line.now_ns)
+    line.obey()
+    line.now_ns += 300 * MS
+    line.core.on_vehicles(reports(line.now_ns, power_kw=line.power_kw), line.now_ns)
+    line.core.on_samples(sample(line.now_ns, 49.8), line.now_ns)
+    told = [row for command in line.obey() for row in command.rows if row["slot"] == 0]
+    assert len(told) == 1
+    assert line.power_kw.sum() == pytest.approx(60.0, abs=1e-3)
+    assert line.core.engine.fleet.misses[0] == 0
+
+
+def test_the_days_throughput_is_what_flowed_however_often_reports_come():
+    """A budget of half a kilowatt-hour each, asked for a quarter of an hour at full power."""
+    line = Line(settings_of(sold_kw=120.0), budget_kwh=0.5, period_ns=500 * MS)
+    flowed_kwh = np.zeros(N)
+    for _ in range(1800):
+        line.hz(49.8)
+        flowed_kwh += np.abs(line.power_kw) * 0.5 / 3600
+    assert flowed_kwh == pytest.approx(0.5, rel=0.02)
+    np.testing.assert_allclose(line.core.engine.fleet.moved_kwh, flowed_kwh, rtol=0.02)
+
+
 def test_a_silent_vehicle_is_not_discharged_and_stays_in_the_sum():
     line = Line()
     line.hz(49.9, 2)

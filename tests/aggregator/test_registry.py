@@ -92,14 +92,16 @@ def test_what_a_session_may_leave_open_is_no_limit():
 
 
 LEARNED = {
-    "temp_c": 31.0, "moved_kwh": 9.0, "gain": 0.9, "dead_s": 2.0, "refused_ns": T0, "wish": Wish.CHARGE_NOW,
-    "wish_until_ns": T0 + 60 * S,
+    "temp_c": 31.0, "moved_kwh": 9.0, "gain_up": 0.9, "gain_dn": 0.7, "dead_s": 2.0, "refused_ns": T0,
+    "wish": Wish.CHARGE_NOW, "wish_until_ns": T0 + 60 * S,
 }  # fmt: skip
 DOING = {
     "mode": 1, "owed_kwh": 0.4, "switched_ns": T0, "misses": 3, "sent_ns": T0, "valid_until_ns": T0, "command_kw": 5.0,
-    "past_lo_kw": -3.0, "past_hi_kw": 5.0,
+    "past_lo_kw": -3.0, "past_hi_kw": 5.0, "source_ns": T0,
 }  # fmt: skip
-FRESH = {"temp_c": np.nan, "moved_kwh": 0, "gain": 1, "dead_s": 0, "refused_ns": 0, "wish": 0, "wish_until_ns": 0}
+FRESH = {
+    "temp_c": np.nan, "gain_up": 1, "gain_dn": 1, "dead_s": 0, "refused_ns": 0, "wish": 0, "wish_until_ns": 0
+}  # fmt: skip
 
 
 def used(**more):
@@ -119,6 +121,7 @@ def test_a_new_car_inherits_nothing(session, state, safe_kw):
     row = hall.row()
     left = FRESH | dict.fromkeys(DOING, 0) | dict.fromkeys(("command_kw", "past_lo_kw", "past_hi_kw"), safe_kw)
     assert {name: row[name] for name in left} == pytest.approx(left, nan_ok=True)
+    assert row["moved_kwh"] == 9.0  # the same vehicle's, which has one day
     # A wish of the car before does not outdate the new one's, whatever their clocks.
     hall = used()
     hall.registry.wishes(wish_row(t_ns=T0 + 3 * S), T0)
@@ -134,6 +137,25 @@ def test_a_session_told_once_more_keeps_what_was_learned_of_it(state):
     assert {name: row[name] for name in LEARNED} == pytest.approx(LEARNED)
     left = dict.fromkeys(DOING, 0) | dict.fromkeys(("command_kw", "past_lo_kw", "past_hi_kw"), -2.0)
     assert {name: row[name] for name in left} == pytest.approx(left)
+
+
+def test_the_days_throughput_is_the_vehicles():
+    """One row a slot lasts a day: whoever comes back the same day has spent what it had spent."""
+
+    def moved(*names, day=0):
+        hall = used(vehicle=b"one")
+        for k, name in enumerate(names, 2):
+            end = session_row(session=k - 1, t_ns=T0 + k * S, state=SlotState.UNPLUGGED, vehicle=b"")
+            assert hall.registry.sessions(end, T0 + k * S) == 0
+            begin = session_row(session=k, t_ns=T0 + k * S + 1, vehicle=name)
+            assert hall.registry.sessions(begin, T0 + (k + 1) * S) == 0
+        return hall.row()["moved_kwh"]
+
+    assert moved(b"one") == 9.0
+    assert moved(b"one", b"one") == 9.0
+    assert moved(b"two") == moved(b"two", b"one") == 0.0
+    # Without a name nobody knows.
+    assert moved(b"") == moved(b"", b"") == 0.0
 
 
 BAD_SESSIONS = [
@@ -159,6 +181,9 @@ BAD_SESSIONS = [
     ("session_old", {"session": 4}), ("session_old", {"session": 5, "t_ns": T0}),
     ("session_old", {"session": 5, "t_ns": T0 - 1}), ("session_old", {"session": 4, "state": SlotState.UNPLUGGED}),
     ("session_old", {"session": 5, "t_ns": T0 - 1, "state": SlotState.UNPLUGGED}),
+    # A clock ahead of ours, which nothing told later in this session could outdate.
+    ("session_range", {"t_ns": T0 + 6 * S + 1}), ("session_range", {"t_ns": 2**63 - 1}),
+    ("session_range", {"session": 5, "t_ns": T0 + 6 * S + 1, "state": SlotState.UNPLUGGED}),
 ]  # fmt: skip
 
 
@@ -206,8 +231,8 @@ def test_a_report_sets_power_energy_and_its_times():
 
 def test_a_temperature_not_given_is_unknown_and_replaces_what_was():
     hall = Hall(session_row())
-    for temp_c in (-60.0, 120.0, 21.5, np.nan):
-        assert hall.registry.reports(report_row(temp_c=temp_c), T0 + S) == 0
+    for k, temp_c in enumerate((-60.0, 120.0, 21.5, np.nan)):
+        assert hall.registry.reports(report_row(t_ns=T0 + k, temp_c=temp_c), T0 + S) == 0
         assert hall.row()["temp_c"] == pytest.approx(temp_c, nan_ok=True)
 
 
@@ -299,19 +324,21 @@ def test_wishes_are_taken_as_the_twin_takes_them(rows):
 
 
 @pytest.mark.parametrize(
-    ("t_ns", "rx_ns", "energy_ns", "report_ns"),
+    ("t_ns", "rx_ns", "source_ns", "report_ns"),
     [
         (T0 + 90 * S, T0 + 99 * S, T0 + 10 * S, T0 + 10 * S),  # clocks ahead of ours: not younger than now
         (0, T0 + 9 * S, T0 + 9 * S, T0 + 9 * S),  # a charger that lost its clock: the arrival counts
         (-(2**63), T0 + 9 * S, T0 + 9 * S, T0 + 9 * S),
+        (T0 + 10 * S, T0 + 9 * S, T0 + 9 * S, T0 + 9 * S),  # nor than its arrival
         (T0 - 50 * S, T0 + 9 * S, T0 - 50 * S, T0 + 9 * S),  # buffered on its way
     ],
 )
-def test_the_clocks_of_chargers_are_not_believed_beyond_reason(t_ns, rx_ns, energy_ns, report_ns):
+def test_the_clocks_of_chargers_are_not_believed_beyond_reason(t_ns, rx_ns, source_ns, report_ns):
     hall = Hall(session_row())
     assert hall.registry.reports(report_row(t_ns=t_ns, rx_ns=rx_ns), T0 + 10 * S) == 0
     row = hall.row()
-    assert (row["energy_ns"], row["report_ns"]) == (energy_ns, report_ns)
+    assert (row["source_ns"], row["report_ns"]) == (source_ns, report_ns)
+    assert row["energy_ns"] == max(source_ns, T0)  # what was known before is not made older
 
 
 def test_a_session_stamped_before_time_is_old_not_young():
@@ -379,6 +406,118 @@ def test_reports_that_overtook_each_other_leave_the_newest():
     before = hall.bytes()
     assert hall.registry.reports(report_row(t_ns=T0 + S), T0 + 2 * S) == 1
     assert hall.bytes() == before
+
+
+@pytest.mark.parametrize("t_ns", [T0 + S, 0, T0 + 90 * S])
+def test_a_report_delivered_five_times_is_heard_once(t_ns):
+    """Whatever its charger's clock says: right, lost, or ahead of ours."""
+    hall, once = at_work(), at_work()
+    row = report_row(t_ns=t_ns, rx_ns=T0 + 9 * S, power_kw=0.0)
+    assert once.registry.reports(row, T0 + 9 * S) == 0
+    assert hall.registry.reports(np.concatenate([row] * 5), T0 + 9 * S) == 4
+    assert dict(hall.registry.refused) == {"report_old": 4}
+    assert hall.bytes() == once.bytes()
+
+
+def test_an_older_measurement_that_arrives_later_is_overtaken():
+    hall = at_work()
+    assert hall.registry.reports(report_row(t_ns=T0 + 9 * S), T0 + 9 * S) == 0
+    assert hall.registry.reports(report_row(t_ns=T0 + 8 * S, rx_ns=T0 + 10 * S), T0 + 10 * S) == 1
+    assert dict(hall.registry.refused) == {"report_old": 1}
+
+
+# -- the account and what is learned -------------------------------------------------------------------------------
+
+
+def at_work(command_kw=5.0, sent_ns=T0 + S, until_ns=T0 + 60 * S, **more):
+    """A charger commanded since `sent_ns`, its energy known then."""
+    hall = Hall(session_row(eta_charge_frac=1.0, eta_discharge_frac=1.0, **more))
+    f = hall.fleet
+    f.command_kw[3] = f.told_kw[3] = f.past_hi_kw[3] = command_kw
+    f.sent_ns[3], f.valid_until_ns[3], f.energy_ns[3], f.energy_kwh[3] = sent_ns, until_ns, sent_ns, 27.0
+    return hall
+
+
+def after(hall, *reports):
+    for k, (t_s, rx_s, more) in enumerate(reports):
+        row = report_row(t_ns=T0 + int(t_s * S), rx_ns=T0 + int(rx_s * S), **{"soc_frac": 0.5, "power_kw": 5.0} | more)
+        assert hall.registry.reports(row, T0 + int(rx_s * S)) == 0, k
+    row = hall.row()
+    return row["energy_kwh"], row["energy_ns"] - T0, row["moved_kwh"]
+
+
+H_S = 3600.0
+
+
+def test_what_moved_up_to_a_report_is_booked_before_the_report_replaces_it():
+    """Five kilowatts for 36 s are 0.05 kWh, whatever the state of charge says in its steps."""
+    reports = [(1 + t, 1 + t, {}) for t in range(1, 37)]
+    assert after(at_work(), *reports) == pytest.approx((27.0, 37 * S, 0.05), rel=1e-6)
+    assert after(at_work(), reports[-1]) == pytest.approx((27.0, 37 * S, 0.05), rel=1e-6)
+    steps = [(t, rx, {"soc_frac": 0.5 - 0.005 * (t > 20)}) for t, rx, _ in reports]
+    assert after(at_work(), *steps) == pytest.approx((0.495 * 54, 37 * S, 0.05), rel=1e-6)
+    # Its command ended after 9 s, and it charges at 2 kW since.
+    ended = after(at_work(until_ns=T0 + 10 * S), (10, 10, {}), (46, 46, {"power_kw": -2.0}))
+    assert ended == pytest.approx((27.0, 46 * S, (9 * 5 + 36 * 2) / H_S), rel=1e-6)
+
+
+def test_who_does_not_follow_moved_what_it_measures():
+    stays = [(5 + 36 * k, 5 + 36 * k, {"power_kw": 0.0}) for k in range(1, 4)]
+    # Left alone it took 2 kW, and what it did on its way from there is not known better than in a straight line.
+    moved = after(at_work(until_ns=T0 + 900 * S), (5, 5, {"power_kw": 0.0}), *stays)[2]
+    assert moved == pytest.approx(4 * 1 / H_S)
+    away = [(5 + 36 * k, 5 + 36 * k, {"power_kw": -4.0}) for k in range(1, 4)]
+    moved = after(at_work(until_ns=T0 + 900 * S), (5, 5, {"power_kw": -4.0}), *away)[2]
+    assert moved == pytest.approx((4 * 3 + 3 * 36 * 4) / H_S)
+    broken = {"state": SlotState.FAULT, "power_kw": 0.0}
+    assert after(at_work(), (1, 1, broken), (37, 37, broken), (73, 73, {"power_kw": 0.0}))[2] == 0.0
+
+
+def test_a_late_report_is_carried_on_to_the_accounts_time():
+    """The account was brought up to 10 s by a renewal; the report is of 6 s, and the command of 1 s stood since."""
+    hall = at_work()
+    hall.fleet.energy_ns[3], hall.fleet.moved_kwh[3] = T0 + 10 * S, 1.0
+    late = after(hall, (6, 11, {"soc_frac": 0.6}))
+    assert late == pytest.approx((0.6 * 54 - 4 * 5 / H_S, 10 * S, 1.0), rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("soc_frac", "energy_kwh"),
+    [(0.5, 26.99), (0.4, 0.4 * 54 + 20 * 11 / H_S), (0.6, 0.6 * 54 - 20 * 7 / H_S)],
+    ids=["agrees", "too little aboard", "too much"],
+)
+def test_a_report_from_before_the_command_says_no_more_than_the_ratings_allow(soc_frac, energy_kwh):
+    hall = at_work(sent_ns=T0 + 25 * S)
+    hall.fleet.energy_ns[3], hall.fleet.energy_kwh[3] = T0 + 30 * S, 26.99
+    assert after(hall, (10, 30, {"soc_frac": soc_frac})) == pytest.approx((energy_kwh, 30 * S, 0.0), rel=1e-7)
+
+
+@pytest.mark.parametrize(("was", "now"), [(SlotState.PLUGGED, SlotState.FAULT), (SlotState.FAULT, SlotState.PLUGGED)])
+def test_a_change_of_state_ends_the_command_and_is_no_miss(was, now):
+    hall = at_work()
+    hall.fleet.state[3], hall.fleet.misses[3] = was, 4
+    after(hall, (9, 9, {"state": now, "power_kw": 0.0}))
+    row = hall.row()
+    names = ("command_kw", "told_kw", "from_kw", "past_lo_kw", "past_hi_kw")
+    assert [row[name] for name in names] == [-2.0] * 5
+    assert (row["valid_until_ns"], row["sent_ns"], row["misses"], row["refused_ns"]) == (0, 0, 0, 0)
+
+
+def test_reports_of_a_fault_teach_nothing():
+    hall = at_work()
+    hall.fleet.state[3] = SlotState.FAULT
+    after(hall, *((9 + k, 9 + k, {"state": SlotState.FAULT, "power_kw": 0.0}) for k in range(9)))
+    assert (hall.row()["misses"], hall.row()["refused_ns"]) == (0, 0)
+    assert hall.row()["command_kw"] == 5.0  # nobody told it otherwise
+
+
+def test_dead_time_counts_from_the_report_before_not_from_the_account():
+    """Nothing at 1 s, all at 4.6 s; in between the account was brought up to 4 s by a renewal."""
+    hall = at_work(command_kw=6.0)
+    after(hall, (1, 1, {"power_kw": 0.0}))
+    hall.fleet.energy_ns[3] = T0 + 4 * S
+    after(hall, (4.6, 4.6, {"power_kw": 6.0}))
+    assert hall.row()["dead_s"] == pytest.approx(1.8)
 
 
 def test_the_end_of_a_session_needs_no_sane_figures():

@@ -125,8 +125,9 @@ class TestSustained:
             (naive.Car(wish=Wish.LEAVE_ALONE, wish_until_ns=NOW + 1), (0.0, 0.0)),
             (naive.Car(wish=Wish.NO_DISCHARGE, wish_until_ns=NOW + 1), (0.0, 11.0)),
             (naive.Car(wish=Wish.CHARGE_NOW, wish_until_ns=NOW), (11.0, 11.0)),
-            (naive.Car(gain=0.5), (5.5, 5.5)),
-            (naive.Car(gain=1.0625), (11.0, 11.0)),
+            (naive.Car(gain_up=0.5, gain_dn=0.75), (5.5, 8.25)),
+            (naive.Car(gain_up=0.985, gain_dn=0.25), (11.0, 2.75)),
+            (naive.Car(gain_up=1.0625, gain_dn=1.0625), (11.0, 11.0)),
             (naive.Car(budget_kwh=10.0, moved_kwh=9.0, eta_charge=1.0, eta_discharge=1.0), (4.0, 4.0)),
             (naive.Car(budget_kwh=10.0, moved_kwh=12.0), (0.0, 0.0)),
             (naive.Car(budget_kwh=10.0, moved_kwh=9.0, min_kw=4.14), (0.0, 4.0 / 0.95)),
@@ -159,7 +160,7 @@ class TestSustained:
         assert sustained(as_fleet([one]), NOW, 0.5)[0] == pytest.approx((36 - 40 + 5.225) * 0.95 / 0.5)
         assert sustained(as_fleet([one]), NOW, 0.5)[1] == 11.0
         # A charger that gives four fifths needs longer to bring it back.
-        one.gain = 0.8
+        one.gain_dn = 0.8
         assert sustained(as_fleet([one]), NOW, 0.5)[0] == pytest.approx((36 - 40 + 0.8 * 5.225) * 0.95 / 0.5, rel=1e-6)
 
     def test_a_wish_beyond_the_ceiling_is_capped_there(self, as_fleet):

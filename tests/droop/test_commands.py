@@ -421,7 +421,7 @@ def test_past_range_covers_what_it_was_told_lately_and_forgets_the_rest(as_fleet
 def test_charger_is_told_its_command_over_its_gain(as_fleet):
     world = World(as_fleet, alike(3))
     f = world.fleet
-    f.gain[:] = [1.0, 0.8, 0.985]
+    f.gain_up[:], f.gain_dn[:] = [1.0, 0.8, 0.985], 0.6
     world.renew()
     f.power_kw[:] = 10.0
     choose(f, 30.0, NOW, world.sending, world.out)

@@ -34,7 +34,7 @@ def test_empty_chargers(rows):
         column = getattr(columns, name)
         assert column.shape == (rows,)
         assert column.flags.c_contiguous
-        if name in ("eta_charge", "eta_discharge", "soh_frac", "wear", "gain"):
+        if name in ("eta_charge", "eta_discharge", "soh_frac", "wear", "gain_up", "gain_dn"):
             assert (column == 1).all()  # nothing divides by zero before the first session
         elif name in ("ramp_kw_s", "budget_kwh", "warm_c"):
             assert (column == np.inf).all()  # no limit

@@ -199,6 +199,21 @@ def test_no_new_discharge_when_stale(as_fleet, age_s, command_kw):
     assert fleet.lo_kw[0] == fleet.hi_kw[0] == -1.0
 
 
+@pytest.mark.parametrize(
+    ("up", "down", "hi", "lo", "whys"),
+    [
+        (0.981, 0.999999, 11.0, -11.0, (Reason.RATING, Reason.RATING)),  # the meter's class
+        (1.019, 1.1, 11.0, -11.0, (Reason.RATING, Reason.RATING)),
+        (0.7, 1.0, 7.7, -11.0, (Reason.RESPONSE, Reason.RATING)),
+        (1.0, 0.3, 11.0, -3.3, (Reason.RATING, Reason.RESPONSE)),
+    ],
+)
+def test_each_direction_has_its_gain_and_within_the_meters_class_it_takes_nothing(as_fleet, up, down, hi, lo, whys):
+    fleet, _ = renewed(as_fleet, [car(gain_up=up, gain_dn=down)])
+    assert (fleet.free_hi_kw[0], fleet.free_lo_kw[0]) == pytest.approx((hi, lo), rel=1e-6)
+    assert (fleet.own_up[0], fleet.own_down[0]) == whys
+
+
 def test_capability_shrinks_steadily_while_held(as_fleet):
     his = [renewed(as_fleet, [car(report_ns=NOW - a * S // 10)])[0].hi_kw[0] for a in range(30, 51)]
     np.testing.assert_allclose(his, np.linspace(11, 0, 21), atol=1e-5)

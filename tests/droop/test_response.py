@@ -54,7 +54,7 @@ class Bench:
         was = f.refused_ns[0]
         measured = np.float32([self.charger.meter()])
         hear(f, self.slots, measured, now, self.believing)
-        f.measured_kw[0], f.report_ns[0] = measured[0], now
+        f.measured_kw[0], f.report_ns[0], f.source_ns[0] = measured[0], now, now
         self.reported = t + self.period_s * self.rng.uniform(0.8, 1.2)
         if was == 0 and f.refused_ns[0] > 0:
             self.refusals.append(t)
@@ -78,7 +78,8 @@ def test_dead_time_is_learned(dead_s, period_s):
 def test_gain_is_learned_and_what_was_asked_arrives(gain):
     bench = Bench(Charger(random.Random(3), gain=gain))
     bench.run(0, 600, lambda: random.Random(int(bench.charger.at)).choice([-1, 1]) * 8.0, 20)
-    assert bench.fleet.gain[0] == pytest.approx(gain, abs=0.03)
+    assert bench.fleet.gain_up[0] == pytest.approx(gain, abs=0.03)
+    assert bench.fleet.gain_dn[0] == pytest.approx(gain, abs=0.03)
     assert bench.charger.power == pytest.approx(float(bench.fleet.command_kw[0]), rel=0.03)
     assert bench.refusals == []
 
@@ -116,9 +117,13 @@ def test_who_stops_is_left_out_and_taken_back():
 ROW = {
     "measured_kw": 8.0, "t_ns": NOW + 10 * S, "before_kw": 8.0, "before_ns": NOW + 9 * S, "command_kw": 8.0,
     "told_kw": 8.0, "from_kw": 0.0, "past_lo_kw": 0.0, "past_hi_kw": 8.0, "sent_ns": NOW,
-    "valid_until_ns": NOW + 60 * S, "rating_kw": 11.0, "gain": 1.0, "dead_s": 1.0, "misses": 0, "refused_ns": 0,
-    "believing": BELIEVING,
+    "valid_until_ns": NOW + 60 * S, "rating_kw": 11.0, "gain_up": 1.0, "gain_dn": 1.0, "dead_s": 1.0, "misses": 0,
+    "refused_ns": 0, "believing": BELIEVING,
 }  # fmt: skip
+
+
+BACK = {"command_kw": 1.5, "told_kw": 1.5, "from_kw": 4.0, "past_lo_kw": 1.5, "past_hi_kw": 4.0}
+DOWN = {"command_kw": -8.0, "told_kw": -8.0, "past_lo_kw": -8.0, "past_hi_kw": 0.0}
 
 
 def seen(**changes):
@@ -134,8 +139,19 @@ def seen(**changes):
         ({"measured_kw": 0.0, "t_ns": NOW + 2 * S}, 0),  # may still be on its way
         ({"measured_kw": -1.0, "t_ns": NOW + 2 * S}, 1),  # nobody asked for that
         ({"measured_kw": 12.0, "t_ns": NOW + 2 * S}, 1),
-        ({"measured_kw": 3.5}, 0),  # half, less the tolerance
-        ({"measured_kw": 3.4}, 1),
+        ({"measured_kw": 3.4}, 0),  # less than half: held back
+        ({"measured_kw": 0.81}, 0),
+        ({"measured_kw": 0.79}, 1),  # less than a tenth
+        ({"measured_kw": 9.3}, 0),  # a tenth more, and the tolerance
+        ({"measured_kw": 9.4}, 1),
+        ({"measured_kw": 4.0, "from_kw": 4.0}, 0),  # no further than it was: a battery may hold it there
+        ({"measured_kw": 4.0, **BACK}, 1),  # but keeps nobody from doing less
+        ({"measured_kw": -2.0, **DOWN}, 0),
+        ({"measured_kw": -0.5, **DOWN}, 1),
+        ({"measured_kw": 2.0, **DOWN}, 1),
+        # What it was told before, and it may still be answering, is further than that too.
+        ({"measured_kw": 2.5, "past_lo_kw": 6.0, "t_ns": NOW + 2 * S}, 0),
+        ({"measured_kw": -1.0, "past_lo_kw": 6.0, "t_ns": NOW + 2 * S}, 1),
         ({"measured_kw": 0.0, "dead_s": 4.0}, 0),  # slow
         ({"measured_kw": 0.0, "valid_until_ns": NOW + 9 * S}, 0),  # expired
         ({"measured_kw": 0.0, "sent_ns": 0}, 0),  # never told
@@ -153,39 +169,116 @@ def seen(**changes):
     ids=str,
 )
 def test_which_reports_are_misses(changes, misses):
-    assert seen(**changes)[2] == misses
+    assert seen(**changes)[3] == misses
 
 
 def test_refused_at_the_fifth_miss_if_far_and_tried_again_later():
-    assert seen(measured_kw=0.0, misses=3)[3] == 0
-    assert seen(measured_kw=0.0, misses=4)[3] == NOW + 10 * S
+    assert seen(measured_kw=0.0, misses=3)[4] == 0
+    assert seen(measured_kw=0.0, misses=4)[4] == NOW + 10 * S
     near = {"command_kw": 1.5, "told_kw": 1.5, "past_hi_kw": 1.5}
-    assert seen(measured_kw=-0.5, misses=4, **near)[2:] == (5, 0)  # 2.0 kW is less than a fifth of 11
-    assert seen(measured_kw=-1.0, misses=4, **near)[3] > 0
+    assert seen(measured_kw=-0.5, misses=4, **near)[3:] == (5, 0)  # 2.0 kW is less than a fifth of 11
+    assert seen(measured_kw=-1.0, misses=4, **near)[4] > 0
     left_out = {"misses": 5, "refused_ns": NOW}
-    assert seen(t_ns=NOW + BELIEVING.retry_ns - 1, **left_out)[2:] == (5, NOW)
-    assert seen(t_ns=NOW + BELIEVING.retry_ns, **left_out)[2:] == (0, 0)
+    assert seen(t_ns=NOW + BELIEVING.retry_ns - 1, **left_out)[3:] == (5, NOW)
+    assert seen(t_ns=NOW + BELIEVING.retry_ns, **left_out)[3:] == (0, 0)
 
 
 def test_bounds_and_first_observation():
     crossing = {"before_kw": 0.0, "before_ns": NOW + S, "t_ns": NOW + 2 * S}
-    assert seen(**crossing, dead_s=0.0)[1] == pytest.approx(1.5)
-    assert seen(**crossing, dead_s=1.0)[1] == pytest.approx(1.1)
+    assert seen(**crossing, dead_s=0.0)[2] == pytest.approx(1.5)
+    assert seen(**crossing, dead_s=1.0)[2] == pytest.approx(1.1)
     late = {"before_kw": 0.0, "before_ns": NOW + 50 * S, "t_ns": NOW + 52 * S}
-    assert seen(**late, dead_s=29.0)[1] == 30.0
-    assert seen(**crossing, from_kw=6.0)[1] == 1.0  # too small a step to tell
-    assert seen(measured_kw=7.2)[0] == pytest.approx(0.99)
+    assert seen(**late, dead_s=29.0)[2] == 30.0
+    assert seen(**crossing, from_kw=6.0)[2] == 1.0  # too small a step to tell
+    near = {"measured_kw": 7.2, "before_kw": 7.2}
+    assert seen(**near)[:2] == pytest.approx((0.99, 1.0))
     assert seen(command_kw=2.0, told_kw=2.0, measured_kw=1.8)[0] == 1.0  # too little power to tell
-    assert seen(measured_kw=3.6, gain=0.5)[0] == 0.5
+    assert seen(measured_kw=1.2, before_kw=1.2, told_kw=4.0, command_kw=2.0, gain_up=0.25)[0] == pytest.approx(0.24)
+    assert seen(measured_kw=0.85, before_kw=0.85, told_kw=11.0, command_kw=5.5, gain_up=0.1)[0] == 0.1
+    assert seen(measured_kw=9.3, before_kw=9.3, gain_up=1.1)[0] == pytest.approx(1.1)
 
 
-def test_setpoint_over_gain():
-    assert setpoint_kw(np.float32(3.3), 1.0, 11.0, 11.0) == np.float32(3.3)
-    assert setpoint_kw(np.float32(3.3), 0.981, 11.0, 11.0) == np.float32(3.3)
-    assert setpoint_kw(8.0, 0.8, 11.0, 11.0) == pytest.approx(10.0)
-    assert setpoint_kw(8.0, 0.5, 11.0, 7.0) == 7.0
-    assert setpoint_kw(-8.0, 0.5, 11.0, 7.0) == -11.0
-    assert setpoint_kw(10.5, 1.05, 11.0, 11.0) == pytest.approx(10.0)
+@pytest.mark.parametrize("measured_kw", [7.2, 3.0])
+def test_a_share_is_learned_in_its_direction_once_the_charger_stands_still(measured_kw):
+    share = 0.9 + 0.1 * measured_kw / 8.0
+    assert seen(measured_kw=measured_kw, before_kw=measured_kw + 0.2)[:2] == pytest.approx((share, 1.0))
+    moved = seen(measured_kw=measured_kw, before_kw=measured_kw - 0.3)
+    assert moved[:2] == (1.0, 1.0)  # still on its way
+    below = seen(measured_kw=-measured_kw, before_kw=-measured_kw, **DOWN)
+    assert below[:2] == pytest.approx((1.0, share))
+    early = seen(measured_kw=measured_kw, before_kw=measured_kw, t_ns=NOW + 2 * S)
+    assert early[:2] == (1.0, 1.0)
+
+
+def test_a_gain_learned_while_charging_is_no_reason_to_tell_more_while_discharging():
+    class Tapering(Charger):
+        """Takes six tenths of what it is told, gives all of it."""
+
+        def hear(self, t, setpoint_kw):
+            super().hear(t, setpoint_kw * (0.6 if setpoint_kw < 0 else 1.0))
+
+    bench = Bench(Tapering(random.Random(7)))
+    bench.run(0, 120, lambda: -6.0, 20)
+    assert bench.fleet.gain_dn[0] == pytest.approx(0.6, abs=0.03)
+    assert bench.charger.power == pytest.approx(-6.0, rel=0.05)
+    bench.run(120, 122, lambda: 6.0, 20)
+    assert bench.fleet.told_kw[0] == bench.charger.power == 6.0
+    assert bench.fleet.gain_up[0] == 1.0
+
+
+def test_a_battery_that_takes_less_than_half_is_counted_with_that_and_not_called_a_liar():
+    class Full(Charger):
+        """Takes no more than 2.6 kW, whatever it is told."""
+
+        def hear(self, t, setpoint_kw):
+            super().hear(t, max(setpoint_kw, -2.6))
+
+    bench = Bench(Full(random.Random(8)))
+    bench.run(0, 300, lambda: -10.0 * max(float(bench.fleet.gain_dn[0]), 0.1), 5)
+    assert bench.refusals == []
+    assert bench.fleet.command_kw[0] == pytest.approx(-2.6, abs=0.1)
+    assert bench.fleet.misses[0] == 0
+    # The same charger stuck there is found once it is told to turn.
+    bench.charger.told, bench.charger.hear = [], lambda *_: None
+    bench.run(300, 330, lambda: 8.0, 5)
+    assert len(bench.refusals) == 1
+
+
+def told(command_kw, gain=1.0, charge_kw=11.0, discharge_kw=11.0, least_kw=0.0, other=1.0):
+    """The set-point; `gain` is that of the command's direction, `other` that of the other."""
+    up, down = (gain, other) if command_kw > 0 else (other, gain)
+    return setpoint_kw(np.float32(command_kw), up, down, charge_kw, discharge_kw, least_kw)
+
+
+@pytest.mark.parametrize("other", [1.0, 0.6])
+def test_setpoint_over_gain(other):
+    for command_kw in (3.3, -3.3):
+        assert told(command_kw, other=other) == np.float32(command_kw)
+        assert told(command_kw, 0.981, other=other) == np.float32(command_kw)
+    assert told(8.0, 0.8, other=other) == pytest.approx(10.0)
+    assert told(8.0, 0.5, discharge_kw=7.0, other=other) == 7.0
+    assert told(-8.0, 0.5, discharge_kw=7.0, other=other) == -11.0
+    assert told(10.5, 1.05, other=other) == pytest.approx(10.0)
+    assert told(2.0, 0.2, other=other) == 4.0  # no more than twice
+
+
+def test_setpoint_stays_within_the_rating_and_is_nothing_or_the_least_power():
+    assert told(11.5) == 11.0
+    assert told(-11.5) == -11.0
+    for sign in (1.0, -1.0):
+        assert told(sign * 4.14, 1.1, least_kw=4.14) == np.float32(sign * 4.14)
+        assert told(sign * 4.1399, 1.0, least_kw=4.14) == np.float32(sign * 4.14)
+        assert told(sign * 4.4, 1.1, least_kw=4.14) == np.float32(sign * 4.14)
+        assert told(sign * 6.6, 1.1, least_kw=4.14) == pytest.approx(sign * 6.0)
+        assert told(sign * 3.0, 1.0, least_kw=4.14) == 0.0
+    assert told(0.0, least_kw=4.14) == 0.0
+
+
+@pytest.mark.parametrize("last_s", [-1.0, 1.0])
+def test_dead_time_is_measured_from_the_report_before_whatever_was_sent_since(last_s):
+    """A renewal between the two reports is no report."""
+    row = {"before_kw": 0.0, "before_ns": NOW + int(last_s * S), "t_ns": NOW + int(3.6 * S), "dead_s": 0.0}
+    assert seen(**row)[2] == pytest.approx(max(last_s, 0.0) + (3.6 - max(last_s, 0.0)) / 2)
 
 
 def test_power_in_flight_is_of_young_commands_of_plugged_vehicles():
@@ -258,3 +351,9 @@ def test_a_report_before_the_command_begins_no_step():
         assert seen(**early, before_kw=before_kw)[1] == pytest.approx(1.0)
     # Beyond its set-point it has arrived, no more.
     assert seen(**early, gain=1.0, before_kw=0.0)[1] == seen(**{**early, "measured_kw": 8.6})[1]
+
+
+def test_a_car_that_takes_less_than_its_chargers_least_is_offered_the_least():
+    """4.14 kW at least, 3.67 taken in the cold: commanded that, the charger is told its least; less is nothing."""
+    for command, told in ((-3.67, -4.14), (-3.0, 0.0), (3.67, 0.0), (4.14, 4.14), (-5.0, -5.0), (0.0, 0.0)):
+        assert setpoint_kw(command, 1.0, 1.0, 11.0, 11.0, 4.14, 3.67) == np.float32(told)
