@@ -256,7 +256,7 @@ def silence(
 
 @kernel
 def fill_outbox(
-    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, renewed: int, hush: bool, out: Outbox
+    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, renewed: int, out: Outbox
 ) -> float:  # fmt: skip
     """Decide whom to command; return the sum that comes of it [kW]."""
     place, slots, state, reason_up, valid_ns = out.place, out.slot, fleet.state, fleet.reason_up, fleet.valid_until_ns
@@ -271,8 +271,6 @@ def fill_outbox(
     due = expiring(state, reason_up, valid_ns, now_ns + sending.renew_ns, renewed, out.soonest_ns, out.mark)
     if outside > 0.0 or due > 0:
         total += force(rows, valid_ns, now_ns, out)
-    if hush:
-        silence(state, reason_up, fleet.command_kw, valid_ns, now_ns, out)
     open_kw = request_kw - total
     if abs(open_kw) <= sending.closed_kw:
         return total
@@ -306,7 +304,12 @@ def choose(
                commands lie outside their vehicle's bounds, which must be 0: those not sent were found inside
                by the pass, those sent are looked at again
     """
-    total = fill_outbox(fleet, request_kw, now_ns, sending, renewed, hush, out)
+    total = fill_outbox(fleet, request_kw, now_ns, sending, renewed, out)
     out.total_kw[0] = total
-    broken = dispatch(fleet, now_ns, sending.validity_ns, out)
+    broken = dispatch(fleet, now_ns, sending.validity_ns, 0, out)
+    if hush:
+        # Apart from the others: what they are counted with, and bounded by, is what they were last told.
+        first = out.sent[0]
+        silence(fleet.state, fleet.reason_up, fleet.command_kw, fleet.valid_until_ns, now_ns, out)
+        dispatch(fleet, now_ns, sending.validity_ns, first, out)
     return total, request_kw - total, broken

@@ -149,10 +149,10 @@ def tell(
 
 
 @kernel
-def dispatch(fleet: Fleet, now_ns: int, validity_ns: int, out: Outbox) -> int:
-    """Make the outbox's commands the standing ones; return how many of them lie outside their bounds."""
+def dispatch(fleet: Fleet, now_ns: int, validity_ns: int, first: int, out: Outbox) -> int:
+    """Make the outbox's commands from `first` on the standing ones; return how many lie outside their bounds."""
     f = fleet
-    slots, new_kw = out.slot[: out.sent[0]], out.command_kw[: out.sent[0]]
+    slots, new_kw = out.slot[first : out.sent[0]], out.command_kw[first : out.sent[0]]
     account(
         slots, now_ns, f.energy_kwh, f.energy_ns, f.moved_kwh, f.command_kw, f.valid_until_ns, f.safe_kw,
         f.eta_charge, f.eta_discharge, f.usable_kwh, f.idle_kw, f.heat_per_kw,
@@ -162,6 +162,6 @@ def dispatch(fleet: Fleet, now_ns: int, validity_ns: int, out: Outbox) -> int:
         f.past_hi_kw, f.from_kw, out.recent_kw, out.recent_ns, out.heading,
     )  # fmt: skip
     return tell(
-        slots, new_kw, now_ns + validity_ns, f.gain_up, f.gain_dn, f.charge_max_kw, f.discharge_max_kw, f.min_kw, f.least_dn_kw,
-        f.told_kw, f.command_kw, f.valid_until_ns, f.lo_kw, f.hi_kw, out.setpoint_kw,
+        slots, new_kw, now_ns + validity_ns, f.gain_up, f.gain_dn, f.charge_max_kw, f.discharge_max_kw, f.min_kw,
+        f.least_dn_kw, f.told_kw, f.command_kw, f.valid_until_ns, f.lo_kw, f.hi_kw, out.setpoint_kw[first:],
     )  # fmt: skip

@@ -68,7 +68,8 @@ class Told:
 class Believer:
     """What is believed of one charger; `hear` is one report. The rules, written out case by case."""
 
-    gain: float = 1.0
+    gain_up: float = 1.0
+    gain_dn: float = 1.0
     dead_s: float = 0.0
     misses: int = 0
     refused_ns: int = 0
@@ -91,7 +92,8 @@ class Believer:
         since_s = (told.t_ns - told.sent_ns) / S_NS
         settled = since_s >= max(3.0, 3.0 * self.dead_s)
         answers = [told.command_kw] if settled else [told.command_kw, told.past_lo_kw, told.past_hi_kw]
-        if not self.explained(told, answers):
+        explained = self.explained(told, answers)
+        if not explained and not self.held_back(told, answers):
             self.misses = min(self.misses + 1, 255)
             away = [min(answers) - told.measured_kw, told.measured_kw - max(answers)]
             if self.misses >= self.most_misses and max(away) > 0.2 * told.rating_kw:
@@ -99,20 +101,47 @@ class Believer:
             return
         self.misses = 0
         crossed_s = self.half_way_s(told)
-        if crossed_s is not None and abs(told.command_kw - told.from_kw) > 0.2 * told.rating_kw:
+        if explained and crossed_s is not None and abs(told.command_kw - told.from_kw) > 0.2 * told.rating_kw:
             learned = crossed_s if self.dead_s == 0 else 0.8 * self.dead_s + 0.2 * crossed_s
             self.dead_s = min(learned, 30.0)
-        if settled and abs(told.told_kw) >= 0.2 * told.rating_kw:
-            seen = told.measured_kw / told.told_kw
-            self.gain = min(max(0.9 * self.gain + 0.1 * seen, 0.5), 1.1)
+        stands_still = abs(told.measured_kw - told.before_kw) <= 0.02 * told.rating_kw
+        if settled and stands_still and abs(told.told_kw) >= 0.2 * told.rating_kw:
+            if told.told_kw > 0:
+                self.gain_up = self.learned(self.gain_up, told)
+            else:
+                self.gain_dn = self.learned(self.gain_dn, told)
+
+    @staticmethod
+    def learned(gain: float, told: Told) -> float:
+        """A tenth of what is seen; where a set-point made up for a half only, of what it would have been in full."""
+        believed = 1.0 if 0.98 <= gain <= 1.02 else min(max(gain, 0.1), 1.1)
+        asked = told.told_kw * (0.5 / believed if believed < 0.5 else 1.0)
+        return min(max(0.9 * gain + 0.1 * told.measured_kw / asked, 0.1), 1.1)
+
+    def acted_on(self, power: float) -> float:
+        """The gain that a set-point makes up for, of the direction of a power."""
+        gain = self.gain_up if power > 0 else self.gain_dn
+        return 1.0 if 0.98 <= gain <= 1.02 else min(max(gain, 0.5), 1.1)
+
+    def tolerance(self, told: Told) -> float:
+        return max(self.tolerance_kw, self.tolerance_frac * told.rating_kw)
 
     def explained(self, told: Told, answers: list[float]) -> bool:
         """Whether some gain from a half to 1.1 of some set-point between the answers gives what was measured."""
-        acted_on = 1.0 if 0.98 <= self.gain <= 1.02 else min(max(self.gain, 0.5), 1.1)
-        corners = [power / acted_on * gain for power in (min(answers), max(answers)) for gain in (0.5, 1.1)]
-        tolerance = max(self.tolerance_kw, self.tolerance_frac * told.rating_kw)
+        ends = min(answers), max(answers)
+        corners = [power / self.acted_on(power) * gain for power in ends for gain in (0.5, 1.1)]
         # Between answers of one sign nothing nearer to zero than half of the smaller is explained.
-        return min(corners) - tolerance <= told.measured_kw <= max(corners) + tolerance
+        return min(corners) - self.tolerance(told) <= told.measured_kw <= max(corners) + self.tolerance(told)
+
+    def held_back(self, told: Told, answers: list[float]) -> bool:
+        """Whether it goes the way of all answers, clearly, and less far than any."""
+        if min(answers) > 0:
+            nearest, done = min(answers), told.measured_kw
+        elif max(answers) < 0:
+            nearest, done = -max(answers), -told.measured_kw
+        else:
+            return False
+        return max(self.tolerance(told), 0.1 * nearest) < done < nearest
 
     @staticmethod
     def half_way_s(told: Told) -> float | None:

@@ -22,8 +22,9 @@ import random, sys
 import numpy as np
 from droop.bounds import Rules
 from droop.commands import Sending
-from droop.limits import DAY_NS, Derating
+from droop.limits import Derating
 from droop.products import load
+from droop.refresh import DAY_NS
 from droop.response import Believing, hear
 from droop.sites import Node, tree
 from droop.step import Settings, engine, tick

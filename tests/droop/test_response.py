@@ -162,9 +162,8 @@ def seen(**changes):
         ({"measured_kw": 12.0, "t_ns": NOW}, 1),
         ({"measured_kw": 0.2, "command_kw": 0.0, "told_kw": 0.0, "rating_kw": 3.0}, 0),  # any charger's 0.3 kW
         ({"measured_kw": 0.2, "rating_kw": 0.0, "past_hi_kw": 0.0}, 0),  # there is no charger
-        ({"measured_kw": 12.4, "gain": 0.7}, 0),  # 8 kW are 11.4 told, and 1.1 of that could arrive
-        ({"measured_kw": -4.2, "command_kw": -8.0, "told_kw": -8.0}, 0),
-        ({"measured_kw": -3.4, "command_kw": -8.0, "told_kw": -8.0}, 1),
+        ({"measured_kw": 12.4, "gain_up": 0.7}, 0),  # 8 kW are 11.4 told, and 1.1 of that could arrive
+        ({"measured_kw": 12.4, "gain_dn": 0.7}, 1),
     ],
     ids=str,
 )
@@ -299,17 +298,19 @@ def a_report(rng):
     command = rng.choice([0.0, rng.uniform(-rating, rating), rng.uniform(-rating, rating)])
     past = sorted([rng.uniform(-rating, rating), rng.choice([0.0, rng.uniform(-rating, rating)])])
     before = rng.choice([0.0, command, command, past[0], rng.uniform(-rating, rating)])
-    gain = rng.choice([1.0, 1.0, 0.981, 1.015, 0.975, 1.025, rng.uniform(0.5, 1.1)])
-    used = 1.0 if abs(gain - 1) <= 0.02 else gain
+    gain, other = (rng.choice([1.0, 1.0, 0.981, 1.015, 0.975, 1.025, rng.uniform(0.1, 1.1)]) for _ in range(2))
+    used = 1.0 if abs(gain - 1) <= 0.02 else max(gain, 0.5)
     measured = rng.choice([command, command, 0.0, before, rng.uniform(0.4, 1.2) * command, past[1], -command])
     t_ns = NOW + round(rng.choice(AROUND_S) * S)
     told = Told(
-        measured + rng.choice([0.0, rng.uniform(-0.5, 0.5)]), t_ns, rng.choice([before, rng.uniform(-rating, rating)]),
+        measured + rng.choice([0.0, rng.uniform(-0.5, 0.5)]), t_ns,
+        rng.choice([before, measured, measured, rng.uniform(-rating, rating)]),
         t_ns - rng.choice([0, 1, S // 2, S, 2 * S, 20 * S]), command, command / used, before, *past, sent,
         NOW + round(rng.choice([-1.0, *AROUND_S, 60.0, 60.0, 60.0]) * S), rating,
     )  # fmt: skip
     believer = Believer(
-        gain, rng.choice([0.0, 0.0, 0.4, 1.0, 1.1, 3.0, 29.0]), rng.choice([0, 0, 3, 4, 5, 254, 255]),
+        *((gain, other) if command > 0 else (other, gain)),
+        rng.choice([0.0, 0.0, 0.4, 1.0, 1.1, 3.0, 29.0]), rng.choice([0, 0, 3, 4, 5, 254, 255]),
         rng.choice([0] * 9 + [NOW - 300 * S, t_ns - 900 * S, t_ns - 900 * S + 1]),
     )  # fmt: skip
     return told, believer
@@ -321,10 +322,11 @@ def test_is_the_twin(seed):
     rng = random.Random(seed)
     for _ in range(20):
         told, twin = a_report(rng)
-        found = observe(*vars(told).values(), twin.gain, twin.dead_s, twin.misses, twin.refused_ns, BELIEVING)
+        gains = twin.gain_up, twin.gain_dn
+        found = observe(*vars(told).values(), *gains, twin.dead_s, twin.misses, twin.refused_ns, BELIEVING)
         twin.hear(told)
-        assert found[:2] == pytest.approx((twin.gain, twin.dead_s), rel=1e-12, abs=1e-12), told
-        assert found[2:] == (twin.misses, twin.refused_ns), told
+        assert found[:3] == pytest.approx((twin.gain_up, twin.gain_dn, twin.dead_s), rel=1e-12, abs=1e-12), told
+        assert found[3:] == (twin.misses, twin.refused_ns), told
 
 
 @pytest.mark.parametrize("sides", [(11.0, 0.0), (0.0, 11.0)])
@@ -337,8 +339,9 @@ def test_a_charger_of_one_direction_is_judged_by_the_rating_it_has(sides):
     for told, learned in ((1.5, 1.0), (8.0, 0.99)):
         f.command_kw[0] = f.told_kw[0] = sign * told
         f.past_lo_kw[0], f.past_hi_kw[0] = sorted([0.0, sign * told])
-        hear(f, np.zeros(1, np.int64), np.float32([sign * 0.9 * told]), NOW + 10 * S, BELIEVING)
-        assert f.gain[0] == pytest.approx(learned, rel=1e-6)
+        f.measured_kw[0] = sign * 0.9 * told
+        hear(f, np.zeros(1, np.int64), f.measured_kw.copy(), NOW + 10 * S, BELIEVING)
+        assert (f.gain_up if sign > 0 else f.gain_dn)[0] == pytest.approx(learned, rel=1e-6)
     hear(f, np.zeros(1, np.int64), np.float32([0.0]), NOW + 40 * S, BELIEVING)
     assert f.misses[0] == 1
 
@@ -348,9 +351,9 @@ def test_a_report_before_the_command_begins_no_step():
     early = {"before_ns": NOW - 4 * S, "t_ns": NOW + 2 * S, "measured_kw": 8.0, "dead_s": 0.0}
     # Whatever an earlier report said: it was of other commands.
     for before_kw in (-8.0, 0.0, 4.1, 8.0):
-        assert seen(**early, before_kw=before_kw)[1] == pytest.approx(1.0)
+        assert seen(**early, before_kw=before_kw)[2] == pytest.approx(1.0)
     # Beyond its set-point it has arrived, no more.
-    assert seen(**early, gain=1.0, before_kw=0.0)[1] == seen(**{**early, "measured_kw": 8.6})[1]
+    assert seen(**early, before_kw=0.0)[2] == seen(**{**early, "measured_kw": 8.6})[2]
 
 
 def test_a_car_that_takes_less_than_its_chargers_least_is_offered_the_least():
