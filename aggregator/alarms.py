@@ -24,7 +24,7 @@ TABLE: Final = {
     "DEAD_BUS": Kind("critical", "no voltage at the measuring point: response stopped, nothing is discharged"),
     "SHORTFALL": Kind("critical", "the fleet cannot give what is asked; see unserved power by reason"),
     "SOLD_ABOVE_CAPABILITY": Kind("warning", "more is sold than the fleet can sustain for the product's endurance"),
-    "STALE_REPORTS": Kind("warning", "more than one plugged vehicle in ten has not reported for 5 s"),
+    "STALE_REPORTS": Kind("warning", "more than one plugged vehicle in ten is silent, or left out for not following"),
     "SITE_SHED": Kind("warning", "a site's cap left no room for what its vehicles must do: some of it was shed"),
     "SITE_OVERLOADED": Kind("critical", "a site's cap is passed by power that nobody here can move"),
     "SITE_BLIND": Kind("critical", "a site's meter is silent, and its worst cases leave no power that is safe"),

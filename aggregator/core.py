@@ -23,6 +23,7 @@ from aggregator import setpoints
 from aggregator.alarms import Alarms
 from aggregator.contracts import CoreSettings
 from aggregator.declared import Declarations
+from aggregator.intake import AHEAD_NS
 from aggregator.journal import Entry, Kind
 from aggregator.records import DECLARATION, TICK
 from aggregator.registry import Registry
@@ -58,7 +59,6 @@ NEGLIGIBLE_KW: Final = 1e-3
 # A line that never saw a frequency says so after this time; sources need a moment to connect.
 START_NS: Final = 10_000_000_000
 # A stamp further ahead of us is a broken clock's: taken as it is, it would outdate all that follow it.
-AHEAD_NS: Final = 5_000_000_000
 
 
 @kernel

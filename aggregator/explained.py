@@ -93,7 +93,7 @@ def document(engine: Engine, last: Tick, slot: int) -> dict[str, Any]:
 def wished(fleet: Fleet, slot: int, t_ns: int) -> dict[str, Any]:
     """The owner's wish in force at `t_ns`, and the rated power it takes either way [kW, both at least 0].
 
-    Counted as `droop.shortfall` counts: all that lies between rating and own bound, where the wish sets the bound.
+    Counted as `aggregator.withheld` counts: all that lies between rating and own bound, where the wish sets the bound.
     """
     until_ns = int(fleet.wish_until_ns[slot])
     wish = Wish(int(fleet.wish[slot])) if t_ns < until_ns else Wish.NONE

@@ -1,8 +1,7 @@
-"""The bounds the split sees: each vehicle's own, narrowed by its least power, its ramp and the caps of its site.
+"""The bounds the split sees: each vehicle's own (`refresh`), narrowed by its least power and the caps of its site.
 
 `renew_due` refreshes the segments whose time has come and narrows them again, `cap` then folds what lies above them
-into the bounds; nothing else is looked at. The order is that of rulebook 9.1: what the vehicle can do, its least
-power, its ramp, its site.
+into the bounds; nothing else is looked at.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from droop import minimum, sites
 from droop.fleet import PLUGGED, SEGMENTS, Column, Fleet, Totals, column
 from droop.folding import fold
 from droop.limits import Ages, Derating
-from droop.minimum import Desk, Nodes, Turns, apply, furthest
+from droop.minimum import Desk, Nodes, Turns, able, apply, furthest
 from droop.numerics import kernel
 from droop.reasons import Reason
 from droop.refresh import Scratch, refresh, scratch
 from droop.relief import relieve
+from droop.response import commandable
 from droop.sites import Tree, limits_of, touched
 from droop.weights import Means
 
-RAMP: Final = np.uint8(Reason.RAMP)
 STALE: Final = int(Reason.STALE)
 REFUSED: Final = int(Reason.REFUSED)
 
@@ -161,7 +160,7 @@ def cap(fleet: Fleet, totals: Totals, room: Room, first: int, last: int, now_ns:
     heard, least_kw, most_kw = room.heard, room.least_kw, room.most_kw
     least, least_dn, mode, lo, hi = fleet.min_kw, fleet.least_dn_kw, fleet.mode, fleet.lo_kw, fleet.hi_kw
     for i in range(a, b):
-        heard[i] = (state[i] == PLUGGED) & (why_up[i] != STALE) & (why_up[i] != REFUSED)
+        heard[i] = commandable(state[i], why_up[i])
         # A cap comes before the driver's departure energy: charging that was needed may stop, nothing more. It stops at
         # a least power: `relieve` has turned off and on what it takes.
         least_kw[i] = min(free_lo[i], np.float32(0.0)) if least[i] == 0.0 else lo[i]
@@ -171,6 +170,11 @@ def cap(fleet: Fleet, totals: Totals, room: Room, first: int, last: int, now_ns:
         tree, fleet.site, fleet.plan_kw, fleet.slope_up, fleet.slope_dn, fleet.lo_kw, fleet.hi_kw, least_kw, most_kw,
         heard, fleet.reason_up, fleet.reason_down, first_node, last_node,
     )  # fmt: skip
+    for i in range(a, b):
+        # Turned off although its driver needs it: shed as well.
+        if heard[i] and least[i] > 0.0 and mode[i] == 0 and fleet.site[i] >= 0 and free_hi[i] < 0.0:
+            needed = not able(0, least[i], least_dn[i], free_lo[i], free_hi[i])
+            tree.shed_kw[fleet.site[i]] -= np.float64(free_hi[i]) if needed else 0.0
     for segment in range(SEGMENTS):
         total(fleet, totals, segment)
     if totals.least.sum() > 0:

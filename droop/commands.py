@@ -8,8 +8,8 @@ round instead of staying with the same few. The error goes into the division amo
 grid. (A dead band per vehicle is the trap: all err the same way.)
 
 Always commanded, whatever the sum: a vehicle whose last command lies outside its bounds, and one whose
-command is about to expire. Never commanded: a vehicle that does not report or does not follow; it stays in
-the sum with what it is predicted to be doing, which is what the split gave it.
+command is about to expire. Never commanded, but to stop on a dead bus: a vehicle that does not report or does not
+follow; it stays in the sum with what it is predicted to be doing, which is what the split gave it.
 
 One vectorised pass (`grading`) sums the commands and gives each row a grade: how urgently it would move in the
 direction that the sum is expected to need. All else walks the few rows of the highest grades, and decides before it
@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from droop.fleet import PLUGGED, SEGMENTS, Fleet
-from droop.grading import LAST_RESORT, MUST, Rows, bucket, commandable, expiring, listed, scan, urgency
+from droop.grading import LAST_RESORT, MUST, Rows, bucket, expiring, listed, scan, urgency
 from droop.numerics import kernel, strict
 from droop.outbox import BUCKETS, Outbox, dispatch, put
+from droop.response import commandable
 
 Column = npt.NDArray[Any]
 

@@ -5,7 +5,7 @@
 never falls. A shard publishes F at common knots and nothing else; everybody who holds all shards' curves finds
 on their straight lines the same lam and the same shares. Because every curve is exact at the knots and none
 falls, the shares sum to the request, each lies within what its shard can do, and the multiplier with which a
-shard then meets its share lies in the same step between knots as the fleet's own (kernel notes 4). Only the
+shard then meets its share lies in the same step between knots as the fleet's own. Only the
 division among shards departs from the optimum, by less the finer the knots are where the curve bends.
 
 The multiplier alone would not do: broadcast, it misses the sum by what the straight lines miss the curve.

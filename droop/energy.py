@@ -10,11 +10,13 @@ Bounds are at the grid side, energy at the battery side: efficiency enters here 
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from droop.numerics import strict
 
-NS_PER_H = 3.6e12
+NS_PER_H: Final = 3.6e12
 
 
 @strict

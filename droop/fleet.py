@@ -1,7 +1,8 @@
-"""The fleet as columns: one row a charger, one writer a column.
+"""The fleet as columns: one row a charger; who writes a column stands beside it.
 
 A row is a charger's `slot`, fixed for life; `session` counts the vehicles it has served. Nothing here
-computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `energy` do, on these columns.
+computes. `sessions`, `reports` and `wishes` are `aggregator.intake`; the rest are files of `droop`, `limits` as
+`refresh` applies them.
 
 | column               | dtype   | unit | written by                                                       |
 |----------------------|---------|------|------------------------------------------------------------------|
@@ -32,10 +33,10 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | source_ns            | int64   | ns   | reports: when the latest was measured; 0: none in this session   |
 | measured_kw          | float32 | kW   | reports                                                          |
 | temp_c               | float32 | degC | reports: battery; NaN where unknown                              |
-| energy_kwh           | float64 | kWh  | reports; energy between them                                     |
+| energy_kwh           | float64 | kWh  | reports; outbox between them                                     |
 | energy_ns            | int64   | ns   | as energy_kwh: when it was true                                  |
-| moved_kwh            | float64 | kWh  | energy: throughput of the vehicle's day, battery side            |
-| warm_c               | float32 | degC | limits: temperature from which this vehicle is bypassed          |
+| moved_kwh            | float64 | kWh  | reports, outbox: throughput of the day, battery side             |
+| warm_c               | float32 | degC | bounds: temperature from which this vehicle is bypassed          |
 | least_dn_kw          | float32 | kW   | limits: least charging power: min_kw, or what the car still takes |
 | ramp_from_kw         | float32 | kW   | limits: power that its ramp is counted from                      |
 | plan_kw              | float32 | kW   | limits: charging plan, the split's t                             |
@@ -44,10 +45,10 @@ computes; `limits`, `minimum`, `sites`, `split`, `commands`, `response` and `ene
 | slope_up, slope_dn   | float32 | kW   | limits, by weights                                               |
 | own_up, own_down     | uint8   | -    | limits: what binds free_hi_kw, free_lo_kw                        |
 | reason_up, _down     | uint8   | -    | limits, minimum, bounds, sites: what binds hi_kw, lo_kw          |
-| mode                 | int8    | -    | minimum: -1 charging, 0 off, 1 discharging; vehicles with min_kw |
-| owed_kwh             | float32 | kWh  | minimum: energy of the optimum less the energy of the power held |
-| switched_ns          | int64   | ns   | minimum: when mode last changed                                  |
-| lo_kw, hi_kw         | float32 | kW   | limits, then minimum, then sites: the bounds the split sees      |
+| mode                 | int8    | -    | minimum, relief, switching, turns: -1 charging, 0 off, 1 out     |
+| owed_kwh             | float32 | kWh  | turns: energy of the optimum less the energy of the power held   |
+| switched_ns          | int64   | ns   | minimum, relief, switching, turns: when mode last changed        |
+| lo_kw, hi_kw         | float32 | kW   | bounds, minimum, folding: the bounds that the split sees         |
 | power_kw             | float32 | kW   | split                                                            |
 | command_kw           | float32 | kW   | commands: last sent, as power expected at the grid               |
 | valid_until_ns       | int64   | ns   | commands: when the last sent expires                             |

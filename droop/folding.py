@@ -129,6 +129,10 @@ def grain(column: Column) -> float:
     return 0.505 * np.finfo(column.dtype).eps
 
 
+# Two functions and not one with a sign: given the same column twice the compiler must fear that they overlap, and
+# takes the vehicles one by one.
+
+
 @kernel
 def press(lam: float, t: Column, s: Column, lo: Column, hi: Column, reason: Column) -> float:
     """hi <- g(lam), rounded down; return its sum."""

@@ -11,15 +11,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from droop.fleet import PLUGGED, SEGMENTS
+from droop.fleet import SEGMENTS
 from droop.numerics import kernel
 from droop.outbox import BUCKETS, PIECE
-from droop.reasons import Reason
+from droop.response import commandable
 
 Column = npt.NDArray[Any]
 
-STALE: Final = int(Reason.STALE)
-REFUSED: Final = int(Reason.REFUSED)
 NEVER: Final = np.iinfo(np.int64).max
 # Grades: 0 for a row that need not move, 1 + its bucket for one that may, MUST for one that has to be commanded.
 # The lowest is the last resort: many rows, all those forgiven for turning back among them.
@@ -37,12 +35,6 @@ class Rows(NamedTuple):
     power_kw: Column
     lo_kw: Column
     hi_kw: Column
-
-
-@kernel
-def commandable(state: int, reason_up: int) -> bool:
-    """Whether the vehicle can hear us and is believed."""
-    return (state == PLUGGED) & (reason_up != STALE) & (reason_up != REFUSED)
 
 
 @kernel

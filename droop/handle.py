@@ -35,7 +35,6 @@ TYPES: Final[Any] = types
 OF: Final[Any] = typeof
 SETTINGS: Final[Any] = config
 Table = npt.NDArray[np.int64]
-WORD: Final = 8
 
 
 @structref.register

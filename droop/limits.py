@@ -1,9 +1,10 @@
 """What each vehicle may do until it is looked at again: its bounds by itself, and the reason for each.
 
-Order of application (rulebook 9.1): session state, report age, driver's energy, SoC window and depth of
-discharge on the capacity that is left, ratings with their derating, the owner's wish, the day's throughput, the
-charger's ramp. Least power and the caps of a site come after, on top of these (`minimum`, `folding`). Where they
-conflict: safety, then the driver's departure energy, then the product. The bound in energy is for the horizon
+Order of application (rulebook 9.1): ratings with their derating and the charger's gain, SoC window, depth of
+discharge and the driver's energy, bypass of a warm battery, the owner's wish, the day's throughput, age of the report
+and state of the session, the charger's ramp (`refresh`). Least power and the caps of a site come after, on top of
+these (`minimum`, `folding`). Where they conflict: safety, then caps, then the driver's departure energy, then the
+product. The bound in energy is for the horizon
 until the next refresh, never for the product's endurance: bounding a tick by endurance starves delivery
 (endurance limits what is sold).
 

@@ -32,9 +32,9 @@ STEP_HZ: Final = 5e-4
 PLACES: Final = 256
 # A departure below a charger's own watt needs no knot.
 FINE_KW: Final = 1e-3
-# Of the fleet's scale: how exactly the points' sums meet the request.
 # Moving energy has no price in a local curve.
 FREE: Final = np.zeros(0)
+# Of the fleet's scale: how exactly the points' sums meet the request.
 EXACT: Final = 1e-13
 
 

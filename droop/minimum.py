@@ -20,6 +20,7 @@ import numpy.typing as npt
 from droop.fleet import PLUGGED, SEGMENTS, Fleet
 from droop.numerics import kernel
 from droop.reasons import Reason
+from droop.response import commandable
 
 Column = npt.NDArray[Any]
 
@@ -144,7 +145,7 @@ def free_to(
     mode: int, to: int, least_up: float, least_dn: float, free_lo: float, free_hi: float, state: int, reason_up: int
 ) -> bool:  # fmt: skip
     """Whether a vehicle could change to another mode: it has a least power, hears us and is able."""
-    hears = state == PLUGGED and reason_up != STALE and reason_up != REFUSED
+    hears = commandable(state, reason_up)
     return least_up > 0.0 and to != mode and hears and able(to, least_up, least_dn, free_lo, free_hi)
 
 

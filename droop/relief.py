@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from droop.fleet import PLUGGED, Fleet
-from droop.minimum import REFUSED, STALE, Desk, Held, Nodes, able, band, held_by, put
+from droop.fleet import Fleet
+from droop.minimum import Desk, Held, Nodes, able, band, held_by, put
 from droop.numerics import kernel
 from droop.reasons import Reason
+from droop.response import commandable
 
 SITE: Final = int(Reason.SITE)
 
@@ -49,10 +50,10 @@ FORCED_NS: Final = 2_000_000_000
 
 
 @kernel
-def lean(fleet: Fleet, first: int, last: int, least: bool, held: Held, nodes: Nodes, sums: Desk) -> None:
-    """Give those that charge below a cap the upper bound of their least power, or of what they need again."""
+def hold_to_least(fleet: Fleet, first: int, last: int, least: bool, held: Held, nodes: Nodes, sums: Desk) -> None:
+    """Give those that charge below a cap the upper bound of their least power (`least`), or of their need again."""
     for i in range(first, last):
-        if fleet.mode[i] < 0 and fleet.site[i] >= 0:
+        if fleet.mode[i] < 0 and fleet.site[i] >= 0 and commandable(fleet.state[i], fleet.reason_up[i]):
             hi = -fleet.least_dn_kw[i] if least else min(fleet.free_hi_kw[i], -fleet.least_dn_kw[i])
             if hi != fleet.hi_kw[i]:
                 put(i, -1, fleet.lo_kw[i], hi, fleet.switched_ns[i], held, nodes, sums)
@@ -75,11 +76,10 @@ def relieve(fleet: Fleet, first: int, last: int, now_ns: int, nodes: Nodes, sums
     for stage in range(4):
         if stage == FORCED:
             # Who must charge counts with its least power from here on: the fold sheds down to it.
-            lean(fleet, first, last, True, held, nodes, sums)
+            hold_to_least(fleet, first, last, True, held, nodes, sums)
         for k in range(last - first):
             i = first + (start + k if start + k < last - first else start + k - (last - first))
-            hears = state[i] == PLUGGED and why_up[i] != STALE and why_up[i] != REFUSED
-            if least[i] == 0.0 or not hears or (mode[i] == 0) != (stage == HELPING):
+            if least[i] == 0.0 or not commandable(state[i], why_up[i]) or (mode[i] == 0) != (stage == HELPING):
                 continue
             if stage == HELPING:
                 for to in range(-1, 2, 2):
@@ -99,7 +99,7 @@ def relieve(fleet: Fleet, first: int, last: int, now_ns: int, nodes: Nodes, sums
                 why_down[i] = SITE if mode[i] < 0 else why_down[i]
                 put(i, 0, 0.0, 0.0, now_ns, held, nodes, sums)
                 changed += 1
-    lean(fleet, first, last, False, held, nodes, sums)
+    hold_to_least(fleet, first, last, False, held, nodes, sums)
     if changed > 0:
         sums.start[0] += 1
     return changed

@@ -21,9 +21,12 @@ import numpy.typing as npt
 
 from droop.fleet import PLUGGED, Fleet
 from droop.numerics import kernel
+from droop.reasons import Reason
 
 Column = npt.NDArray[Any]
 
+STALE: Final = int(Reason.STALE)
+REFUSED: Final = int(Reason.REFUSED)
 # Bounds of the gain that a set-point makes up for. What a battery holds back is an amount, not a share: told more, at
 # part load it gives more, so no more than this is made up for, whatever was learned.
 GAIN_LEAST: Final = 0.5
@@ -56,6 +59,12 @@ class Believing(NamedTuple):
     tolerance_frac: float = 0.05
     misses: int = 5
     retry_ns: int = 900_000_000_000
+
+
+@kernel
+def commandable(state: int, reason_up: int) -> bool:
+    """Whether a vehicle can hear us and is believed."""
+    return (state == PLUGGED) & (reason_up != STALE) & (reason_up != REFUSED)
 
 
 @kernel

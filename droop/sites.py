@@ -94,10 +94,6 @@ def limits_of(tree: Tree, now_ns: int, stale_ns: int) -> None:
         tree.lower_kw[k] = lower
 
 
-# Two functions and not one with a sign: given the same column twice the compiler must fear that they overlap, and
-# takes the vehicles one by one.
-
-
 @kernel
 def touched(tree: Tree, first_row: int, last_row: int) -> tuple[int, int, int, int]:
     """The top-level trees with a vehicle in a range of rows: (first_node, last_node) and all rows they cover.

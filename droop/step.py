@@ -18,12 +18,12 @@ from droop.bounds import Room, Rules, narrow, renew_due
 from droop.commands import Sending, choose
 from droop.dynamics import Motion, Terms, requested_kw, reset
 from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals, column
-from droop.grading import commandable
 from droop.handle import hold
 from droop.numerics import kernel
 from droop.outbox import Outbox
 from droop.products import Product
 from droop.reasons import COUNT
+from droop.response import commandable
 from droop.shortfall import attribute
 from droop.sites import Tree, leaf
 from droop.split import LAM_MAX, solve
@@ -270,8 +270,8 @@ def tick_held(
 ) -> Tick:  # fmt: skip
     """One sample in, commands in `engine.out`.
 
-    Five kernels in turn, of which a fleet without caps and without least powers takes three: a kernel that holds all
-    of them would take twice as long to compile.
+    Five kernels in turn, and `still` on a dead bus; a fleet without caps and without least powers takes three. A
+    kernel that holds all of them would take twice as long to compile.
 
     held        : handle on a `Running` (`droop.handle`)
     capped      : whether there are caps

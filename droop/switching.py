@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from droop.energy import NS_PER_H
 from droop.fleet import Fleet
 from droop.minimum import BUCKETS, REPAIRS, Desk, Nodes, Turns, band, free_to, held_by, offer, put
 from droop.numerics import kernel
 
 Column = npt.NDArray[Any]
-
-NS_PER_H: Final = 3_600_000_000_000
 
 
 @kernel

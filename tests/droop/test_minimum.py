@@ -463,6 +463,17 @@ class TestSites:
             relieve(fleet, 0, 7, NOW + second * 1_000_000_000 + 1, nodes, sums)
             assert np.flatnonzero(fleet.mode[:6] == 0).tolist() == waiting.tolist()
 
+    def test_who_does_not_hear_keeps_its_bounds(self):
+        """It is predicted to charge with 1 kW, whatever its mode was; caps and least powers change nothing about that."""
+        fleet, sums, nodes = self.build(13.0, -13.0)
+        fleet.mode[:], fleet.free_hi_kw[:] = -1, -5.0
+        fleet.reason_up[2] = Reason.STALE
+        fleet.free_lo_kw[2] = fleet.free_hi_kw[2] = -1.0
+        set_up(fleet, sums)
+        relieve(fleet, 0, 7, NOW, nodes, sums)
+        assert (fleet.lo_kw[2], fleet.hi_kw[2]) == (-1.0, -1.0)
+        assert (fleet.lo_kw <= fleet.hi_kw).all()
+
     @pytest.mark.parametrize("sign", [1, -1])
     def test_turned_on_where_only_that_keeps_a_cap(self, sign):
         """Beside the vehicles more flows than the cap bears: 10 kW must go the other way."""
