@@ -464,7 +464,7 @@ class TestSites:
             assert np.flatnonzero(fleet.mode[:6] == 0).tolist() == waiting.tolist()
 
     def test_who_does_not_hear_keeps_its_bounds(self):
-        """It is predicted to charge with 1 kW, whatever its mode was; caps and least powers change nothing about that."""
+        """It is predicted to charge with 1 kW, whatever its mode was; caps change nothing about that."""
         fleet, sums, nodes = self.build(13.0, -13.0)
         fleet.mode[:], fleet.free_hi_kw[:] = -1, -5.0
         fleet.reason_up[2] = Reason.STALE
