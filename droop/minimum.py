@@ -112,7 +112,8 @@ def able(mode: int, least_up: float, least_dn: float, free_lo: float, free_hi: f
     if mode > 0:
         return free_hi >= least_up
     if mode < 0:
-        return free_lo <= -least_dn and free_lo < 0.0
+        # With less than its charger's least it charges for its driver alone: the grid would count on what a car takes.
+        return free_lo <= -least_up or (free_hi < 0.0 and free_lo <= -least_dn)
     return (free_hi >= 0.0 or free_lo > -least_dn) and free_lo <= least_up
 
 
@@ -122,7 +123,7 @@ def band(mode: int, least_up: float, least_dn: float, free_lo: float, free_hi: f
     if mode > 0:
         return max(least_up, free_lo), free_hi
     if mode < 0:
-        return free_lo, min(free_hi, -least_dn)
+        return free_lo, min(free_hi, -least_up if free_lo <= -least_up else -least_dn)
     return 0.0 * least_up, 0.0 * least_up
 
 
@@ -133,7 +134,7 @@ def furthest(least_up: float, least_dn: float, free_lo: float, free_hi: float) -
     charges = able(-1, least_up, least_dn, free_lo, free_hi)
     if charges:
         lo = free_lo
-        hi = min(free_hi, -least_dn) if free_hi < 0.0 else hi
+        hi = band(-1, least_up, least_dn, free_lo, free_hi)[1] if free_hi < 0.0 else hi
     if able(1, least_up, least_dn, free_lo, free_hi):
         hi = free_hi
         lo = max(least_up, free_lo) if free_lo > least_up else lo

@@ -57,6 +57,7 @@ class Feed:
         self.counters: dict[str, int] = {}
         self.frame = ""
         self.version = 0
+        self.closing = False
         self._turn = asyncio.Condition()
         self._slow_due_s = -1.0
         self._view: tuple[int, views.Rows] | None = None
@@ -68,8 +69,8 @@ class Feed:
         return f"{name}:{self.settings.area}"
 
     async def run(self) -> None:
-        """Poll until cancelled."""
-        while True:
+        """Poll until cancelled or `closing`: a cancellation that meets a timeout in the store's client is lost."""
+        while not self.closing:
             await self.poll()
             await asyncio.sleep(self.settings.poll_s)
 

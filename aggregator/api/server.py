@@ -132,6 +132,7 @@ async def _polling(app: web.Application) -> AsyncIterator[None]:
     await feed.poll()  # the first request finds figures
     task = asyncio.create_task(feed.run())
     yield
+    feed.closing = True
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

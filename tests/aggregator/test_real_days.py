@@ -110,7 +110,8 @@ def test_the_eastern_days_by_ieee_1547(date):
     assert found["requested_down_kwh"] == pytest.approx(down, rel=0.02, abs=0.01)
     assert found["rejected"] == ({"spike": 1} if date == "August_28" else {})
     assert found["bound_violations"] == 0
-    assert found["alarms"] in ([], ["SHORTFALL"])
+    # Some of the simulated chargers lie, and are found out.
+    assert set(found["alarms"]) <= {"SHORTFALL", "CHARGERS_REFUSE"}
 
 
 def test_a_recording_of_one_row_a_minute_is_no_lost_measurement():

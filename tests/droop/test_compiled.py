@@ -118,4 +118,4 @@ def test_every_column_of_the_tick(tmp_path):
     assert (plain["said.outbox"][:, :, 0].sum(axis=1) > 0).mean() > 0.5
     assert (plain["said.unserved"] != 0).any()
     assert not plain["said.ticks"][:, 10].any()  # no command outside its bounds, either way
-    assert (plain["fleet.gain"] != 1).sum() > 3
+    assert ((plain["fleet.gain_up"] != 1) | (plain["fleet.gain_dn"] != 1)).sum() > 3

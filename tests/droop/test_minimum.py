@@ -488,17 +488,15 @@ class TestSites:
 
 
 def test_a_car_that_takes_less_than_its_chargers_least_can_charge():
-    """Cold: of 4.14 kW offered it takes 2. On, it is counted with those 2; discharging needs the charger's least."""
+    """Cold: of 4.14 kW offered it takes 2. For its driver that will do; to the grid it is no charger of 4.14 kW."""
     fleet, sums = allocate(8), desk()
     fleet.state[:], fleet.min_kw[:], fleet.least_dn_kw[:] = PLUGGED, 4.14, 2.0
-    fleet.free_lo_kw[:], fleet.free_hi_kw[:] = -2.0, 3.0
+    fleet.free_lo_kw[:], fleet.free_hi_kw[:4], fleet.free_hi_kw[4:] = -2.0, -1.0, 3.0
     far_lo, far_hi, _ = set_up(fleet, sums)
-    assert (far_lo, far_hi) == (-16.0, 0.0)
-    assert switch(-6.0, 0.0, NOW, fleet, TURNS, no_nodes(), sums)[1] == 0.0
-    on = fleet.mode == -1
-    assert on.sum() == 3
-    assert (fleet.lo_kw[on] == -2.0).all()
-    assert (fleet.hi_kw[on] == -2.0).all()
+    assert (far_lo, far_hi) == (-8.0, -8.0)
+    assert fleet.mode.tolist() == [-1] * 4 + [0] * 4
+    assert fleet.lo_kw.tolist() == fleet.hi_kw.tolist() == [-2.0] * 4 + [0.0] * 4
+    assert switch(-10.0, 0.0, NOW, fleet, TURNS, no_nodes(), sums)[1] == -2.0
 
 
 def rotate_rows(segment, request, now, fleet, nodes, sums, margin=0.0, lam=0.0, elapsed=0.0, turns=TURNS):
