@@ -1,0 +1,185 @@
+"""Lines to rows: how the rows of one file are cut, and the parsing of a chunk of them.
+
+Whole chunks are read in array operations; a row that these do not read with certainty is read again by itself, and
+is then a row, a row with a missing cell, a known line that is no row, or malformed: named by line and reason, or
+counted under `rejected` and dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from telemetry.samples import FREQUENCY, Block, Quality, empty
+from telemetry.traces.cells import WIDEST, Bytes, Floats, Ints, Mask, number, numbers, split
+from telemetry.traces.errors import MalformedRow
+from telemetry.traces.stamps import MakeStamps, Stamps
+from telemetry.traces.textfile import decoded
+
+MISSING: Final = int(Quality.MISSING)
+
+
+class RowFault(ValueError):
+    """A row, or the lack of one, that its format itself tells to be wrong.
+
+    kind : the error it is raised as, whose `counted` it is counted under, `rows` at once
+    """
+
+    def __init__(self, kind: type[MalformedRow], reason: str, rows: int = 1) -> None:
+        super().__init__(reason)
+        self.kind, self.rows = kind, rows
+
+
+class Grammar:
+    """What a format knows of its lines beside their cells; made anew for each pass over a file."""
+
+    def doubtful(self, data: Bytes, begin: Ints, end: Ints) -> Mask | None:
+        """Of all lines of the next chunk, `data[begin:end]` each, those that `passes` must see; None for none."""
+        del data, begin, end
+        return None
+
+    def passes(self, i: int, line: str) -> bool:
+        """Whether line i of the chunk is known and no row (a notice, a trailer). Raises RowFault."""
+        del i, line
+        return False
+
+    def ended(self) -> None:
+        """The file has ended. Raises RowFault where something is missing."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of one file are cut and what the numbers mean.
+
+    hz = hz_offset + hz_scale x cell; volt_frac = smallest of cell / nominal over `volts`
+    """
+
+    format: str
+    delimiter: str
+    columns: int
+    time: int
+    hz: int
+    stamps: MakeStamps
+    skip_lines: int = 0
+    volts: tuple[int, ...] = ()
+    volt_nominal: tuple[float, ...] = ()
+    hz_scale: float = 1.0
+    hz_offset: float = 0.0
+    nominal_hz: float = 50.0
+    separator: bytes = b"\n"
+    grammar: type[Grammar] = Grammar
+
+
+@dataclass
+class Raw:
+    """The rows of a chunk, before units: wall time, zone offset [ns], frequency and voltage cells as written."""
+
+    wall: Ints
+    offset: Ints
+    hz: Floats
+    volts: list[Floats]
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def only(self, keep: Mask) -> Raw:
+        """The rows where `keep`, the counts as they are."""
+        volts = [column[keep] for column in self.volts]
+        return Raw(self.wall[keep], self.offset[keep], self.hz[keep], volts, self.rejected)
+
+
+class Parser:
+    """The rows of one pass over a file; what a format must remember from chunk to chunk is in here."""
+
+    def __init__(self, path: str, layout: Layout, *, skip_bad: bool) -> None:
+        self.path, self.layout, self.skip_bad = path, layout, skip_bad
+        self.stamps, self.grammar = layout.stamps(), layout.grammar()
+
+    def parse(self, data: bytes, line: int) -> Raw:
+        """The rows of a chunk of whole lines whose first is number `line`.
+
+        Raises MalformedRow at the first line that is no row, or counts and drops it with `skip_bad`.
+        """
+        layout = self.layout
+        text: Bytes = np.frombuffer(data + bytes(WIDEST), np.uint8)
+        fields = split(text[: len(data)], ord(layout.delimiter), layout.columns)
+        n, rows = fields.line_end.size, fields.rows
+        every = rows.size == n
+        raw = Raw(np.zeros(n, np.int64), np.zeros(n, np.int64), np.empty(n), [np.empty(n) for _ in layout.volts])
+        timed, read = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+        at = slice(None) if every else rows
+        raw.wall[at], raw.offset[at], good = self.stamps.read(
+            text, fields.begin[layout.time], fields.length[layout.time]
+        )
+        timed[at] = good
+        for column, k in zip((raw.hz, *raw.volts), (layout.hz, *layout.volts), strict=True):
+            column[at], ok = numbers(text, fields.begin[k], fields.length[k])
+            good = good & ok
+        read[at] = good
+        doubtful = self.grammar.doubtful(text, fields.line_begin, fields.line_end)
+        if doubtful is not None:
+            read &= ~doubtful
+        keep = np.ones(n, np.bool_)
+        keep[: max(0, layout.skip_lines + 1 - line)] = False
+        for i in np.flatnonzero(keep & ~read).tolist():
+            row = decoded(data[int(fields.line_begin[i]) : int(fields.line_end[i])])
+            keep[i] = self._again(raw, i, row, line + i, timed=bool(timed[i]))
+        return raw if keep.all() else raw.only(keep)
+
+    def ended(self) -> Counter[str]:
+        """The end of the file: what is counted by then. Raises MalformedRow."""
+        found: Counter[str] = Counter()
+        try:
+            self.grammar.ended()
+        except RowFault as fault:
+            self._reject(found, fault, None)
+        return found
+
+    def _again(self, raw: Raw, i: int, row: str, line: int, *, timed: bool) -> bool:
+        """Row i read one cell at a time; whether it is one."""
+        if not row.strip():
+            return False
+        try:
+            if self.grammar.passes(i, row):
+                return False
+            _one(raw, i, row, self.layout, None if timed else self.stamps)
+        except ValueError as error:
+            self._reject(raw.rejected, error, line)
+            return False
+        return True
+
+    def _reject(self, counts: Counter[str], error: ValueError, line: int | None) -> None:
+        kind, rows = (error.kind, error.rows) if isinstance(error, RowFault) else (MalformedRow, 1)
+        if not self.skip_bad:
+            raise kind(self.path, line, str(error)) from None
+        counts[kind.counted] += rows
+
+
+def _one(raw: Raw, i: int, row: str, layout: Layout, stamps: Stamps | None) -> None:
+    """Fill in row i; `stamps` is None where its time is known already. Raises ValueError."""
+    cells = row.split(layout.delimiter)
+    if len(cells) != layout.columns:
+        raise ValueError(f"{len(cells)} fields where {layout.columns} are expected")
+    if stamps is not None:
+        raw.wall[i], raw.offset[i] = stamps.one(cells[layout.time].strip())
+    for column, k in zip((raw.hz, *raw.volts), (layout.hz, *layout.volts), strict=True):
+        value = number(cells[k])
+        column[i] = math.nan if value is None else value
+    raw.rejected["missing"] += math.isnan(raw.hz[i])
+
+
+def block_of(raw: Raw, layout: Layout, stamps: Stamps) -> Block:
+    """The rows as FREQUENCY: UTC, hertz, share of nominal voltage. A recording has no arrival: rx_ns == t_ns."""
+    block = empty(FREQUENCY, raw.hz.size)
+    block["t_ns"] = block["rx_ns"] = stamps.resolve(raw.wall, raw.offset)
+    hz = raw.hz if layout.hz_scale == 1.0 and not layout.hz_offset else layout.hz_offset + layout.hz_scale * raw.hz
+    block["hz"] = hz
+    block["quality"][np.isnan(hz)] = MISSING
+    block["volt_frac"] = np.nan
+    with np.errstate(over="ignore"):  # absurd voltages: infinite in float32
+        for volts, nominal in zip(raw.volts, layout.volt_nominal, strict=True):
+            # fmin: a phase without a number is left out
+            block["volt_frac"] = np.fmin(block["volt_frac"], volts / nominal)
+    return block
