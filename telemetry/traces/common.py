@@ -17,13 +17,18 @@ from typing import Final
 import numpy as np
 
 from telemetry.samples import FREQUENCY, Block, empty
-from telemetry.traces.errors import EmptyTrace
+from telemetry.traces.dates import REPAIRS, SwappedDates
+from telemetry.traces.errors import AmbiguousDates, BadOption, EmptyTrace
 from telemetry.traces.rows import Grammar, Layout, Parser, RowFault, block_of
+from telemetry.traces.stamps import MakeStamps, Times, instant, zone_of
 from telemetry.traces.textfile import Head, TextFile, read_head
 
-__all__ = ["Grammar", "Head", "Layout", "Options", "RowFault", "Trace", "read_head"]
+__all__ = ["Grammar", "Head", "Layout", "Options", "RowFault", "Trace", "read_head", "times"]
 
 CHUNK_ROWS: Final = 65_536  # largest block handed out
+
+
+REMEDY: Final = "give --repair day-month to exchange them, or --repair none to take them as written"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,21 @@ class Options:
     repair: str | None = None
 
 
+def times(head: Head, options: Options, kind: type[Times] = Times, *, day_first: bool = False) -> MakeStamps:
+    """The stamps of dates and times as the caller's options have them. Raises BadOption."""
+    if options.repair is not None and options.repair not in REPAIRS:
+        raise BadOption(head.path, "--repair", f"no repair {options.repair!r}; known are {', '.join(REPAIRS)}")
+    try:
+        zone = zone_of(options.tz)
+    except ValueError as error:
+        raise BadOption(head.path, "--tz", str(error)) from None
+    try:
+        day = None if options.start is None else instant(options.start, zone)[1]
+    except (ValueError, OverflowError) as error:
+        raise BadOption(head.path, "--start", str(error)) from None
+    return lambda: kind(zone, day, day_first=day_first, repair=options.repair)
+
+
 class Trace:
     """A recorded file as FREQUENCY blocks; each iteration reads it anew.
 
@@ -51,10 +71,13 @@ class Trace:
     rejected    Counter by reason, complete after an iteration: `missing` (kept, hz NaN); `malformed`, `checksum`,
                 `incomplete` (dropped, or not there)
     read_frac   how much of the file the last iteration has read
+    repaired    what was put right on request (`dates.REPAIR`), None for nothing
+
+    Raises MalformedRow (unless `skip_bad`) and AmbiguousDates on the way.
     """
 
-    def __init__(self, path: str, layout: Layout, *, skip_bad: bool = False) -> None:
-        self.path, self.layout, self.skip_bad = path, layout, skip_bad
+    def __init__(self, path: str, layout: Layout, *, skip_bad: bool = False, repaired: str | None = None) -> None:
+        self.path, self.layout, self.skip_bad, self.repaired = path, layout, skip_bad, repaired
         self.format, self.nominal_hz = layout.format, layout.nominal_hz
         self.rows, self.read_frac = 0, 0.0
         self.rejected: Counter[str] = Counter()
@@ -67,7 +90,10 @@ class Trace:
             raw = parser.parse(data, line)
             self.read_frac = file.read_frac
             self.rejected += raw.rejected
-            block = block_of(raw, self.layout, parser.stamps)
+            try:
+                block = block_of(raw, self.layout, parser.stamps)
+            except SwappedDates as error:
+                raise AmbiguousDates(self.path, None, f"{error}: {REMEDY}") from None
             for first in range(0, block.size, CHUNK_ROWS):
                 part = block[first : first + CHUNK_ROWS]
                 self.rows += part.size

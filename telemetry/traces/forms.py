@@ -1,7 +1,7 @@
 """Written forms of date and time: known to a few patterns, learnt from one cell, then read in arrays.
 
 Pure text to numbers; zones, midnights and the order of rows are `stamps`' business. Day and month in numbers
-with slashes are refused: 01/03 is two different days.
+with slashes are refused, 01/03 being two different days, unless the format is known to write the day first.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ _PATTERNS = tuple(
         rf"{_DATES[1]}[T ]{_CLOCK}{_ZONE}",
         rf"(?P<d>\d\d?)-(?P<mon>[A-Za-z]{{3}})-(?P<y>\d{{4}})[T ]{_CLOCK}{_ZONE}",
         rf"{_CLOCK}",
+        r"(?P<y>(?:19|20|21)\d\d)(?P<m>\d\d)(?P<d>\d\d)(?P<H>\d\d)(?P<M>\d\d)(?P<S>\d\d)",
     )
 )
+_DAY_FIRST = re.compile(rf"(?P<d>\d\d?)/(?P<m>\d\d?)/(?P<y>\d{{4}})[T ]{_CLOCK}{_ZONE}", re.ASCII)
 _MONTHS: Final = {
     name: i + 1
     for i, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
 }
-KNOWN: Final = "ISO 8601, dd.mm.yyyy HH:MM:SS, dd-Mon-yyyy HH:MM:SS"
+KNOWN: Final = "ISO 8601, dd.mm.yyyy HH:MM:SS, dd-Mon-yyyy HH:MM:SS, yyyymmddHHMMSS"
 
 
 class Form(NamedTuple):
@@ -93,8 +95,9 @@ class Form(NamedTuple):
         return month
 
 
-def match_time(text: str) -> re.Match[str] | None:
-    return next((match for pattern in _PATTERNS if (match := pattern.fullmatch(text))), None)
+def match_time(text: str, *, day_first: bool = False) -> re.Match[str] | None:
+    patterns = (_DAY_FIRST, *_PATTERNS) if day_first else _PATTERNS
+    return next((match for pattern in patterns if (match := pattern.fullmatch(text))), None)
 
 
 def is_time(text: str, *, dated: bool = True) -> bool:
@@ -103,8 +106,8 @@ def is_time(text: str, *, dated: bool = True) -> bool:
     return match is not None and (dated or "y" not in match.re.groupindex)
 
 
-def learn(text: str) -> Form | None:
-    match = match_time(text)
+def learn(text: str, *, day_first: bool = False) -> Form | None:
+    match = match_time(text, day_first=day_first)
     if match is None:
         return None
     spans = {name: match.span(name) for name in match.re.groupindex if match[name] is not None}
@@ -146,7 +149,7 @@ def wall_ns(parts: dict[str, str | None]) -> int:
     hours, minutes, seconds = (int(parts[name] or 0) for name in "HMS")
     if hours > 23 or minutes > 59 or seconds > 59:
         raise ValueError("hour, minute or second out of range")
-    return days_ns + (hours * 3600 + minutes * 60 + seconds) * NS + int((parts["F"] or "").ljust(9, "0"))
+    return days_ns + (hours * 3600 + minutes * 60 + seconds) * NS + int((parts.get("F") or "").ljust(9, "0"))
 
 
 def offset_ns(parts: dict[str, str | None]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -71,7 +72,7 @@ class Layout:
     hz_offset: float = 0.0
     nominal_hz: float = 50.0
     separator: bytes = b"\n"
-    grammar: type[Grammar] = Grammar
+    grammar: Callable[[], Grammar] = Grammar
 
 
 @dataclass

@@ -44,7 +44,7 @@ class TextFile:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """(number of the first line, whole lines) until the end; raises TraceError."""
-        line, rest = 1, b""
+        line, rest = int(self.separator == b"\n"), b""  # a mark that begins sentences has nothing before the first
         try:
             with _opened(self.path) as (source, plain):
                 size = max(Path(self.path).stat().st_size, 1)
