@@ -86,8 +86,8 @@ class Trace:
         self.rows, self.rejected, self.read_frac = 0, Counter(), 0.0
         parser = Parser(self.path, self.layout, skip_bad=self.skip_bad)
         file = TextFile(self.path, self.layout.separator)
-        for line, data in file:
-            raw = parser.parse(data, line)
+        for data in file:
+            raw = parser.parse(data)
             self.read_frac = file.read_frac
             self.rejected += raw.rejected
             try:

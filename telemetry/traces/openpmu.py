@@ -114,5 +114,5 @@ def layout(head: Head, options: Options, *, skip_bad: bool) -> Layout:
 def _sentences(head: Head) -> Head:
     """The head cut at dollars, without a sentence that its end may have cut."""
     whole = head.raw[: head.raw.rfind(b"$") + 1] if head.raw.count(b"$") > 1 else head.raw + b"$"
-    data = cleaned(whole, b"$").partition(b"\n")[2]  # nothing stands before the first dollar
+    data = cleaned(whole, b"$")
     return head._replace(data=data, lines=decoded(data).split("\n")[:-1])

@@ -46,9 +46,9 @@ def layout(head: Head, options: Options, *, skip_bad: bool) -> Layout:
 def _check_dates(path: str, cut: Layout, *, skip_bad: bool) -> None:
     """Read on until a midnight tells how the dates are written. Raises AmbiguousDates."""
     parser, calendar = Parser(path, cut, skip_bad=skip_bad), Calendar()
-    for line, data in TextFile(path):
+    for data in TextFile(path):
         try:
-            calendar.look(parser.parse(data, line).wall)
+            calendar.look(parser.parse(data).wall)
         except SwappedDates as error:
             raise AmbiguousDates(path, None, f"{error}: {REMEDY}") from None
         if calendar.written:

@@ -68,12 +68,14 @@ class TraceReport:
     hz: HzFigures
     nominal_hz: float
     repaired: str | None  # what the reader was told to put right
-    gaps_ns: list[tuple[int, int]]  # begin and end of the longest gaps; for drawing, not in the JSON
+    # For drawing, not in the JSON: earliest and latest stamp; begin and end of the longest gaps.
+    span_ns: tuple[int, int]
+    gaps_ns: list[tuple[int, int]]
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
         plain = asdict(self)
-        del plain["gaps_ns"]
+        del plain["gaps_ns"], plain["span_ns"]
         return plain
 
 
@@ -130,6 +132,7 @@ def inspect(trace: Trace, *watchers: Callable[[Block], object]) -> TraceReport:
         hz=moments.figures(),
         nominal_hz=trace.nominal_hz,
         repaired=trace.repaired,
+        span_ns=(timeline.first or 0, timeline.last or 0),
         gaps_ns=steps.gaps,
     )
 

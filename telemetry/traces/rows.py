@@ -11,9 +11,10 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from telemetry.samples import FREQUENCY, Block, Quality, empty
 from telemetry.traces.cells import WIDEST, Bytes, Floats, Ints, Mask, number, numbers, split
@@ -21,6 +22,7 @@ from telemetry.traces.errors import MalformedRow
 from telemetry.traces.stamps import MakeStamps, Stamps
 from telemetry.traces.textfile import decoded
 
+Number = TypeVar("Number", bound=np.generic)
 MISSING: Final = int(Quality.MISSING)
 
 
@@ -85,10 +87,22 @@ class Raw:
     volts: list[Floats]
     rejected: Counter[str] = field(default_factory=Counter)
 
+    def spread(self, lines: int, rows: Ints) -> Raw:
+        """Room for `lines` lines, these rows in their places; what the others hold is not to be used."""
+        volts = [_spread(lines, rows, column) for column in self.volts]
+        wall, offset = _spread(lines, rows, self.wall), _spread(lines, rows, self.offset)
+        return Raw(wall, offset, _spread(lines, rows, self.hz), volts, self.rejected)
+
     def only(self, keep: Mask) -> Raw:
         """The rows where `keep`, the counts as they are."""
         volts = [column[keep] for column in self.volts]
         return Raw(self.wall[keep], self.offset[keep], self.hz[keep], volts, self.rejected)
+
+
+def _spread(lines: int, rows: Ints, column: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    wide = np.zeros(lines, column.dtype)
+    wide[rows] = column
+    return wide
 
 
 class Parser:
@@ -97,28 +111,27 @@ class Parser:
     def __init__(self, path: str, layout: Layout, *, skip_bad: bool) -> None:
         self.path, self.layout, self.skip_bad = path, layout, skip_bad
         self.stamps, self.grammar = layout.stamps(), layout.grammar()
+        self._line = 1 if layout.separator == b"\n" else 0  # a mark that begins sentences has nothing before the first
 
-    def parse(self, data: bytes, line: int) -> Raw:
-        """The rows of a chunk of whole lines whose first is number `line`.
+    def parse(self, data: bytes) -> Raw:
+        """The rows of the next chunk of whole lines.
 
         Raises MalformedRow at the first line that is no row, or counts and drops it with `skip_bad`.
         """
         layout = self.layout
         text: Bytes = np.frombuffer(data + bytes(WIDEST), np.uint8)
         fields = split(text[: len(data)], ord(layout.delimiter), layout.columns)
-        n, rows = fields.line_end.size, fields.rows
-        every = rows.size == n
-        raw = Raw(np.zeros(n, np.int64), np.zeros(n, np.int64), np.empty(n), [np.empty(n) for _ in layout.volts])
-        timed, read = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-        at = slice(None) if every else rows
-        raw.wall[at], raw.offset[at], good = self.stamps.read(
-            text, fields.begin[layout.time], fields.length[layout.time]
-        )
-        timed[at] = good
-        for column, k in zip((raw.hz, *raw.volts), (layout.hz, *layout.volts), strict=True):
-            column[at], ok = numbers(text, fields.begin[k], fields.length[k])
-            good = good & ok
-        read[at] = good
+        wall, offset, timed = self.stamps.read(text, *fields.cell(layout.time))
+        columns, read = [], timed.copy()
+        for k in (layout.hz, *layout.volts):
+            column, ok = numbers(text, *fields.cell(k))
+            columns.append(column)
+            read &= ok
+        n, line = fields.line_end.size, self._line
+        self._line += n
+        raw = Raw(wall, offset, columns[0], columns[1:])
+        if fields.rows is not None:
+            raw, timed, read = raw.spread(n, fields.rows), _spread(n, fields.rows, timed), _spread(n, fields.rows, read)
         doubtful = self.grammar.doubtful(text, fields.line_begin, fields.line_end)
         if doubtful is not None:
             read &= ~doubtful

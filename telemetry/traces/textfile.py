@@ -42,29 +42,29 @@ class TextFile:
         self.path, self.separator = path, separator
         self.read_frac = 0.0
 
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        """(number of the first line, whole lines) until the end; raises TraceError."""
-        line, rest = int(self.separator == b"\n"), b""  # a mark that begins sentences has nothing before the first
+    def __iter__(self) -> Iterator[bytes]:
+        """Whole lines, each ended by a newline, until the end; raises TraceError."""
+        rest, text_bytes = b"", 0
         try:
             with _opened(self.path) as (source, plain):
                 size = max(Path(self.path).stat().st_size, 1)
                 while piece := source.read(CHUNK_BYTES):
                     self.read_frac = plain.tell() / size
+                    text_bytes += len(piece)
                     cut = piece.rfind(self.separator) + 1
                     if not cut:
                         rest += piece
                         if len(rest) > LINE_BYTES:
-                            raise UnknownFormat(self.path, line, "no end of line within a megabyte: not a text trace")
+                            raise UnknownFormat(self.path, None, "no end of line within a megabyte: not a text trace")
                         continue
                     whole, rest = cleaned(rest + piece[:cut], self.separator), piece[cut:]
-                    yield line, whole
-                    line += whole.count(b"\n")
+                    yield whole
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise TraceError(self.path, None, f"damaged gzip data after line {line}: {error}") from None
+            raise TraceError(self.path, None, f"damaged gzip data behind {text_bytes} bytes of text: {error}") from None
         except OSError as error:
             raise TraceNotFound(self.path, None, error.strerror or str(error)) from None
         if rest:
-            yield line, cleaned(rest + self.separator, self.separator)
+            yield cleaned(rest + self.separator, self.separator)
 
 
 def read_head(path: str) -> Head:
@@ -87,7 +87,7 @@ def read_head(path: str) -> Head:
 def cleaned(data: bytes, separator: bytes = b"\n") -> bytes:
     """Lines ended by newlines, without what means nothing."""
     for unwanted in (BOM, b"\r", b'"'):
-        if unwanted in data:
+        if unwanted[:1] in data:  # one byte is found by the fastest search there is
             data = data.replace(unwanted, b"")
     if separator != b"\n":
         data = data.replace(b"\n", b"").replace(separator, b"\n")

@@ -56,6 +56,7 @@ class Timeline:
         self._held = 0
         self._counts: Counter[int] = Counter()  # of steps by length
         self._quantum = 1
+        self._shortest = 1 << 62
         self._emitted: int | None = None
         self._long_steps = self._long_begins = np.zeros(0, np.int64)
 
@@ -75,7 +76,9 @@ class Timeline:
         self._window.append(stamps)
         self._held += stamps.size
         while self._held - self._window[0].size >= WINDOW:
-            self._emit(self._window.popleft())
+            oldest = self._window.popleft()
+            self._held -= oldest.size
+            self._emit(oldest)
 
     def steps(self) -> Steps:
         """The figures; after it the timeline is at its end."""
@@ -159,7 +162,8 @@ class Timeline:
             self._count(np.array([longest]), np.array([steps.size]))
         else:
             self._count(*np.unique(steps, return_counts=True))
-        self._keep_longest(steps, chain[:-1], min(shortest, min(self._counts)))
+        self._shortest = min(shortest, self._shortest)
+        self._keep_longest(steps, chain[:-1])
 
     def _count(self, lengths: Ints, counts: Ints) -> None:
         for length, n in zip(self._rounded(lengths).tolist(), counts.tolist(), strict=True):
@@ -175,8 +179,8 @@ class Timeline:
         half = self._quantum // 2
         return np.asarray((lengths + half) // self._quantum * self._quantum) if self._quantum > 1 else lengths
 
-    def _keep_longest(self, steps: Ints, begins: Ints, shortest: int) -> None:
-        long = steps > GAP * shortest
+    def _keep_longest(self, steps: Ints, begins: Ints) -> None:
+        long = steps > GAP * self._shortest
         if not long.any():
             return
         self._long_steps = np.r_[self._long_steps, steps[long]]
