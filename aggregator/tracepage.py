@@ -29,7 +29,7 @@ def page(title: str, report: TraceReport, picture: Picture, facts: Mapping[str, 
     """The page as HTML. facts : what stands in the table under the charts"""
     volts = picture.volts.points()
     figure = make_subplots(
-        rows=4, cols=1, vertical_spacing=0.06, row_heights=[0.36, 0.14, 0.22, 0.28],
+        rows=4, cols=1, vertical_spacing=0.06, row_heights=[0.33, 0.13, 0.2, 0.34],
         specs=[[{}], [{}], [{}], [{"type": "table"}]],
         subplot_titles=(
             "Frequency", "Voltage, share of nominal" if volts[0].size else "Voltage: none in this file",
@@ -57,7 +57,7 @@ def page(title: str, report: TraceReport, picture: Picture, facts: Mapping[str, 
     figure.update_xaxes(matches="x", row=2)
     figure.update_yaxes(title="Hz", row=1)
     figure.update_xaxes(title="Hz", row=3)
-    figure.update_layout(title=title, height=1200, template="plotly_white", bargap=0)
+    figure.update_layout(title=title, height=1400, template="plotly_white", bargap=0)
     html: Any = figure.to_html(include_plotlyjs=True, full_html=True)
     return str(html)
 

@@ -18,7 +18,7 @@ from telemetry.traces.cells import Bytes, Ints, Mask
 from telemetry.traces.common import Grammar, Head, Layout, Options, RowFault, times
 from telemetry.traces.errors import BadChecksum, MalformedRow, MissingOption, UnknownFormat
 from telemetry.traces.stamps import SecondsOfDay
-from telemetry.traces.textfile import cleaned, decoded
+from telemetry.traces.textfile import HEAD_BYTES, cleaned, decoded
 from telemetry.traces.units import calibrate
 
 NAME: Final = "openpmu"
@@ -113,6 +113,6 @@ def layout(head: Head, options: Options, *, skip_bad: bool) -> Layout:
 
 def _sentences(head: Head) -> Head:
     """The head cut at dollars, without a sentence that its end may have cut."""
-    whole = head.raw[: head.raw.rfind(b"$") + 1] if head.raw.count(b"$") > 1 else head.raw + b"$"
+    whole = head.raw + b"$" if len(head.raw) < HEAD_BYTES else head.raw[: head.raw.rfind(b"$") + 1]
     data = cleaned(whole, b"$")
     return head._replace(data=data, lines=decoded(data).split("\n")[:-1])
