@@ -124,9 +124,11 @@ class Parser:
         wall, offset, timed = self.stamps.read(text, *fields.cell(layout.time))
         columns, read = [], timed.copy()
         for k in (layout.hz, *layout.volts):
-            column, ok = numbers(text, *fields.cell(k))
+            begin, length = fields.cell(k)
+            column, ok = numbers(text, begin, length)
+            column[empty_cell := length == 0] = math.nan
             columns.append(column)
-            read &= ok
+            read &= ok | empty_cell
         n, line = fields.line_end.size, self._line
         self._line += n
         raw = Raw(wall, offset, columns[0], columns[1:])
@@ -140,7 +142,9 @@ class Parser:
         for i in np.flatnonzero(keep & ~read).tolist():
             row = decoded(data[int(fields.line_begin[i]) : int(fields.line_end[i])])
             keep[i] = self._again(raw, i, row, line + i, timed=bool(timed[i]))
-        return raw if keep.all() else raw.only(keep)
+        raw = raw if keep.all() else raw.only(keep)
+        raw.rejected["missing"] += int(np.count_nonzero(np.isnan(raw.hz)))
+        return raw
 
     def ended(self) -> Counter[str]:
         """The end of the file: what is counted by then. Raises MalformedRow."""
@@ -181,7 +185,6 @@ def _one(raw: Raw, i: int, row: str, layout: Layout, stamps: Stamps | None) -> N
     for column, k in zip((raw.hz, *raw.volts), (layout.hz, *layout.volts), strict=True):
         value = number(cells[k])
         column[i] = math.nan if value is None else value
-    raw.rejected["missing"] += math.isnan(raw.hz[i])
 
 
 def block_of(raw: Raw, layout: Layout, stamps: Stamps) -> Block:

@@ -21,6 +21,7 @@ from telemetry.traces.forms import DAY_NS, KNOWN, NAIVE, NS, Form, day_ns, learn
 
 QUARTER_NS: Final = 900 * NS  # zones change their offset at full quarters of an hour
 LATEST_NS: Final = 9.2e18  # int64 nanoseconds end in 2262
+TRIES: Final = 16  # cells looked at in a chunk to learn one from: the first may well be spoilt
 FORMS: Final = 8  # written forms learnt per pass; a file has one, or two where zero fractions are left out
 UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -81,18 +82,24 @@ class Times:
     def read(self, data: Bytes, begin: Ints, length: Ints) -> tuple[Ints, Ints, Mask]:
         n = begin.size
         wall, offset, ok = np.zeros(n, np.int64), np.full(n, NAIVE), np.zeros(n, np.bool_)
-        tried = np.zeros(n, np.bool_)
         for form in self._forms:
             form.read(data, begin, length, wall, offset, ok)
-        while len(self._forms) < FORMS and not (ok | tried).all():
-            i = int(np.argmin(ok | tried))
+        if ok.all():
+            return wall, offset, ok
+        tried = ok.copy()
+        for _ in range(TRIES):
+            if len(self._forms) >= FORMS or tried.all():
+                break
+            i = int(np.argmin(tried))
             tried[i] = True
-            form_ = learn(data[begin[i] : begin[i] + length[i]].tobytes().decode("latin-1"), day_first=self._day_first)
-            if form_ is not None and (self._day is not None or not form_.time_of_day):
-                self._forms.append(form_)
-                form_.read(data, begin, length, wall, offset, ok)
-            else:
-                tried |= length == length[i]  # whatever it is, do not study each of its kind
+            cell = data[begin[i] : begin[i] + length[i]].tobytes().decode("latin-1")
+            learnt = learn(cell, day_first=self._day_first)
+            if learnt is None or learnt in self._forms:
+                continue
+            if self._day is not None or not learnt.time_of_day:
+                self._forms.append(learnt)
+                learnt.read(data, begin, length, wall, offset, ok)
+                tried |= ok
         return wall, offset, ok
 
     def one(self, text: str) -> tuple[int, int]:

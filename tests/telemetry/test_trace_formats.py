@@ -5,6 +5,7 @@ Small generated files always; the published ones where they are at hand (FLYBALL
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from telemetry.quality import Gate, GateSettings
 from telemetry.traces import (
+    FORMATS,
     AmbiguousDates,
     BadChecksum,
     BadOption,
@@ -31,6 +33,7 @@ from telemetry.traces import (
     recognise,
     textfile,
 )
+from telemetry.traces.picture import Picture
 from tests.telemetry import trace_shapes as shapes
 
 DATA = Path(os.environ.get("FLYBALL_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
@@ -128,6 +131,52 @@ def test_recognised_by_content_alone(write, case):
     # `world` needs to be told of a place: none of its columns says that it is a frequency.
     if "site" not in case[2]:
         assert recognise(write(case[1], "x.bin")) == case[3]
+
+
+SPOILS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["cut", "put", "change", "twice"]), st.binary(max_size=6)))
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(ODDITIES), SPOILS, st.booleans(), st.integers(1, 500))
+def test_a_spoilt_file_is_read_or_refused_by_name(tmp_path, case, spoils, skip_bad, size):
+    """Whatever happens to the bytes: rows that are counted, or one of the named errors; nothing else."""
+    data = bytearray(case[1].encode() if isinstance(case[1], str) else case[1])
+    for where, how, what in spoils:
+        at = int(where * len(data))
+        if how == "cut":
+            del data[at : at + len(what) * 20]
+        elif how == "twice":
+            data[at:at] = data[at : at + 50]
+        else:
+            data[at : at + (len(what) if how == "change" else 0)] = what
+    path = tmp_path / "spoilt"
+    path.write_bytes(bytes(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(textfile, "CHUNK_BYTES", size)
+        try:
+            trace = open_trace(path, skip_bad=skip_bad, **case[2])
+            gate, picture = Gate(GateSettings(nominal_hz=trace.nominal_hz)), Picture(trace.nominal_hz)
+            report = inspect(trace, lambda block: picture.add(gate.check(block)))
+        except TraceError as error:
+            told = str(error)
+        else:
+            told = None
+    if told is not None:
+        assert "\n" not in told
+        assert told.startswith(str(path))
+        return
+    assert report.rows == sum(block.size for block in trace)
+    assert skip_bad or not trace.dropped()
+    picture.histogram(10)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300), st.sampled_from([None, *FORMATS]))
+def test_any_bytes_in_any_format(tmp_path, data, form):
+    path = tmp_path / "any"
+    path.write_bytes(data)
+    with contextlib.suppress(TraceError):
+        open_trace(path, format=form, start=0, step_s=1.0, skip_bad=True).read_all()
 
 
 # ---- bmrs_freq

@@ -33,6 +33,7 @@ from telemetry.traces import (
     textfile,
 )
 from telemetry.traces.cells import WIDEST, number, numbers, split
+from telemetry.traces.stamps import Times
 
 S = 1_000_000_000
 T0 = datetime(2026, 6, 22, tzinfo=UTC)
@@ -466,6 +467,38 @@ def test_times_in_every_form(tmp_path, times, form, quarters):
     zero = datetime(1970, 1, 1, tzinfo=UTC)
     expected = [datetime.strptime(cell, form).replace(tzinfo=zone) - zero for cell in cells]
     assert got.tolist() == [delta // timedelta(microseconds=1) * 1000 for delta in expected]
+
+
+RUN_FORMS = [*FORMS, "%Y%m%d%H%M%S", "%d/%m/%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f"]
+SPOIL = st.tuples(st.integers(0, 119), st.integers(0, 25), st.sampled_from("0123456789:-. T/xZ+"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.datetimes(datetime(1980, 1, 1), datetime(2199, 1, 1)),
+    st.sampled_from([0.1, 1.0, 10.0, 59.0]),
+    st.sampled_from(RUN_FORMS),
+    st.lists(SPOIL, max_size=5),
+)
+def test_cells_that_share_their_minute_are_read_as_each_by_itself(begin, step_s, form, spoils):
+    begin = begin.replace(microsecond=0)
+    zone = timezone(timedelta(hours=-3, minutes=-30))
+    cells = [(begin + timedelta(seconds=step_s * k)).replace(tzinfo=zone).strftime(form) for k in range(120)]
+    for k, place, char in spoils:
+        cells[k] = cells[k][:place] + char + cells[k][place + 1 :]
+    encoded = [cell.encode() for cell in cells]
+    data = np.frombuffer(b"".join(encoded) + bytes(WIDEST), np.uint8)
+    length = np.array([len(cell) for cell in encoded])
+    times = Times(UTC, None, day_first=True)
+    wall, offset, ok = times.read(data, np.cumsum(length) - length, length)
+    for k, cell in enumerate(cells):
+        try:
+            expected = times.one(cell.strip())
+        except ValueError:
+            expected = None
+        if ok[k]:
+            assert (int(wall[k]), int(offset[k])) == expected, cell
+    assert np.count_nonzero(~ok) <= len(spoils)
 
 
 def test_split_takes_blank_lines_and_blanks():
