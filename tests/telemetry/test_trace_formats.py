@@ -136,7 +136,7 @@ def test_recognised_by_content_alone(write, case):
 SPOILS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["cut", "put", "change", "twice"]), st.binary(max_size=6)))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(ODDITIES), SPOILS, st.booleans(), st.integers(1, 500))
 def test_a_spoilt_file_is_read_or_refused_by_name(tmp_path, case, spoils, skip_bad, size):
     """Whatever happens to the bytes: rows that are counted, or one of the named errors; nothing else."""
