@@ -51,13 +51,8 @@ def _columns(t_ns: Ints, hz: Floats, begin: int, span: int, columns: int) -> tup
     empty = np.flatnonzero(low > high)
     middle_ns = begin + (empty + 0.5) * (span / columns)
     after = np.searchsorted(t_ns, middle_ns)
-    inside = (after > 0) & (after < t_ns.size)
-    steps = np.diff(t_ns)
-    near = (
-        inside & (steps[np.clip(after - 1, 0, max(steps.size - 1, 0))] <= 3 * np.median(steps))
-        if steps.size
-        else inside
-    )
+    steps = np.r_[np.inf, np.diff(t_ns), np.inf]
+    near = steps[after] <= 3 * np.median(steps)
     drawn = np.where(near, np.interp(middle_ns, t_ns, hz), np.nan)
     low[empty], high[empty] = drawn, drawn
     return low, high

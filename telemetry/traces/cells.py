@@ -85,7 +85,8 @@ def numbers(data: Bytes, begin: Ints, length: Ints) -> tuple[Floats, Mask]:
         begin, length = begin + signed, length - signed
     words = words_of(data)
     end = begin + length
-    # The last eight characters, then those in front of them where there are more; a mantissa beyond 2^53 is not exact.
+    # The last eight characters, then those in front of them where there are more. Sixteen with a point among them are
+    # fifteen digits, an exact mantissa; without one nothing is divided.
     low = read_digits(words[np.maximum(end - BYTES, begin)], np.minimum(np.maximum(length, 0), BYTES))
     mantissa, decimals = low.value, low.decimals
     ok = low.ok & (length > 0) & (length <= BYTES)
@@ -95,7 +96,7 @@ def numbers(data: Bytes, begin: Ints, length: Ints) -> tuple[Floats, Mask]:
         shift = TENS[low.digits[wide]]
         mantissa[wide] += high.value * shift
         decimals[wide] += np.where(high.point, high.decimals + BYTES, 0)
-        ok[wide] = high.ok & ~(high.point & low.point[wide]) & (mantissa[wide] <= EXACT)
+        ok[wide] = high.ok & ~(high.point & low.point[wide])
     values = mantissa / POWERS[decimals]
     rest = np.flatnonzero(~ok & (length > 0) & (length <= WIDEST))
     if rest.size:

@@ -62,7 +62,7 @@ def read_digits(word: Words, length: Ints) -> Digits:
     front = (_u(1) << (_u(8) * (_u(BYTES) - digits.astype(np.uint64)))) - _u(1)
     text = (text & above) | ((text & below) << close) | (ZEROS & front)
     ok = ((text & HIGH) | (((text + SIX) & HIGH) >> _u(4))) == THREES  # 0x30..0x39, each
-    ok &= ((found & (found - _u(1))) == 0) & (digits > 0)
+    ok &= digits > 0  # a second point has stayed where it was, and is no digit
     before = ((below & ONES) * ONES) >> _u(56)  # bytes before the point
     decimals = np.where(point, 7 - before.astype(np.int64), 0)
     # Pairs of digits, then fours, then all eight.

@@ -118,6 +118,24 @@ def test_what_is_rejected_is_not_drawn_as_frequency(tmp_path):
     assert not any("█" in line[20:] for line in upper)  # the bus died after a fifth of the time
 
 
+def test_no_line_is_drawn_over_a_stretch_without_believed_rows(tmp_path):
+    hz = [f"{50 + 0.02 * np.sin(k / 50):.3f}" if not 400 <= k < 700 else "N/A" for k in range(1000)]
+    path = tmp_path / "silent.csv"
+    path.write_text("dtm,f\n" + "".join(f"{at},{value}\n" for at, value in zip(shapes.clock(1000), hz, strict=True)))
+    _, picture, text = drawn(path)
+    columns = [line[10:].ljust(90) for line in text.plain.splitlines()[: tracetext.ROWS]]
+    assert picture.marks["missing"].count == 300
+    assert not any("█" in line[37:62] or "░" in line for line in columns)
+    assert all(any(line[k] == "█" for line in columns) for k in [*range(36), *range(64, 90)])
+
+
+def test_a_trace_of_few_rows_has_no_holes(tmp_path):
+    path = tmp_path / "few.csv"
+    path.write_text("dtm,f\n" + "".join(f"{at},50.{k:02d}\n" for k, at in enumerate(shapes.clock(12, 60))))
+    columns = [line[10:].ljust(90) for line in drawn(path)[2].plain.splitlines()[: tracetext.ROWS]]
+    assert all(any(line[k] == "█" for line in columns) for k in range(90))
+
+
 def test_nothing_to_draw(tmp_path):
     path = tmp_path / "one.csv"
     path.write_text("dtm,f\n2026-06-22 00:00:00,50.0\n")

@@ -136,7 +136,7 @@ def test_recognised_by_content_alone(write, case):
 SPOILS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["cut", "put", "change", "twice"]), st.binary(max_size=6)))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(ODDITIES), SPOILS, st.booleans(), st.integers(1, 500))
 def test_a_spoilt_file_is_read_or_refused_by_name(tmp_path, case, spoils, skip_bad, size):
     """Whatever happens to the bytes: rows that are counted, or one of the named errors; nothing else."""
@@ -265,7 +265,9 @@ def test_slashes_stay_refused_where_nobody_knows_their_order(write):
 DAY_ROWS = 8_640
 
 
-def test_swapped_days_are_seen_at_midnight_and_named_with_the_remedy(write):
+@pytest.mark.parametrize("size", [1 << 19, 4000])
+def test_swapped_days_are_seen_at_midnight_and_named_with_the_remedy(write, monkeypatch, size):
+    monkeypatch.setattr(textfile, "CHUNK_BYTES", size)
     for begin in (datetime(2017, 12, 1), datetime(2018, 5, 12)):  # one ascends by months, one steps back
         path = write(shapes.pgf(begin, DAY_ROWS + 10))
         with pytest.raises(AmbiguousDates, match=r"day and month are swapped.*--repair day-month") as caught:
@@ -307,7 +309,9 @@ def test_a_file_without_a_midnight_is_not_guessed(write):
     assert inspect(open_trace(path, repair="none")).start == "2017-01-12T00:00:00Z"
 
 
-def test_swapped_days_are_seen_in_any_format(write):
+@pytest.mark.parametrize("size", [1, 1 << 19])
+def test_swapped_days_are_seen_in_any_format(write, monkeypatch, size):
+    monkeypatch.setattr(textfile, "CHUNK_BYTES", size)
     times = shapes.clock(8, 3600, datetime(2017, 12, 1, 20))
     text = "dtm,f\n" + "".join(f"{shapes.swapped(at)} {at:%H:%M:%S},50.0\n" for at in times)
     with pytest.raises(AmbiguousDates, match="--repair day-month"):
@@ -316,8 +320,9 @@ def test_swapped_days_are_seen_in_any_format(write):
 
 
 def test_a_gap_of_a_month_is_no_sign_of_anything(write):
-    rows = ["2017-01-12 23:00:00,50.0", "2017-02-12 02:00:00,50.0", "2017-02-13 00:00:00,50.0"]
-    assert open_trace(write("dtm,f\n" + "\n".join(rows) + "\n")).read_all().size == 3
+    times = ["01-12 23:00", "02-12 02:00", "02-13 00:00", "02-13 12:00", "03-12 12:00", "04-12 00:30", "04-13 00:10"]
+    text = "".join(f"2017-{at}:00,50.0\n" for at in times)
+    assert open_trace(write("dtm,f\n" + text)).read_all().size == 7
 
 
 def test_an_unknown_repair_is_refused(write):
@@ -361,6 +366,22 @@ def test_a_damaged_sentence_is_named_and_counted(write):
     trace = open_trace(path, start=0, skip_bad=True)
     assert trace.read_all().size == 94
     assert trace.rejected == {"checksum": 1}
+
+
+def test_a_check_sum_has_two_hexadecimal_digits(write):
+    text = "KTH01,V1xx0,1.000,1.5,60.0,"
+    angle = next(f"{k}" for k in range(100) if shapes.xor(f"{text}{k}") % 16 == 15)
+    high = shapes.xor(text + angle) // 16
+    for said in (
+        f"{high + 1:X}z",
+        f"{high:X}G",
+        f"{high:X}",
+        f"0{high:X}F",
+    ):  # the first is right where z is taken for -1
+        path = write(shapes.openpmu([0.0]) + f"${text}{angle}*{said}")
+        trace = open_trace(path, start=0, skip_bad=True)
+        assert (trace.read_all().size, dict(trace.rejected)) == (1, {"malformed": 1}), said
+    assert open_trace(write(shapes.openpmu([0.0]) + f"${text}{angle}*{high:x}f"), start=0).read_all().size == 2
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -439,6 +439,29 @@ def test_numbers_round_as_float_does(cells):
             pytest.fail(f"{cell!r} was left to the slow path")
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "1.2.3",
+        "1..2",
+        ".",
+        ",",
+        "-",
+        "+.",
+        "12.345678.9",
+        "1.2345678.90",
+        "12345.6,7890",
+        "1234567.89012345.",
+        "/5",
+        "5/",
+        ":1",
+    ],
+)
+def test_what_is_no_number_is_left_alone(cell):
+    data = np.frombuffer(cell.encode() + bytes(WIDEST), np.uint8)
+    assert not numbers(data, np.array([0]), np.array([len(cell)]))[1][0]
+
+
 FORMS = [
     "%Y-%m-%d %H:%M:%S",
     "%Y-%m-%dT%H:%M:%S.%f",

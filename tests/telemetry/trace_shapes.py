@@ -57,11 +57,15 @@ def pgf(begin: datetime, n: int, *, wrong: bool = True) -> str:
     return "".join(f"{date(at)} {at:%H:%M:%S},{value}\n" for at, value in zip(clock(n, 10, begin), values, strict=True))
 
 
-def sentence(text: str) -> str:
+def xor(text: str) -> int:
     total = 0
     for char in text:
         total ^= ord(char)
-    return f"${text}*{total:02X}"
+    return total
+
+
+def sentence(text: str) -> str:
+    return f"${text}*{xor(text):02X}"
 
 
 def openpmu(seconds: list[float], end: str = "\r") -> str:
