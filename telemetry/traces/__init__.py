@@ -100,6 +100,9 @@ def open_trace(
         raise BadOption(name, "--format", f"no format {format!r}; known are {', '.join(FORMATS)}")
     head = read_head(name)
     reader = FORMATS[format or _recognise(head, options)]
+    if hasattr(reader, "trace"):  # no text: it makes its own rows
+        made: Trace = reader.trace(head, options, skip_bad=skip_bad)
+        return made
     layout = reader.layout(head, options, skip_bad=skip_bad)
     return Trace(name, layout, skip_bad=skip_bad, repaired=repair if repair == REPAIR else None)
 
