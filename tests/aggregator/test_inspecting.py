@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from aggregator import tracepage, tracetext
+from aggregator import running, tracepage, tracetext
 from aggregator.backtesting import recorded_gate, run
 from aggregator.cli import main
 from aggregator.contracts import Contract, CoreSettings
@@ -184,6 +184,30 @@ def test_repair_and_nominal_reach_the_reader(flyball, tmp_path):
     _, out, _ = flyball("inspect", "pgf.csv", "--repair", "day-month", "--nominal-hz", "60", "--json", "-")
     found = json.loads(out)
     assert (found["start"], found["nominal_hz"], found["repaired"]) == ("2026-06-05T00:00:00Z", 60.0, "day-month")
+
+
+def test_a_played_trace_is_read_as_told(flyball, tmp_path, monkeypatch):
+    seen = {}
+
+    def stand_in(config, log, **how):
+        seen.update(how)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(running, "run", stand_in)
+    words = [
+        "--repair", "day-month", "--tz", "Europe/Paris", "--site", "X", "--hz-col", "b", "--time-col", "a", "--volt-col", "c",
+        "--nominal-hz", "50", "--format", "table", "--skip-bad", "--start", "2026-01-01", "--step-s", "2",
+    ]  # fmt: skip
+    flyball("run", "--trace", "x.csv", *words)
+    assert seen["trace_overrides"] == {
+        "repair": "day-month", "tz": "Europe/Paris", "site": "X", "hz_col": "b", "time_col": "a", "volt_col": "c",
+        "nominal_hz": 50.0, "format": "table", "skip_bad": True, "start": "2026-01-01", "step_s": 2.0,
+    }  # fmt: skip
+    (tmp_path / "pgf.csv").write_text(shapes.pgf(shapes.BEGIN.replace(day=5), 30))
+    assert running.check_trace(tmp_path / "pgf.csv", 50.0, {"repair": "day-month"}) == 290.0
+    (tmp_path / "bad.csv").write_text("dtm,f\n2026-06-22 00:00:00,x\n")
+    with pytest.raises(ValueError, match=r"bad\.csv: none of its rows"):
+        running.check_trace(tmp_path / "bad.csv", 50.0, {"skip_bad": True, "nominal_hz": 50.0})
 
 
 @pytest.mark.parametrize("packed", [False, True])
