@@ -34,7 +34,7 @@ def bmrs(n: int = 40, said: int | None = None) -> str:
     return "HDR,SYSTEM FREQUENCY DATA\r\n" + "".join(rows) + f"FTR,{n if said is None else said}\r\n"
 
 
-NOTICE = "RTE ne pourra être tenu responsable de l'usage des données"
+NOTICE = "Données sans garantie, à l'usage du lecteur averti"
 
 
 def rte(n: int = 60) -> bytes:
