@@ -196,7 +196,8 @@ def test_a_played_trace_is_read_as_told(flyball, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "run", stand_in)
     words = [
         "--repair", "day-month", "--tz", "Europe/Paris", "--site", "X", "--hz-col", "b", "--time-col", "a",
-        "--volt-col", "c", "--nominal-hz", "50", "--format", "table", "--skip-bad", "--start", "2026-01-01", "--step-s", "2",
+        "--volt-col", "c", "--nominal-hz", "50", "--format", "table", "--skip-bad",
+        "--start", "2026-01-01", "--step-s", "2",
     ]  # fmt: skip
     flyball("run", "--trace", "x.csv", *words)
     assert seen["trace_overrides"] == {
