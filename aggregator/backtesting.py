@@ -120,7 +120,7 @@ def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]
             skip -= int(block.size - rows.size)
             for first in range(0, rows.size, CHUNK):
                 yield rows[first : first + CHUNK], int(rows["t_ns"][-1])
-        state.rejected.update({k: n for k, n in trace.rejected.items() if k == "malformed"})
+        state.rejected.update(trace.dropped())  # what is missing in its row is the gate's to count
 
 
 def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None) -> dict[str, Any]:

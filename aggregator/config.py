@@ -67,6 +67,7 @@ class QualityTable(Table):
 
     band_frac: float | None = Field(None, gt=0, lt=0.5)
     spike_ceiling_hz: float | None = Field(None, gt=0)
+    spike_rows: int | None = Field(None, ge=1, le=50)
     stuck_s: float | None = Field(None, gt=0)
     volt_min_frac: float | None = Field(None, ge=0, lt=1)
     age_max_s: float | None = Field(None, gt=0)

@@ -89,6 +89,8 @@ def check_trace(trace: Path, nominal_hz: float, overrides: dict[str, Any]) -> fl
             "choose a product for it"
         )
     t_ns = found.read_all()["t_ns"]
+    if not t_ns.size:
+        raise ConfigError(f"--trace {trace}: none of its rows can be read; `flyball inspect` says what is in the file")
     return float(t_ns.max() - t_ns.min()) / 1e9
 
 

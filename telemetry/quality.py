@@ -43,6 +43,8 @@ class GateSettings:
     spike_floor_hz    [Hz]   smallest step ever called a spike, so that fast sources keep their noise
     spike_ceiling_hz  [Hz]   largest step believed at once, however long ago the last good row
     spike_memory_s    [s]    last good row older than this: no spike test, the grid may have gone anywhere
+    spike_rows        [1]    rows on one side of the last good one that a step takes to be believed: more of them let an
+                             artefact of several rows pass unheard, and every real step as fast waits for as many
     stuck_s, stuck_rows      one value repeated exactly for so long AND so many rows (GB at 1 s, 3 decimals: up to 9)
     volt_min_frac     [1]    voltage below it: dead bus, whatever the meter prints
     age_max_s         [s]    live only: oldest row at arrival
@@ -57,6 +59,7 @@ class GateSettings:
     spike_floor_hz: float = 0.05
     spike_ceiling_hz: float = 0.15
     spike_memory_s: float = 10.0
+    spike_rows: int = 2
     stuck_s: float = 10.0
     stuck_rows: int = 20
     volt_min_frac: float = 0.5
@@ -78,10 +81,10 @@ class GateSettings:
 class Gate:
     """Marks the rows of one source, block after block.
 
-    A sudden step is believed at its second sample: the first beyond the threshold is marked SPIKE, the next one
-    on the same side of the last good value confirms it and becomes the reference. So an artefact of one sample
-    costs nothing else, and a real step costs one sample of delay, on suspicious steps only. Rows that carry another
-    mark are passed over: they neither confirm nor refute (a repeated spike row must not confirm itself).
+    A sudden step is believed at its second sample (or `spike_rows`): the first beyond the threshold is marked SPIKE,
+    the next one on the same side of the last good value confirms it and becomes the reference. So an artefact of one
+    sample costs nothing else, and a real step costs one sample of delay, on suspicious steps only. Rows that carry
+    another mark are passed over: they neither confirm nor refute (a repeated spike row must not confirm itself).
 
     A bus seen dead stays dead through rows whose voltage is unknown. Out-of-order rows are never a reference.
 
@@ -104,6 +107,7 @@ class Gate:
         self._good_ns: int | None = None
         self._good_hz = math.nan
         self._side = 0  # of the step waiting to be confirmed: -1, 0 none, 1
+        self._side_rows = 0  # that have shown it
         self._run_hz, self._run_ns, self._run_rows = math.nan, 0, 0  # exact repetition so far
         self._dead = False
         self._offset_ns: int | None = None  # arrival minus source time, slow mean
@@ -206,8 +210,9 @@ class Gate:
             allowed_hz = s.spike_rate_hz_s * ((t_ns - self._good_ns) * 1e-9)
             if abs(step_hz) > min(max(allowed_hz, s.spike_floor_hz), s.spike_ceiling_hz):
                 side = 1 if step_hz > 0 else -1
-                if side != self._side:
-                    self._side = side
+                self._side_rows = self._side_rows + 1 if side == self._side else 1
+                self._side = side
+                if self._side_rows < s.spike_rows:
                     return SPIKE
         self._good_ns, self._good_hz, self._side = t_ns, hz, 0
         return 0

@@ -13,7 +13,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
-from aggregator.cli.traceoptions import Format, HzCol, Site, SkipBad, Start, StepS, TimeCol, VoltCol, Zone
+from aggregator.cli.traceoptions import (
+    Format,
+    HzCol,
+    NominalHz,
+    Repair,
+    Site,
+    SkipBad,
+    Start,
+    StepS,
+    TimeCol,
+    VoltCol,
+    Zone,
+)  # fmt: skip
 
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
@@ -38,6 +50,8 @@ def backtest(
     volt_col: VoltCol = None,
     tz: Zone = None,
     site: Site = None,
+    nominal_hz: NominalHz = None,
+    repair: Repair = None,
     skip_bad: SkipBad = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the stopped run in this folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result, statements, series and checkpoints.")] = None,
@@ -60,7 +74,7 @@ def backtest(
     traces = [
         open_trace(
             path, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
-            step_s=step_s, skip_bad=skip_bad,
+            step_s=step_s, nominal_hz=nominal_hz, repair=repair, skip_bad=skip_bad,
         )
         for path in trace
     ]  # fmt: skip

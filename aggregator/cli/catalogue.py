@@ -1,16 +1,14 @@
-"""`flyball products`, `flyball respond`, `flyball inspect`: questions that need no fleet."""
+"""`flyball products`, `flyball respond`: questions that need no fleet."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from aggregator.cli.output import Json, app, emit, figures
-from aggregator.cli.traceoptions import Format, HzCol, Site, SkipBad, Start, StepS, TimeCol, VoltCol, Zone
 
 products_app = typer.Typer(help="The market products.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(products_app, name="products")
@@ -67,40 +65,3 @@ def respond(
         raise ValueError(f"HZ: {hz:g} is no frequency of a {found.nominal_hz:g} Hz grid; give {low:g}..{high:g}")
     fraction = float(fractions(found.response, [hz - found.nominal_hz])[0])
     emit({"product": found.id, "hz": hz, "fraction": fraction}, json, f"{fraction!r}")
-
-
-@app.command(epilog="Example: flyball inspect f_2026-06-22.csv.gz --json -")
-def inspect(
-    file: Annotated[Path, typer.Argument(help="A recorded trace, plain or gzipped.")],
-    format: Format = None,
-    time_col: TimeCol = None,
-    hz_col: HzCol = None,
-    volt_col: VoltCol = None,
-    tz: Zone = None,
-    site: Site = None,
-    start: Start = None,
-    step_s: StepS = None,
-    skip_bad: SkipBad = False,
-    json: Json = None,
-) -> None:
-    """Say what is in a trace: rows, gaps, duplicates, and what the quality gate would not let move a vehicle."""
-    from telemetry.traces import inspect as look
-    from telemetry.traces import open_trace
-
-    trace = open_trace(
-        file, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
-        step_s=step_s, skip_bad=skip_bad,
-    )  # fmt: skip
-    report = look(trace).as_dict() | {"marked": _marks(trace)}
-    emit(report, json, figures(str(file), report))
-
-
-def _marks(trace: Any) -> dict[str, int]:
-    """Rows of a trace by the gate's verdict, as a backtest would count them."""
-    from aggregator.backtesting import recorded_gate
-    from telemetry.quality import Gate
-
-    gate = Gate(recorded_gate(trace.nominal_hz))
-    for block in trace:
-        gate.check(block)
-    return gate.rejected()

@@ -58,13 +58,13 @@ def emit(result: Any, path: str | None, shown: Table | str | None = None) -> Non
         (terminal if terminal.is_terminal else Console(width=200)).print(shown, soft_wrap=True)
 
 
-def writable(path: str | None) -> None:
+def writable(path: str | None, option: str = "--json") -> None:
     """Refuse a result's path that could not be written, before the work is done. Raises ValueError."""
     if path in (None, "-"):
         return
     place = Path(str(path))
     if place.is_dir() or not place.absolute().parent.is_dir():
-        raise ValueError(f"--json {path}: no such folder to write a file in; make it, or give another path")
+        raise ValueError(f"{option} {path}: no such folder to write a file in; make it, or give another path")
 
 
 def figures(title: str, rows: dict[str, Any]) -> Table:

@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from aggregator.cli.output import Json, app, emit, figures, text, writable
-from aggregator.cli.traceoptions import Start, StepS
+from aggregator.cli.traceoptions import (
+    Format,
+    HzCol,
+    NominalHz,
+    Repair,
+    Site,
+    SkipBad,
+    Start,
+    StepS,
+    TimeCol,
+    VoltCol,
+    Zone,
+)
 
 SHOWN = (
     "samples_in", "samples_lost", "ticks", "commands", "rejected", "requested_kwh", "delivered_kwh", "unserved_kwh",
@@ -32,6 +44,15 @@ def run(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard.")] = False,
     start: Start = None,
     step_s: StepS = None,
+    format: Format = None,
+    time_col: TimeCol = None,
+    hz_col: HzCol = None,
+    volt_col: VoltCol = None,
+    tz: Zone = None,
+    site: Site = None,
+    nominal_hz: NominalHz = None,
+    repair: Repair = None,
+    skip_bad: SkipBad = False,
     json: Json = None,
 ) -> None:
     """Regulate with a simulated fleet on a frequency that arrives over IEC 61850. Ctrl-C stops."""
@@ -45,7 +66,12 @@ def run(
         unit__faults=tuple(fault) if fault else None,
         contract=contract_of(config, product, sold_kw),
     )  # fmt: skip
-    overrides: dict[str, Any] = {k: v for k, v in (("start", start), ("step_s", step_s)) if v is not None}
+    given: dict[str, Any] = {
+        "start": start, "step_s": step_s, "format": format, "time_col": time_col, "hz_col": hz_col,
+        "volt_col": volt_col, "tz": tz, "site": site, "nominal_hz": nominal_hz, "repair": repair,
+        "skip_bad": skip_bad or None,
+    }  # fmt: skip
+    overrides = {name: value for name, value in given.items() if value is not None}
     summary = run_line(
         loaded, logger("run", loaded.log), trace=trace, seconds=seconds, browser=not no_browser,
         trace_overrides=overrides,

@@ -16,11 +16,15 @@ from os import PathLike, fspath
 from types import ModuleType
 from typing import Final
 
-from telemetry.traces import index_hz, neso, table
+from telemetry.traces import bmrs_freq, index_hz, neso, openpmu, pgf, rte, table
 from telemetry.traces.common import Head, Options, Trace, read_head
+from telemetry.traces.dates import REPAIR
 from telemetry.traces.errors import (
+    AmbiguousDates,
+    BadChecksum,
     BadOption,
     EmptyTrace,
+    IncompleteTrace,
     MalformedRow,
     MissingOption,
     TraceError,
@@ -33,8 +37,11 @@ from telemetry.traces.report import TraceReport, inspect
 
 __all__ = [
     "FORMATS",
+    "AmbiguousDates",
+    "BadChecksum",
     "BadOption",
     "EmptyTrace",
+    "IncompleteTrace",
     "MalformedRow",
     "MissingOption",
     "Trace",
@@ -49,7 +56,9 @@ __all__ = [
     "recognise",
 ]
 
-FORMATS: Final[dict[str, ModuleType]] = {module.NAME: module for module in (neso, index_hz, table)}
+# Asked in this order which of them knows a file: the most particular first, what takes any table last.
+READERS: Final[tuple[ModuleType, ...]] = (neso, bmrs_freq, rte, openpmu, index_hz, pgf, table)
+FORMATS: Final[dict[str, ModuleType]] = {module.NAME: module for module in READERS}
 
 
 def open_trace(
@@ -66,6 +75,7 @@ def open_trace(
     skip_bad: bool = False,
     nominal_hz: float | None = None,
     volt_nominal: float | None = None,
+    repair: str | None = None,
 ) -> Trace:
     """A recorded trace, its head read and understood.
 
@@ -73,22 +83,28 @@ def open_trace(
     time_col, hz_col   columns of a `table`, by name or by number from 1
     volt_col           phase voltages of a `table`: a name, several set apart by commas, or a sequence; () for none
     tz                 zone of times that name none (IANA name or +02:00); UTC where None
-    site               the place whose frequency is meant, where a `table` has several
-    start              ISO time (or ns UTC) of index 0 of `index_hz`; day of a `table` that has times of day only
+    site               the place whose frequency is meant, where a `table` (or the station, where `openpmu`) has several
+    start              ISO time (or ns UTC) of index 0 of `index_hz`; day where a file has times of day only
     step_s             seconds from index to index of `index_hz` [s]
     skip_bad           count and drop malformed rows (`rejected["malformed"]`) instead of raising MalformedRow
     nominal_hz         50 or 60 where the file does not tell, as with deviations [Hz]; 50 is taken for those
     volt_nominal       nominal phase voltage, in the columns' unit; median of the first 60 rows where None
+    repair             `day-month` exchanges day and month (of days 1 to 12), `none` takes dates as written; where None,
+                       dates that are swapped, or in `pgf` may be, are refused
 
     Raises TraceError; its subclasses are in `telemetry.traces.errors`.
     """
-    options = Options(time_col, hz_col, volt_col, tz, site, start, step_s, nominal_hz, volt_nominal)
+    options = Options(time_col, hz_col, volt_col, tz, site, start, step_s, nominal_hz, volt_nominal, repair)
     name = fspath(path)
     if format is not None and format not in FORMATS:
         raise BadOption(name, "--format", f"no format {format!r}; known are {', '.join(FORMATS)}")
     head = read_head(name)
     reader = FORMATS[format or _recognise(head, options)]
-    return Trace(name, reader.layout(head, options, skip_bad=skip_bad), skip_bad=skip_bad)
+    if hasattr(reader, "trace"):  # no text: it makes its own rows
+        made: Trace = reader.trace(head, options, skip_bad=skip_bad)
+        return made
+    layout = reader.layout(head, options, skip_bad=skip_bad)
+    return Trace(name, layout, skip_bad=skip_bad, repaired=repair if repair == REPAIR else None)
 
 
 def recognise(path: str | PathLike[str]) -> str:
@@ -100,6 +116,8 @@ def _recognise(head: Head, options: Options) -> str:
     for name, reader in FORMATS.items():
         if reader.recognises(head, options):
             return name
+    if not head.data:
+        raise UnknownFormat(head.path, None, "no end of line in its beginning: not a text trace")
     raise UnknownFormat(
         head.path,
         None,

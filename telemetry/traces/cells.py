@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from telemetry.traces.words import BYTES, read_digits, words_of
+
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -25,47 +27,50 @@ LARGEST: Final = 1e32  # what so many digits can write; no physical value needs 
 EXACT: Final = 1 << 53  # integers up to here are exact in float64
 DIGITS: Final = 18  # and mantissas of so many digits cannot overflow int64
 POWERS: Final = 10.0 ** np.arange(DIGITS + 1)  # exact up to 1e22, so one division rounds correctly
+TENS: Final = 10 ** np.arange(BYTES + 1)
 NUMBER: Final = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 MISSING_CELLS: Final = frozenset({"", "n/a", "na", "nan", "null", "none", "leer", "-", "--"})
 
 
 class Fields(NamedTuple):
-    """Where the cells of a chunk lie: field k of row i is `data[begin[k][i] : begin[k][i] + length[k][i]]`."""
+    """Where the cells of a chunk lie."""
 
+    data: Bytes
     line_begin: Ints  # int64[lines] of every line, blank ones included
     line_end: Ints
-    rows: Ints  # int64[rows] lines that have the expected number of fields
-    begin: list[Ints]  # per field, int64[rows]
-    length: list[Ints]
+    rows: Ints | None  # int64[rows] lines that have the expected number of fields; None where all have it
+    edges: list[Ints]  # int64[rows] each: what stands in front of a row's first cell, between two, behind the last
+
+    def cell(self, k: int) -> tuple[Ints, Ints]:
+        """(begin, length) of field k of each row; blanks before a cell are not part of it."""
+        begin = self.edges[k] + 1
+        length = self.edges[k + 1] - begin
+        while (blank := (self.data[begin] == SPACE) & (length > 0)).any():
+            begin = begin + blank
+            length = length - blank
+        return begin, length
 
 
 def split(data: Bytes, delimiter: int, count: int) -> Fields:
-    """The fields of all lines in `data`, which ends with a newline; blanks before a cell are not part of it.
+    """The fields of all lines in `data`, which ends with a newline.
 
     count : fields per row; lines with another number are not in `rows`
     """
-    ends = np.flatnonzero(data == NEWLINE)
-    begins = np.empty_like(ends)
-    begins[:1] = 0
-    begins[1:] = ends[:-1] + 1
-    marks = np.flatnonzero(data == delimiter)
-    inner = count - 1
-    rows = np.arange(ends.size)
-    grid = marks.reshape(-1, inner) if inner and marks.size == ends.size * inner else None
-    # As many delimiters as expected in sum may still be spread unevenly: look at each line's first and last.
-    if inner and (grid is None or not ((grid[:, 0] >= begins) & (grid[:, -1] < ends)).all()):
-        first = np.searchsorted(marks, begins)
-        per_line = np.diff(np.append(first, marks.size))
-        rows = np.flatnonzero(per_line == inner)
-        grid = marks[first[rows][:, None] + np.arange(inner)]
-    edges = [begins[rows] - 1, *([grid[:, k] for k in range(inner)] if grid is not None else []), ends[rows]]
-    begin = [edge + 1 for edge in edges[:-1]]
-    length = [edges[k + 1] - begin[k] for k in range(count)]
-    for k in range(count):
-        while (blank := (data[begin[k]] == SPACE) & (length[k] > 0)).any():
-            begin[k] = begin[k] + blank
-            length[k] = length[k] - blank
-    return Fields(begins, ends, rows, begin, length)
+    newline = data == NEWLINE
+    marks = np.flatnonzero(newline | (data == delimiter))
+    lines = int(np.count_nonzero(newline))
+    if marks.size == lines * count and (data[marks[count - 1 :: count]] == NEWLINE).all():
+        edges = [marks[k::count] for k in range(count)]
+        before = np.empty_like(edges[-1])
+        before[:1] = -1
+        before[1:] = edges[-1][:-1]
+        return Fields(data, before + 1, edges[-1], None, [before, *edges])
+    ends, marks = np.flatnonzero(newline), marks[data[marks] != NEWLINE]
+    before = np.r_[-1, ends[:-1]] if ends.size else ends
+    first = np.searchsorted(marks, before + 1)
+    rows = np.flatnonzero(np.diff(np.append(first, marks.size)) == count - 1)
+    inner = [marks[first[rows] + k] for k in range(count - 1)]
+    return Fields(data, before + 1, ends, rows, [before[rows], *inner, ends[rows]])
 
 
 def numbers(data: Bytes, begin: Ints, length: Ints) -> tuple[Floats, Mask]:
@@ -74,27 +79,51 @@ def numbers(data: Bytes, begin: Ints, length: Ints) -> tuple[Floats, Mask]:
     data : uint8[m], with WIDEST spare bytes behind the last cell
     Returns values float64[n] and a mask of those that were read; exponents, blanks and words are not.
     """
-    n = begin.size
-    mantissa, decimals, digits = np.zeros(n, np.int64), np.zeros(n, np.int8), np.zeros(n, np.int8)
-    points, ok = np.zeros(n, np.int8), (length > 0) & (length <= WIDEST)
     head = data[begin]
     signed = (head == MINUS) | (head == PLUS)
-    for k in range(min(int(length.max(initial=0)), WIDEST)):
+    if signed.any():
+        begin, length = begin + signed, length - signed
+    words = words_of(data)
+    end = begin + length
+    # The last eight characters, then those in front of them where there are more. Sixteen with a point among them are
+    # fifteen digits, an exact mantissa; without one nothing is divided.
+    low = read_digits(words[np.maximum(end - BYTES, begin)], np.minimum(np.maximum(length, 0), BYTES))
+    mantissa, decimals = low.value, low.decimals
+    ok = low.ok & (length > 0) & (length <= BYTES)
+    wide = np.flatnonzero((length > BYTES) & (length <= 2 * BYTES) & low.ok)
+    if wide.size:
+        high = read_digits(words[begin[wide]], length[wide] - BYTES)
+        shift = TENS[low.digits[wide]]
+        mantissa[wide] += high.value * shift
+        decimals[wide] += np.where(high.point, high.decimals + BYTES, 0)
+        ok[wide] = high.ok & ~(high.point & low.point[wide])
+    values = mantissa / POWERS[decimals]
+    rest = np.flatnonzero(~ok & (length > 0) & (length <= WIDEST))
+    if rest.size:
+        values[rest], ok[rest] = _by_character(data, begin[rest], length[rest])
+    np.negative(values, out=values, where=signed & (head == MINUS))
+    return values, ok
+
+
+def _by_character(data: Bytes, begin: Ints, length: Ints) -> tuple[Floats, Mask]:
+    """Numbers without a sign that are longer than two words, and whatever is none."""
+    n = begin.size
+    mantissa, decimals, digits = np.zeros(n, np.int64), np.zeros(n, np.int8), np.zeros(n, np.int8)
+    points, ok = np.zeros(n, np.int8), np.ones(n, np.bool_)
+    for k in range(int(length.max(initial=0))):
         char = data[begin + k]
         inside = length > k
         digit = char - np.uint8(48)  # wraps: everything below "0" becomes large
         is_digit = (digit < 10) & inside
         is_point = ((char == POINT) | (char == COMMA)) & inside
-        ok &= is_digit | is_point | ~inside if k else is_digit | is_point | signed
+        ok &= is_digit | is_point | ~inside
         np.copyto(mantissa, mantissa * 10 + digit, where=is_digit & (digits < DIGITS))
         digits += is_digit
         decimals += is_digit & (points > 0)
         points += is_point
     ok &= (points <= 1) & (digits > 0)
-    np.negative(mantissa, out=mantissa, where=head == MINUS)
-    exact = ok & (digits <= DIGITS) & (np.abs(mantissa) <= EXACT)
+    exact = ok & (digits <= DIGITS) & (mantissa <= EXACT)
     values = mantissa / POWERS[np.minimum(decimals, DIGITS)]
-    values[(mantissa == 0) & (head == MINUS)] = -0.0
     long = np.flatnonzero(ok & ~exact)
     if long.size:
         values[long] = _long_numbers(data, begin[long], length[long])

@@ -8,12 +8,16 @@ TraceError
 +-- BadOption       an option's value is not usable (`.option`)
 +-- UnknownColumn   a column asked for, or needed, is not there
 +-- UnknownUnit     values like neither Hz nor a deviation in mHz
++-- AmbiguousDates  day and month are, or may be, written the wrong way round
 +-- MalformedRow    a row that cannot be read (`.line`)
+    +-- BadChecksum      a sentence whose check sum is of another
+    +-- IncompleteTrace  fewer or more rows than the file itself says
 """
 
 from __future__ import annotations
 
 from os import PathLike, fspath
+from typing import ClassVar
 
 
 class TraceError(ValueError):
@@ -60,5 +64,23 @@ class UnknownUnit(TraceError):
     """The values look like neither hertz nor a deviation in millihertz."""
 
 
+class AmbiguousDates(TraceError):
+    """Dates that are, or may be, written with day and month swapped; never mended unless told to."""
+
+
 class MalformedRow(TraceError):
-    """A row that is not what the format says; `skip_bad` counts it instead."""
+    """A row that is not what the format says; `skip_bad` counts it as `counted` instead."""
+
+    counted: ClassVar[str] = "malformed"
+
+
+class BadChecksum(MalformedRow):
+    """A sentence that was damaged on its way."""
+
+    counted = "checksum"
+
+
+class IncompleteTrace(MalformedRow):
+    """Rows are missing, or there are too many: the file says how many it should hold."""
+
+    counted = "incomplete"

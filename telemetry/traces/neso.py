@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from telemetry.traces.common import Head, Layout, Options
-from telemetry.traces.errors import BadOption, UnknownFormat
-from telemetry.traces.stamps import Times, zone_of
+from telemetry.traces.common import Head, Layout, Options, times
+from telemetry.traces.errors import UnknownFormat
 from telemetry.traces.units import calibrate
 
 NAME: Final = "neso"
@@ -26,9 +25,5 @@ def layout(head: Head, options: Options, *, skip_bad: bool) -> Layout:
     """How to read it. Raises TraceError."""
     if head.lines[0].strip().lower() != HEADER:
         raise UnknownFormat(head.path, 1, f"{head.lines[0][:40]!r} is not the header {HEADER!r} of neso")
-    try:
-        zone = zone_of(options.tz)
-    except ValueError as error:
-        raise BadOption(head.path, "--tz", str(error)) from None
-    cut = Layout(NAME, ",", 2, time=0, hz=1, stamps=lambda: Times(zone, None), skip_lines=1)
+    cut = Layout(NAME, ",", 2, time=0, hz=1, stamps=times(head, options), skip_lines=1)
     return calibrate(head, cut, options, skip_bad=skip_bad)

@@ -1,35 +1,43 @@
 """What a trace holds, in the figures of `flyball inspect`; it judges nothing the file does not say itself.
 
 Time that is missing between stamps counts as gaps; a stamp that is there with an empty cell is not a gap but a
-`missing` row. Memory: eight bytes a row, for the stamps.
+`missing` row. Memory does not grow with the file; `timeline` has the policy.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
 
 from telemetry.samples import Block
-from telemetry.traces.cells import Ints
 from telemetry.traces.common import Trace
+from telemetry.traces.timeline import Steps, Timeline
 
 NS: Final = 1_000_000_000
-GAP: Final = 1.5  # periods between two stamps from which on something is missing
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """Missing time: how often, how much in all, how much at once; a step of n periods misses n - 1."""
+    """Missing time: how often, how much in all, how much at once and after when; a step of n periods misses n - 1."""
 
     count: int
     total_s: float
     longest_s: float
+    longest_start: str | None
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How far the steps between stamps are from the period, gaps left out: root mean square and largest."""
+
+    rms: float
+    max: float
 
 
 @dataclass(frozen=True)
@@ -51,15 +59,24 @@ class TraceReport:
     start: str | None
     end: str | None
     period_s: float | None  # median step
+    jitter_s: Jitter
     gaps: Gaps
     duplicates: int  # rows whose stamp another row has already had
-    rejected: dict[str, int]  # missing, malformed, zero, duplicate, order (older than a row before)
+    # missing, malformed, checksum, incomplete, zero, duplicate, order (older than a row before), ahead (far from the
+    # rows around it)
+    rejected: dict[str, int]
     hz: HzFigures
     nominal_hz: float
+    repaired: str | None  # what the reader was told to put right
+    # For drawing, not in the JSON: earliest and latest stamp; begin and end of the longest gaps.
+    span_ns: tuple[int, int]
+    gaps_ns: list[tuple[int, int]]
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
-        return {**vars(self), "gaps": dict(vars(self.gaps)), "hz": dict(vars(self.hz))}
+        plain = asdict(self)
+        del plain["gaps_ns"], plain["span_ns"]
+        return plain
 
 
 class _Moments:
@@ -91,48 +108,48 @@ class _Moments:
         return HzFigures(self._min, self._max, self._about + mean, math.sqrt(variance))
 
 
-def inspect(trace: Trace) -> TraceReport:
-    """Read a trace through and report on it."""
-    moments, zeros, parts = _Moments(trace.nominal_hz), 0, [np.zeros(0, np.int64)]
+def inspect(trace: Trace, *watchers: Callable[[Block], object]) -> TraceReport:
+    """Read a trace through once and report on it; every block is shown to the watchers as well."""
+    moments, timeline, zeros = _Moments(trace.nominal_hz), Timeline(), 0
     for block in trace:
         zeros += moments.add(block)
-        parts.append(block["t_ns"].copy())
-    stamps = np.concatenate(parts)
-    order = int(np.count_nonzero(stamps[1:] < np.maximum.accumulate(stamps)[:-1]))
-    distinct = np.unique(stamps) if order else stamps[np.r_[True, stamps[1:] != stamps[:-1]][: stamps.size]]
-    duplicates = stamps.size - distinct.size
-    period_s, gaps = _gaps(distinct)
-    found = Counter(trace.rejected) + Counter(zero=zeros, duplicate=duplicates, order=order)
+        timeline.add(block["t_ns"].copy())
+        for watcher in watchers:
+            watcher(block)
+    steps = timeline.steps()
+    found = Counter(trace.rejected)
+    found.update(zero=zeros, duplicate=timeline.duplicates, order=timeline.order, ahead=timeline.ahead)
     return TraceReport(
         format=trace.format,
         rows=trace.rows,
-        start=_iso(int(distinct[0])) if distinct.size else None,
-        end=_iso(int(distinct[-1])) if distinct.size else None,
-        period_s=period_s,
-        gaps=gaps,
-        duplicates=duplicates,
+        start=iso(timeline.first),
+        end=iso(timeline.last),
+        period_s=None if steps.period is None else steps.period / NS,
+        jitter_s=Jitter(steps.jitter / NS, steps.jitter_max / NS),
+        gaps=_gaps(steps),
+        duplicates=timeline.duplicates,
         rejected=_plain(found),
         hz=moments.figures(),
         nominal_hz=trace.nominal_hz,
+        repaired=trace.repaired,
+        span_ns=(timeline.first or 0, timeline.last or 0),
+        gaps_ns=steps.gaps,
     )
 
 
-def _gaps(stamps: Ints) -> tuple[float | None, Gaps]:
-    """Median step [s] and the time missing between ascending stamps."""
-    steps = np.diff(stamps)
-    if not steps.size:
-        return None, Gaps(0, 0.0, 0.0)
-    period = float(np.median(steps))
-    missing = steps[steps > GAP * period] - period
-    return period / NS, Gaps(missing.size, float(missing.sum()) / NS, float(missing.max(initial=0.0)) / NS)
+def _gaps(steps: Steps) -> Gaps:
+    longest = max(steps.gaps, key=lambda gap: gap[1] - gap[0], default=(None,))[0]
+    return Gaps(steps.gap_count, steps.gap_total / NS, steps.gap_longest / NS, iso(longest))
 
 
 def _plain(counts: Mapping[str, int]) -> dict[str, int]:
     return {reason: n for reason, n in sorted(counts.items()) if n}
 
 
-def _iso(t_ns: int) -> str:
+def iso(t_ns: int | None) -> str | None:
     """ISO 8601 UTC; microseconds where there is a fraction."""
+    if t_ns is None:
+        return None
     seconds, rest = divmod(t_ns, NS)
     at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds, microseconds=rest // 1000)
     return at.isoformat().replace("+00:00", "Z")

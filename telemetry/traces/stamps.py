@@ -16,10 +16,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from telemetry.traces.cells import Bytes, Ints, Mask, numbers
+from telemetry.traces.dates import AS_WRITTEN, REPAIR, Calendar, exchanged_walls
 from telemetry.traces.forms import DAY_NS, KNOWN, NAIVE, NS, Form, day_ns, learn, match_time, offset_ns, wall_ns
 
 QUARTER_NS: Final = 900 * NS  # zones change their offset at full quarters of an hour
 LATEST_NS: Final = 9.2e18  # int64 nanoseconds end in 2262
+TRIES: Final = 16  # cells looked at in a chunk to learn one from: the first may well be spoilt
 FORMS: Final = 8  # written forms learnt per pass; a file has one, or two where zero fractions are left out
 UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -34,7 +36,7 @@ class Stamps(Protocol):
         """The same for a single cell; ValueError says why not."""
 
     def resolve(self, wall: Ints, offset: Ints) -> Ints:
-        """UTC [ns] of the next rows of the file, in order."""
+        """UTC [ns] of the next rows of the file, in order. ValueError says why the dates cannot be believed."""
 
 
 class Index:
@@ -60,12 +62,16 @@ class Index:
 class Times:
     """Dates and times as people write them.
 
-    zone  of cells that name none
-    day   of cells that hold a time of day only; None refuses them
+    zone       of cells that name none
+    day        of cells that hold a time of day only; None refuses them
+    day_first  dates with slashes are day/month/year; otherwise they are refused
+    repair     one of `dates.REPAIRS`: day and month exchanged, or taken as written whatever they look like. With
+               None, dates that are seen to be swapped are refused (`dates.SwappedDates`)
     """
 
-    def __init__(self, zone: tzinfo, day: date | None) -> None:
-        self._zone, self._day = zone, day
+    def __init__(self, zone: tzinfo, day: date | None, *, day_first: bool = False, repair: str | None = None) -> None:
+        self._zone, self._day, self._day_first, self._repair = zone, day, day_first, repair
+        self._calendar = Calendar()
         self._forms: list[Form] = []
         self._midnight_ns = 0 if day is None else day_ns(day)
         self._last_wall_ns: int | None = None
@@ -76,22 +82,28 @@ class Times:
     def read(self, data: Bytes, begin: Ints, length: Ints) -> tuple[Ints, Ints, Mask]:
         n = begin.size
         wall, offset, ok = np.zeros(n, np.int64), np.full(n, NAIVE), np.zeros(n, np.bool_)
-        tried = np.zeros(n, np.bool_)
         for form in self._forms:
             form.read(data, begin, length, wall, offset, ok)
-        while len(self._forms) < FORMS and not (ok | tried).all():
-            i = int(np.argmin(ok | tried))
+        if ok.all():
+            return wall, offset, ok
+        tried = ok.copy()
+        for _ in range(TRIES):
+            if len(self._forms) >= FORMS or tried.all():
+                break
+            i = int(np.argmin(tried))
             tried[i] = True
-            form_ = learn(data[begin[i] : begin[i] + length[i]].tobytes().decode("latin-1"))
-            if form_ is not None and (self._day is not None or not form_.time_of_day):
-                self._forms.append(form_)
-                form_.read(data, begin, length, wall, offset, ok)
-            else:
-                tried |= length == length[i]  # whatever it is, do not study each of its kind
+            cell = data[begin[i] : begin[i] + length[i]].tobytes().decode("latin-1")
+            learnt = learn(cell, day_first=self._day_first)
+            if learnt is None or learnt in self._forms:
+                continue
+            if self._day is not None or not learnt.time_of_day:
+                self._forms.append(learnt)
+                learnt.read(data, begin, length, wall, offset, ok)
+                tried |= ok
         return wall, offset, ok
 
     def one(self, text: str) -> tuple[int, int]:
-        match = match_time(text)
+        match = match_time(text, day_first=self._day_first)
         if match is None:
             raise ValueError(f"time {text[:40]!r} is not understood (known: {KNOWN})")
         parts = match.groupdict()
@@ -105,6 +117,10 @@ class Times:
     def resolve(self, wall: Ints, offset: Ints) -> Ints:
         if self._day is not None:
             wall = self._with_dates(wall)
+        if self._repair == REPAIR:
+            wall = exchanged_walls(wall)
+        if self._repair != AS_WRITTEN:
+            self._calendar.look(wall)
         naive = offset == NAIVE
         if self._zone is UTC:
             return wall - np.where(naive, 0, offset)
@@ -155,6 +171,19 @@ class Times:
             # In spring's missing hour the offsets differ the other way round; the first is as good as any.
             self._offsets[quarter] = (first, second)
         return self._offsets[quarter]
+
+
+class SecondsOfDay(Times):
+    """Seconds since midnight, with decimals; after the last of a day comes the first of the next."""
+
+    def read(self, data: Bytes, begin: Ints, length: Ints) -> tuple[Ints, Ints, Mask]:
+        values, ok = numbers(data, begin, length)
+        ok &= (values >= 0) & (values < DAY_NS // NS)
+        wall = np.rint(np.where(ok, values, 0.0) * 1e9).astype(np.int64)
+        return np.minimum(wall, DAY_NS - 1), np.full(begin.size, NAIVE), ok
+
+    def one(self, text: str) -> tuple[int, int]:
+        raise ValueError(f"{text[:40]!r} are not the seconds of a day")
 
 
 def zone_of(name: str | None) -> tzinfo:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from telemetry.traces.cells import NUMBER
-from telemetry.traces.common import Head, Layout, Options
-from telemetry.traces.errors import BadOption, EmptyTrace, MissingOption, UnknownColumn, UnknownFormat
+from telemetry.traces.common import Head, Layout, Options, times
+from telemetry.traces.errors import EmptyTrace, MissingOption, UnknownColumn, UnknownFormat
 from telemetry.traces.forms import is_time
-from telemetry.traces.stamps import Times, instant, zone_of
 from telemetry.traces.units import calibrate
 
 NAME: Final = "table"
@@ -47,15 +46,8 @@ def layout(head: Head, options: Options, *, skip_bad: bool) -> Layout:
         raise EmptyTrace(head.path, None, "no rows below the header")
     time = _time_column(head.path, names, options)
     hz = _hz_column(head.path, names, options)
-    try:
-        zone = zone_of(options.tz)
-    except ValueError as error:
-        raise BadOption(head.path, "--tz", str(error)) from None
-    try:
-        day = None if options.start is None else instant(options.start, zone)[1]
-    except (ValueError, OverflowError) as error:
-        raise BadOption(head.path, "--start", str(error)) from None
-    if day is None and _time_of_day_only(head, delimiter, time, int(has_header)):
+    stamps = times(head, options)
+    if options.start is None and _time_of_day_only(head, delimiter, time, int(has_header)):
         raise MissingOption(head.path, "--start (ISO day of the first row)", "its times have no date")
     cut = Layout(
         NAME,
@@ -63,7 +55,7 @@ def layout(head: Head, options: Options, *, skip_bad: bool) -> Layout:
         len(names),
         time=time,
         hz=hz,
-        stamps=lambda: Times(zone, day),
+        stamps=stamps,
         skip_lines=int(has_header),
         volts=_volt_columns(head.path, names, options),
     )

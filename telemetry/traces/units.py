@@ -12,8 +12,9 @@ from typing import Final
 import numpy as np
 
 from telemetry.traces.cells import Floats
-from telemetry.traces.common import Head, Layout, Options, parse
+from telemetry.traces.common import Head, Layout, Options
 from telemetry.traces.errors import BadOption, EmptyTrace, MissingOption, UnknownUnit
+from telemetry.traces.rows import Parser
 
 NOMINALS_HZ: Final = (50.0, 60.0)
 HZ: Final = (40.0, 70.0)  # any frequency a public grid has printed, collapse included
@@ -33,15 +34,15 @@ def calibrate(
     """
     nominal_hz = options.nominal_hz
     if nominal_hz is not None and nominal_hz not in NOMINALS_HZ:
-        raise BadOption(head.path, "nominal_hz", f"{nominal_hz:g} is neither 50 nor 60")
-    raw = parse(head.path, head.data, 1, layout, layout.stamps(), skip_bad=skip_bad)
-    if not raw.hz.size and not raw.malformed:
+        raise BadOption(head.path, "--nominal-hz", f"{nominal_hz:g} is neither 50 nor 60")
+    raw = Parser(head.path, layout, skip_bad=skip_bad).parse(head.data)
+    if not raw.hz.size and not raw.rejected.total():
         raise EmptyTrace(head.path, None, "no rows below the header")
     seen = raw.hz[np.isfinite(raw.hz) & (raw.hz != 0)]
     scale, deviation = _unit(head.path, names[layout.hz] if names else None, seen)
     if nominal_hz is None:
         if not seen.size:
-            raise MissingOption(head.path, "nominal_hz (50 or 60)", "the first rows hold no frequency")
+            raise MissingOption(head.path, "--nominal-hz (50 or 60)", "the first rows hold no frequency")
         middle_hz = 0.0 if deviation else float(np.median(seen)) * scale
         nominal_hz = min(NOMINALS_HZ, key=lambda nominal: abs(nominal - middle_hz))
     return replace(

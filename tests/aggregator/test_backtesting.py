@@ -221,7 +221,7 @@ def test_a_file_in_which_every_value_is_rejected_has_a_sane_result(tmp_path):
         rows[:] = [row.split(",")[0] + ",0.000" for row in rows]
 
     path = written(tmp_path / "zero.csv", 600, change=zeros)
-    with pytest.raises(TraceError, match="nominal_hz"):
+    with pytest.raises(TraceError, match="--nominal-hz"):
         open_trace(path)
     trace = open_trace(path, nominal_hz=50.0)
     found = run([trace], settings_of(), recorded_gate(50.0), seed=1, out=tmp_path / "out")

@@ -86,6 +86,16 @@ def test_a_collapse_with_voltage_up_is_believed_from_its_second_sample():
     assert marks(Gate(), rows) == [0, 0, Q.SPIKE, 0, Q.DEAD_BUS, Q.DEAD_BUS]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_how_many_rows_a_step_takes_is_a_setting(rows):
+    found = marks(Gate(GateSettings(spike_rows=rows)), block([50.0, *[50.4] * 6]))
+    assert found == [0, *[Q.SPIKE] * (rows - 1), *[0] * (7 - rows)]
+    # Another side, or a return, begins the count anew.
+    if rows > 2:
+        found = marks(Gate(GateSettings(spike_rows=rows)), block([50.0, 50.4, 49.6, 49.6, 50.0, 50.4]))
+        assert found == [0, Q.SPIKE, Q.SPIKE, Q.SPIKE, 0, Q.SPIKE]
+
+
 def test_two_spikes_on_opposite_sides_do_not_confirm_each_other():
     assert marks(Gate(), block([50.0, 50.4, 49.6, 50.0])) == [0, Q.SPIKE, Q.SPIKE, 0]
 

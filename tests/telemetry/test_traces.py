@@ -27,12 +27,13 @@ from telemetry.traces import (
     UnknownColumn,
     UnknownFormat,
     UnknownUnit,
-    common,
     inspect,
     open_trace,
     recognise,
+    textfile,
 )
 from telemetry.traces.cells import WIDEST, number, numbers, split
+from telemetry.traces.stamps import Times
 
 S = 1_000_000_000
 T0 = datetime(2026, 6, 22, tzinfo=UTC)
@@ -150,8 +151,6 @@ def test_columns_can_be_named_in_any_case_or_numbered(write):
 
 def test_a_table_without_a_header_needs_numbers(write):
     path = write("2026-06-22 00:00:00,-18.2\n2026-06-22 00:00:10,5.5\n")
-    with pytest.raises(UnknownFormat):  # published copies of this form have day and month swapped: never guessed
-        open_trace(path)
     trace = open_trace(path, format="table", time_col="1", hz_col="2", nominal_hz=60)
     assert trace.read_all()["hz"] == pytest.approx([59.9818, 60.0055], abs=1e-12)
 
@@ -175,7 +174,7 @@ def test_times_of_day_need_a_day(write):
 def test_midnight_between_two_chunks(write, monkeypatch):
     path = write(SITES)
     whole = open_trace(path, site="CAP", start="2026-06-21").read_all()
-    monkeypatch.setattr(common, "CHUNK_BYTES", 20)
+    monkeypatch.setattr(textfile, "CHUNK_BYTES", 20)
     assert open_trace(path, site="CAP", start="2026-06-21").read_all().tobytes() == whole.tobytes()
 
 
@@ -228,7 +227,7 @@ def test_naive_times_are_in_the_zone_given(write):
 def test_both_changes_of_summer_time(write, monkeypatch, day, chunk_bytes):
     zone, steps = ZoneInfo("Europe/Berlin"), [day + timedelta(minutes=i) for i in range(300)]
     path = write("time,Hz\n" + "".join(f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S},50.0\n" for at in steps))
-    monkeypatch.setattr(common, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(textfile, "CHUNK_BYTES", chunk_bytes)
     assert open_trace(path, tz="Europe/Berlin").read_all()["t_ns"].tolist() == [ns(at) for at in steps]
 
 
@@ -287,7 +286,7 @@ def test_malformed_rows_can_be_counted_and_dropped(write, row):
 
 
 def test_the_line_of_a_bad_row_far_down_counts_every_line(write, monkeypatch):
-    monkeypatch.setattr(common, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(textfile, "CHUNK_BYTES", 1000)
     good = "".join(f"{T0 + timedelta(seconds=i):%Y-%m-%d %H:%M:%S},50.0\n" for i in range(20_000))
     trace = open_trace(write("dtm,f\n\n" + good + "oops\n"))
     with pytest.raises(MalformedRow) as caught:
@@ -330,7 +329,7 @@ def test_errors_name_the_file_and_the_remedy(write, tmp_path):
         (lambda: open_trace(write("\n \n", "blank.csv")), EmptyTrace, "empty"),
         (lambda: open_trace(write("dtm,f\n", "header.csv")), EmptyTrace, "no rows"),
         (lambda: open_trace(write("time,Hz\n", "header2.csv")), EmptyTrace, "no rows"),
-        (lambda: open_trace(write("what is this\n", "text")), UnknownFormat, "neso, index_hz, table"),
+        (lambda: open_trace(write("what is this\n", "text")), UnknownFormat, "rte, openpmu, index_hz, pgf, table"),
         (lambda: open_trace(write("what is this\n", "text")), UnknownFormat, "--format table with --time-col"),
         (lambda: open_trace(write(bytes(range(256)) * 10, "binary")), UnknownFormat, "binary"),
         (lambda: open_trace(write(b"1" * 3_000_000, "line")), UnknownFormat, "no end of line"),
@@ -339,7 +338,7 @@ def test_errors_name_the_file_and_the_remedy(write, tmp_path):
         (lambda: open_trace(neso, format="index_hz"), UnknownFormat, "index,Hz"),
         (lambda: open_trace(neso, tz="Mars/Base"), BadOption, "--tz: no zone called 'Mars/Base'"),
         (lambda: open_trace(neso, tz="../x"), BadOption, "--tz"),
-        (lambda: open_trace(neso, nominal_hz=55), BadOption, "nominal_hz"),
+        (lambda: open_trace(neso, nominal_hz=55), BadOption, "--nominal-hz"),
         (lambda: open_trace(table, start="tomorrow"), BadOption, "--start"),
         (lambda: open_trace(table, hz_col="Frequncy"), UnknownColumn, "nearest is 'Frequency'"),
         (lambda: open_trace(table, time_col="tme"), UnknownColumn, "--time-col: no column 'tme'; nearest is 'time'"),
@@ -350,7 +349,7 @@ def test_errors_name_the_file_and_the_remedy(write, tmp_path):
         (lambda: open_trace(write("time,Hz Paris,Hz Bern\n1,50,50\n", "b")), UnknownColumn, "several"),
         (lambda: open_trace(write("time,freq\n2026-06-22 00:00:00,0.01\n", "u")), UnknownUnit, "'freq'"),
         (lambda: open_trace(write("dtm,f\n2026-06-22 00:00:00,-18\n", "v")), UnknownUnit, "-18"),
-        (lambda: open_trace(write("dtm,f\n2026-06-22 00:00:00,\n", "w")), MissingOption, "nominal_hz"),
+        (lambda: open_trace(write("dtm,f\n2026-06-22 00:00:00,\n", "w")), MissingOption, "--nominal-hz"),
         (lambda: open_trace(write("0,60\n1,60\n", "i"), start=0, step_s=-1), BadOption, "--step-s"),
         (lambda: open_trace(write(gzip.compress(NESO.encode() * 99)[:-20], "cut")).read_all(), TraceError, "gzip"),
     ]
@@ -385,7 +384,7 @@ def test_any_chunk_size_gives_the_same(tmp_path, lines, size):
     trace = open_trace(path, skip_bad=True)
     whole, rejected = trace.read_all(), dict(trace.rejected)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "CHUNK_BYTES", size)
+        patch.setattr(textfile, "CHUNK_BYTES", size)
         assert trace.read_all().tobytes() == whole.tobytes()
     assert dict(trace.rejected) == rejected
     # The slow twin: one row at a time by the standard library.
@@ -440,6 +439,29 @@ def test_numbers_round_as_float_does(cells):
             pytest.fail(f"{cell!r} was left to the slow path")
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "1.2.3",
+        "1..2",
+        ".",
+        ",",
+        "-",
+        "+.",
+        "12.345678.9",
+        "1.2345678.90",
+        "12345.6,7890",
+        "1234567.89012345.",
+        "/5",
+        "5/",
+        ":1",
+    ],
+)
+def test_what_is_no_number_is_left_alone(cell):
+    data = np.frombuffer(cell.encode() + bytes(WIDEST), np.uint8)
+    assert not numbers(data, np.array([0]), np.array([len(cell)]))[1][0]
+
+
 FORMS = [
     "%Y-%m-%d %H:%M:%S",
     "%Y-%m-%dT%H:%M:%S.%f",
@@ -470,11 +492,43 @@ def test_times_in_every_form(tmp_path, times, form, quarters):
     assert got.tolist() == [delta // timedelta(microseconds=1) * 1000 for delta in expected]
 
 
+RUN_FORMS = [*FORMS, "%Y%m%d%H%M%S", "%d/%m/%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f"]
+SPOIL = st.tuples(st.integers(0, 119), st.integers(0, 25), st.sampled_from("0123456789:-. T/xZ+"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.datetimes(datetime(1980, 1, 1), datetime(2199, 1, 1)),
+    st.sampled_from([0.1, 1.0, 10.0, 59.0]),
+    st.sampled_from(RUN_FORMS),
+    st.lists(SPOIL, max_size=5),
+)
+def test_cells_that_share_their_minute_are_read_as_each_by_itself(begin, step_s, form, spoils):
+    begin = begin.replace(microsecond=0)
+    zone = timezone(timedelta(hours=-3, minutes=-30))
+    cells = [(begin + timedelta(seconds=step_s * k)).replace(tzinfo=zone).strftime(form) for k in range(120)]
+    for k, place, char in spoils:
+        cells[k] = cells[k][:place] + char + cells[k][place + 1 :]
+    encoded = [cell.encode() for cell in cells]
+    data = np.frombuffer(b"".join(encoded) + bytes(WIDEST), np.uint8)
+    length = np.array([len(cell) for cell in encoded])
+    times = Times(UTC, None, day_first=True)
+    wall, offset, ok = times.read(data, np.cumsum(length) - length, length)
+    for k, cell in enumerate(cells):
+        try:
+            expected = times.one(cell.strip())
+        except ValueError:
+            expected = None
+        if ok[k]:
+            assert (int(wall[k]), int(offset[k])) == expected, cell
+    assert np.count_nonzero(~ok) <= len(spoils)
+
+
 def test_split_takes_blank_lines_and_blanks():
     data = b"a, bc\n\nd,e,f\n , \n"
     fields = split(np.frombuffer(data + bytes(WIDEST), np.uint8)[: len(data)], ord(","), 2)
     assert fields.rows.tolist() == [0, 3]
-    assert fields.length[1].tolist()[0] == 2
+    assert fields.cell(1)[1].tolist()[0] == 2
 
 
 # ---- the report
@@ -491,11 +545,13 @@ def test_the_report_has_the_keys_and_figures_of_the_contract(write):
         "start": "2026-06-22T00:00:00Z",
         "end": "2026-06-22T00:00:21Z",
         "period_s": 1.0,
-        "gaps": {"count": 2, "total_s": 13.0, "longest_s": 10.0},
+        "jitter_s": {"rms": 0.0, "max": 0.0},
+        "gaps": {"count": 2, "total_s": 13.0, "longest_s": 10.0, "longest_start": "2026-06-22T00:00:08Z"},
         "duplicates": 1,
         "rejected": {"duplicate": 1, "malformed": 1, "missing": 1, "order": 1, "zero": 1},
         "hz": {"min": 49.9, "max": 50.1, "mean": pytest.approx(50.0), "std": pytest.approx(0.05)},
         "nominal_hz": 50.0,
+        "repaired": None,
     }
 
 

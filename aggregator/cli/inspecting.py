@@ -1,0 +1,90 @@
+"""`flyball inspect`: what is in a recorded trace, in figures and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from aggregator.cli.output import Json, app, console, emit, figures, text, writable
+from aggregator.cli.traceoptions import (
+    Format,
+    HzCol,
+    NominalHz,
+    Repair,
+    Site,
+    SkipBad,
+    Start,
+    StepS,
+    TimeCol,
+    VoltCol,
+    Zone,
+)  # fmt: skip
+
+PIPE_WIDTH = 100
+
+
+@app.command(epilog="Example: flyball inspect f_2026-06-22.csv.gz --plot trace.html --json -")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A recorded trace, plain or gzipped.")],
+    format: Format = None,
+    time_col: TimeCol = None,
+    hz_col: HzCol = None,
+    volt_col: VoltCol = None,
+    tz: Zone = None,
+    site: Site = None,
+    start: Start = None,
+    step_s: StepS = None,
+    nominal_hz: NominalHz = None,
+    repair: Repair = None,
+    skip_bad: SkipBad = False,
+    plot: Annotated[Path | None, typer.Option(help="HTML file to draw the trace into; needs no network.")] = None,
+    json: Json = None,
+) -> None:
+    """Say what is in a trace: rows, gaps, duplicates, and what the quality gate would not let move a vehicle.
+
+    The trace is drawn under the figures; with `--json -` only on a terminal's standard error.
+    """
+    from aggregator.backtesting import recorded_gate
+    from aggregator.tracetext import drawing
+    from telemetry.quality import Gate
+    from telemetry.traces import inspect as look
+    from telemetry.traces import open_trace
+    from telemetry.traces.picture import Picture
+
+    writable(json)
+    if plot is not None:
+        writable(str(plot), "--plot")
+    trace = open_trace(
+        file, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
+        step_s=step_s, nominal_hz=nominal_hz, repair=repair, skip_bad=skip_bad,
+    )  # fmt: skip
+    gate, picture = Gate(recorded_gate(trace.nominal_hz)), Picture(trace.nominal_hz)
+    with _progress(trace) as progress:
+        report = look(trace, lambda block: picture.add(gate.check(block)), progress)
+    result = report.as_dict() | {"marked": gate.rejected()}
+    if plot is not None:
+        from aggregator import tracepage  # a second of import for those who want the page
+
+        tracepage.write(plot, f"{file.name}: {trace.format}", report, picture, {k: text(v) for k, v in result.items()})
+    emit(result, json, figures(str(file), result))
+    if json != "-":
+        shown = Console()
+        shown = shown if shown.is_terminal else Console(width=PIPE_WIDTH)
+        shown.print(drawing(report, picture, shown.width), soft_wrap=True)
+    elif console.is_terminal:
+        console.print(drawing(report, picture, console.width), soft_wrap=True)
+
+
+@contextmanager
+def _progress(trace: Any) -> Iterator[Callable[[object], None]]:
+    """A bar on a terminal's standard error: how much of the file has been read."""
+    columns = (TextColumn("inspect"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("file", total=1.0)
+        yield lambda _: bar.update(task, completed=trace.read_frac)
