@@ -16,7 +16,7 @@ from os import PathLike, fspath
 from types import ModuleType
 from typing import Final
 
-from telemetry.traces import index_hz, neso, table
+from telemetry.traces import c37118, index_hz, neso, table
 from telemetry.traces.common import Head, Options, Trace, read_head
 from telemetry.traces.errors import (
     BadOption,
@@ -49,7 +49,7 @@ __all__ = [
     "recognise",
 ]
 
-FORMATS: Final[dict[str, ModuleType]] = {module.NAME: module for module in (neso, index_hz, table)}
+FORMATS: Final[dict[str, ModuleType]] = {module.NAME: module for module in (c37118, neso, index_hz, table)}
 
 
 def open_trace(
@@ -88,6 +88,8 @@ def open_trace(
         raise BadOption(name, "--format", f"no format {format!r}; known are {', '.join(FORMATS)}")
     head = read_head(name)
     reader = FORMATS[format or _recognise(head, options)]
+    if reader is c37118:  # no text: it makes its own rows
+        return c37118.trace(head, options, skip_bad=skip_bad)
     return Trace(name, reader.layout(head, options, skip_bad=skip_bad), skip_bad=skip_bad)
 
 
