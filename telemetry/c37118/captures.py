@@ -4,14 +4,16 @@ A flow is one direction between two ports. Its TCP segments are put in order, wh
 that never show a whole frame are other traffic, and nothing of them is counted; what a flow of frames loses or spoils
 is counted by reason (`errors.REASONS`, `hole` for octets of a connection that the capture does not hold).
 
-Policy: a segment ahead of its turn waits for AHEAD_SEGMENTS others; then what is missing is given up as a hole. Of flows
-that have shown no frame the newest MAX_FLOWS are remembered. A file that ends in the middle of a packet gives what is
+Policy: a segment ahead of its turn waits for AHEAD_SEGMENTS others; then what is missing is given up as a hole. Of
+flows that have shown no frame the newest MAX_FLOWS are remembered. A file that ends in the middle of a packet gives what is
 whole and counts `cut_off`. A client that connects anew is followed on its new flow, once the old one has been silent
 for SILENT_NS; a second client of the same unit is not: it hears the same.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -22,7 +24,7 @@ from telemetry.c37118.configuration import Configuration, read_configuration
 from telemetry.c37118.errors import FrameError
 from telemetry.c37118.frames import Kind, Splitter, head_of, only_frame
 from telemetry.c37118.intake import Intake
-from telemetry.c37118.packets import TCP, CaptureError, Packet, opened, packets
+from telemetry.c37118.packets import TCP, CaptureCut, CaptureError, Packet, opened, packets
 from telemetry.samples import Block
 
 AHEAD_SEGMENTS: Final = 64
@@ -112,7 +114,7 @@ class _Reading:
                 self.defects[error.reason] += 1
         else:
             for piece in self.ordered.add(packet):
-                if not piece or self._splitter.lost and self.frames:
+                if not piece or (self._splitter.lost and self.frames):
                     self._splitter = self._fresh()
                 found += self._splitter.feed(piece)
         self.frames += len(found)
@@ -135,7 +137,7 @@ class Capture:
         self.resent = 0
 
     def __iter__(self) -> Iterator[Captured]:
-        """Frames in the order in which their last octets passed. Raises CaptureError, OSError."""
+        """Frames in the order in which their last octets passed. Raises CaptureError; OSError of the file system."""
         self.rejected, self.resent = Counter(), 0
         flows: dict[Flow, _Reading] = {}
         try:
@@ -148,10 +150,12 @@ class Capture:
                         _forget(flows)
                     for frame in reading.take(packet):
                         yield Captured(packet.t_ns, flow, frame)
-        except CaptureError as error:
-            if not any(reading.frames for reading in flows.values()) or "cut off" not in str(error):
-                raise
+        except (CaptureCut, EOFError):  # EOFError: of gzip
+            if not any(reading.frames for reading in flows.values()):
+                raise CaptureError("ends in the middle of a packet, and holds no C37.118 frame before") from None
             self.rejected["cut_off"] += 1
+        except (zlib.error, gzip.BadGzipFile) as error:
+            raise CaptureError(f"damaged gzip data: {error}") from None
         for reading in flows.values():
             if reading.frames:
                 self.rejected += reading.counted()

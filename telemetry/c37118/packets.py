@@ -4,8 +4,8 @@ Pure but for the file that is read, one packet in memory at a time. Ethernet (VL
 raw IP; IPv4 with its fragments put together, IPv6 without extension headers. No check sum is asked: captures on the
 sending machine hold packets whose sums the card has yet to fill in, and a C37.118 frame has its own.
 
-Policy: of a packet that was captured in part the octets that are there count (`cut` says how many are not); fragments of
-at most MAX_FRAGMENTED datagrams wait for each other, the oldest go. What is neither UDP nor TCP is passed over.
+Policy: of a packet that was captured in part the octets that are there count (`cut` says how many are not); fragments
+of at most MAX_FRAGMENTED datagrams wait for each other, the oldest go. What is neither UDP nor TCP is passed over.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ UDP: Final = 17
 
 class CaptureError(ValueError):
     """A capture file that cannot be read (any further)."""
+
+
+class CaptureCut(CaptureError):
+    """It ends in the middle of a packet."""
 
 
 class Packet(NamedTuple):
@@ -72,6 +76,8 @@ def packets(file: BinaryIO) -> Iterator[Packet]:
     """UDP and TCP of a capture, in the file's order. Raises CaptureError where the file is damaged."""
     fragments = _Fragments()
     for t_ns, link, octets, length in _records(file):
+        if t_ns >> 63:
+            raise CaptureError("a packet from beyond the year 2262: the file is damaged")
         ip = _network(link, octets)
         if ip:
             packet = _transport(t_ns, ip, length - len(octets), fragments)
@@ -101,7 +107,7 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, int, bytes, int]]:
 def _pcapng(file: BinaryIO) -> Iterator[tuple[int, int, bytes, int]]:
     """Section header, interface, enhanced and simple packet blocks; others are passed over."""
     order, magic = "<", _NG
-    interfaces: list[tuple[int, float]] = []
+    interfaces: list[tuple[int, int]] = []
     while magic:
         kind_at_front = _whole(magic, 4)
         if kind_at_front == _NG:
@@ -115,26 +121,26 @@ def _pcapng(file: BinaryIO) -> Iterator[tuple[int, int, bytes, int]]:
         body = _exactly(file, size - taken)[:-4]
         kind = struct.unpack(order + "I", kind_at_front)[0]
         if kind == 1 and len(body) >= 8:
-            interfaces.append((struct.unpack_from(order + "H", body)[0], _resolution_ns(body[8:], order)))
+            interfaces.append((struct.unpack_from(order + "H", body)[0], _ticks_a_second(body[8:], order)))
         elif kind == 6 and len(body) >= 20:
             number, high, low, captured, length = struct.unpack_from(order + "IIIII", body)
             if number >= len(interfaces):
                 raise CaptureError(f"a packet of interface {number}, which the file does not describe")
-            link, tick_ns = interfaces[number]
-            yield round((high << 32 | low) * tick_ns), link, body[20 : 20 + captured], length
+            link, rate = interfaces[number]
+            yield (high << 32 | low) * _NS // rate, link, body[20 : 20 + captured], length
         magic = file.read(4)
 
 
-def _resolution_ns(options: bytes, order: str) -> float:
-    """Nanoseconds a tick: option if_tsresol (9), a microsecond without it. Whole numbers up to 10**-9 s."""
+def _ticks_a_second(options: bytes, order: str) -> int:
+    """Option if_tsresol (9), a million without it."""
     at = 0
-    while at + 4 <= len(options):
+    while at + 4 < len(options):
         code, size = struct.unpack_from(order + "HH", options, at)
         if code == 9 and size == 1:
-            power = options[at + 4]
-            return _NS / 2 ** (power & 0x7F) if power & 0x80 else 10.0 ** (9 - power)
+            power: int = options[at + 4]
+            return (2 if power & 0x80 else 10) ** (power & 0x7F)
         at += 4 + (size + 3) // 4 * 4
-    return 1000
+    return 1_000_000
 
 
 def _network(link: int, octets: bytes) -> bytes:
@@ -213,4 +219,4 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 def _ended() -> bytes:
-    raise CaptureError("ends in the middle of a packet: the capture was cut off")
+    raise CaptureCut("ends in the middle of a packet: the capture was cut off")

@@ -71,11 +71,11 @@ class Pmu:
         return octets + _i16((hz - self.nominal_hz) * 1000) + _i16(rocof_hz_s * 100)
 
     def _phasor(self, volts: float, angle: float) -> bytes:
+        if math.isnan(volts):
+            return struct.pack(">ff", volts, volts) if self.floats else _u16(ABSENT) + _u16(ABSENT)
         pair = (volts, angle) if self.polar else (volts * math.cos(angle), volts * math.sin(angle))
         if self.floats:
             return struct.pack(">ff", *pair)
-        if math.isnan(volts):
-            return _u16(ABSENT) + _u16(ABSENT)
         if self.polar:
             return _u16(min(0xFFFF, round(volts / self.volts_a_bit))) + _i16(angle * 1e4)
         return _i16(pair[0] / self.volts_a_bit) + _i16(pair[1] / self.volts_a_bit)

@@ -47,7 +47,7 @@ class CaptureTrace(Trace):
                 self.rows += block.size
                 self.rejected["missing"] += int(np.count_nonzero(block["quality"] & NAN))
                 yield block
-        except (CaptureError, OSError, EOFError) as error:
+        except (CaptureError, OSError) as error:
             raise TraceError(self.path, None, str(error)) from None
         self.read_frac = 1.0
         self.rejected += captured.rejected  # drops zero counts
@@ -77,7 +77,7 @@ def trace(head: Head, options: Options, *, skip_bad: bool) -> Trace:
     path = head.path
     try:
         chosen = _choose(path, pmus(path), options.site)
-    except (CaptureError, OSError, EOFError) as error:
+    except (CaptureError, OSError) as error:
         raise TraceError(path, None, str(error)) from None
     nominal_hz = options.nominal_hz or float(chosen.configuration.stations[chosen.place].nominal_hz)
     if nominal_hz not in NOMINALS_HZ:
