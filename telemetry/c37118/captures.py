@@ -5,9 +5,9 @@ that never show a whole frame are other traffic, and nothing of them is counted;
 is counted by reason (`errors.REASONS`, `hole` for octets of a connection that the capture does not hold).
 
 Policy: a segment ahead of its turn waits for AHEAD_SEGMENTS others; then what is missing is given up as a hole. Of
-flows that have shown no frame the newest MAX_FLOWS are remembered. A file that ends in the middle of a packet gives what is
-whole and counts `cut_off`. A client that connects anew is followed on its new flow, once the old one has been silent
-for SILENT_NS; a second client of the same unit is not: it hears the same.
+flows that have shown no frame the newest MAX_FLOWS are remembered. A file that ends in the middle of a packet gives
+what is whole and counts `cut_off`. A client that connects anew is followed on its new flow, once the old one has been
+silent for SILENT_NS; a second client of the same unit is not: it hears the same.
 """
 
 from __future__ import annotations

@@ -309,7 +309,7 @@ def test_a_capture_that_begins_in_the_middle_and_has_a_hole(tmp_path):
 
 def test_a_capture_without_a_configuration_says_so(tmp_path):
     path = pcap(tmp_path / "x.pcap", [tcp(at, piece) for at, piece in segments(conversation()[1:], 60)])
-    with pytest.raises(EmptyTrace, match="no CFG-2 frame.*before the client connects"):
+    with pytest.raises(EmptyTrace, match=r"no CFG-2 frame.*before the client connects"):
         open_trace(path)
 
 
