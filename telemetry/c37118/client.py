@@ -79,8 +79,7 @@ class PmuClient:
         self._told = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
-        self._links = 0  # that brought a configuration
-        self._linked = False
+        self._linked = False  # whether there is a connection
         self._detail = "not started"
 
     def start(self, on_block: OnBlock) -> None:
@@ -106,15 +105,15 @@ class PmuClient:
 
     def status(self) -> PmuStatus:
         """The counters now."""
-        intake = self._intake
+        intake, followed = self._intake, self._linked and self._intake.configuration is not None
         return PmuStatus(
-            connected=self._linked and intake.certain,
+            connected=followed and intake.certain,
             reports=intake.reports,
-            reconnects=max(0, self._links - 1),
+            reconnects=max(0, intake.links - 1),
             gaps=intake.gaps,
             repeats=intake.repeats,
             last_rx_ns=intake.last_rx_ns,
-            detail=intake.detail if self._linked and intake.detail else self._detail,
+            detail=intake.detail if followed and intake.detail else self._detail,
             surprises=sum(list(intake.refused.values())),
             handler_errors=intake.handler_errors,
             refused=dict(intake.refused),
@@ -153,6 +152,7 @@ class PmuClient:
         """One connection from its beginning to its end; why it ended."""
         session = Session(self._intake, self._stream, self._silent_after_s, time.monotonic_ns())
         link = await self._open(session)
+        self._linked = True
         try:
             return await self._watch(session, link)
         finally:
@@ -181,13 +181,9 @@ class PmuClient:
         return made
 
     async def _watch(self, session: Session, link: _Link) -> str:
-        counted = False
         while not self._stopping:
             link.speak()
             await asyncio.wait({link.ended}, timeout=LOOK_S)
-            self._linked = self._intake.configuration is not None
-            if self._linked and not counted:
-                counted, self._links = True, self._links + 1
             if link.ended.done():
                 return link.ended.result()
             verdict = session.verdict(time.monotonic_ns())

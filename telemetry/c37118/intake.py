@@ -77,18 +77,21 @@ class Intake:
         self._with_repeats = repeats
         self._on_block: OnBlock | None = None
         self.configuration: Configuration | None = None
+        self._latest: Configuration | None = None  # the same, remembered across connections
         self.certain = False  # whether data can be read with `configuration`
         self._sender: Any = None
         self._index = 0
         self._channels: tuple[int, ...] = ()
-        self._changing = 0  # STAT bit 10 as last seen
+        self._changing: int | None = None  # STAT bit 10 as last seen with this configuration
         self._last_frame = b""
         self._last_ns: int | None = None
         self._last_rx_ns = 0
         self.reports = self.rows = self.gaps = self.repeats = self.handler_errors = 0
         self.others = 0  # parts of data frames that belong to other PMUs of the stream
         self.unasked = 0  # header, command, CFG-1 and CFG-3 frames
-        self.configurations = 0  # that said something new
+        self.told = 0  # CFG-2 frames that could be used
+        self.links = 0  # connections that brought one
+        self.configurations = 0  # of them, those that said something new
         self.refused: Counter[str] = Counter()
         self.last_rx_ns = 0
         self.detail = ""
@@ -108,7 +111,7 @@ class Intake:
 
     def connected(self) -> None:
         """A new connection: nothing is known of the layout, and any sender may tell it. Stamps are remembered."""
-        self.configuration, self.certain, self._sender, self._changing = None, False, None, 0
+        self.configuration, self.certain, self._sender, self._changing = None, False, None, None
 
     def take(self, frame: bytes, rx_ns: int, sender: Any = None) -> None:
         """One checked frame; delivers at most one row. sender : of a datagram; None on a connection"""
@@ -145,6 +148,7 @@ class Intake:
     def _configure(self, configuration: Configuration, sender: Any) -> None:
         if configuration == self.configuration:
             self.certain = True
+            self.told += 1
             return
         self.certain = False
         index = configuration.find(self._idcode)
@@ -153,8 +157,11 @@ class Intake:
             self._channels = phase_voltages(station, self._volt_channels)
         except ValueError as error:
             raise FrameError("idcode", str(error)) from None
+        self.told += 1
+        self.links += self.configuration is None
+        self.configurations += configuration != self._latest
         self.configuration, self._index, self._sender, self.certain = configuration, index, sender, True
-        self.configurations += 1
+        self._latest, self._changing = configuration, None
         volts = ", ".join(station.phasors[k].name for k in self._channels) or "none: a dead bus cannot be seen"
         self.detail = f"following {station.idcode} ({station.name}) at rate {configuration.rate}; voltages {volts}"
 
@@ -168,8 +175,8 @@ class Intake:
             self.certain = False
             raise
         at_ns = t_ns(head, known.time_base)
-        if raw[0] & CONFIGURATION_CHANGE != self._changing:
-            self._changing = raw[0] & CONFIGURATION_CHANGE
+        before, self._changing = self._changing, raw[0] & CONFIGURATION_CHANGE
+        if before is not None and before != self._changing:
             self.certain = False
         if not self.certain:
             raise FrameError("unconfigured", "the unit tells of a changed configuration: waiting for its CFG-2")

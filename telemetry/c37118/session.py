@@ -17,6 +17,7 @@ from telemetry.c37118.frames import Command, command
 from telemetry.c37118.intake import Intake
 
 REPEAT_NS: Final = 500_000_000  # between two requests of the same thing
+ANSWERED_NS: Final = 100_000_000  # likewise, once the first was answered
 PERIODS: Final = 3
 _NS: Final = 1_000_000_000
 
@@ -33,6 +34,7 @@ class Session:
         self._silent_ns = round(silent_after_s * _NS)
         self._lively, self._since_ns = intake.lively, now_ns
         self._asked_ns: int | None = None
+        self._told = intake.told  # when it was asked
         self._started_ns: int | None = None
         self._began = intake.lively
         intake.connected()
@@ -43,14 +45,14 @@ class Session:
         if stream is None:
             return []
         if not intake.certain:
-            if not _due(self._asked_ns, now_ns):
+            if not _due(self._asked_ns, now_ns, REPEAT_NS if intake.told == self._told else ANSWERED_NS):
                 return []
-            first, self._asked_ns = self._asked_ns is None, now_ns
+            first, self._asked_ns, self._told = self._asked_ns is None, now_ns, intake.told
             self._started_ns = None  # a unit may stop while it changes its configuration
             words = [Command.STOP, Command.SEND_CFG2] if first else [Command.SEND_CFG2]
         else:
             waiting = self._started_ns is None or intake.lively == self._began
-            if not waiting or not _due(self._started_ns, now_ns, 2 * self._period_ns()):
+            if not waiting or not _due(self._started_ns, now_ns, max(REPEAT_NS, 2 * self._period_ns())):
                 return []
             self._began, self._started_ns = intake.lively, now_ns
             words = [Command.START]
@@ -79,5 +81,5 @@ class Session:
         return known.period_ns if known else 0
 
 
-def _due(last_ns: int | None, now_ns: int, at_least_ns: int = 0) -> bool:
-    return last_ns is None or now_ns - last_ns >= max(REPEAT_NS, at_least_ns)
+def _due(last_ns: int | None, now_ns: int, wait_ns: int) -> bool:
+    return last_ns is None or now_ns - last_ns >= wait_ns

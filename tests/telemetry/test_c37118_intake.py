@@ -297,18 +297,16 @@ def test_a_failing_handler_is_counted_and_the_stream_goes_on():
     assert stream.intake.handler_errors == 1
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.data())
 def test_whatever_checked_frames_come_nothing_is_raised_and_all_are_accounted_for(data):
     """Every frame is a row, a repeat, a refusal with a known reason, a configuration, or unasked."""
     stream = Stream(ONE, TWO)
-    told = 0
     for k in range(data.draw(st.integers(1, 12))):
         kind = data.draw(st.sampled_from(list(Kind)))
         match data.draw(st.integers(0, 3)):
             case 0:
                 stream.configure()
-                told += 1
             case 1:
                 stream.data(k, stat=data.draw(st.integers(0, 0xFFFF)))
             case 2:
@@ -321,7 +319,7 @@ def test_whatever_checked_frames_come_nothing_is_raised_and_all_are_accounted_fo
                 stream.intake.take(frame(kind, 60, 1_700_000_000, fraction, bytes(octets)), T0_NS)
     intake = stream.intake
     assert set(intake.refused) <= set(REASONS)
-    assert intake.reports == intake.rows + intake.repeats + intake.refused.total() + intake.unasked + told
+    assert intake.reports == intake.rows + intake.repeats + intake.refused.total() + intake.unasked + intake.told
     assert intake.rows == len(stream.blocks)
 
 
@@ -393,7 +391,12 @@ def test_frames_of_a_wrong_size_are_asked_about_no_more_often_than_allowed():
         asked += ASK in talk.says(0.02)
         talk.unit.pmus = [ONE]
         talk.unit.configure()
-    assert asked == 4  # in two seconds
+    assert 15 <= asked <= 20  # in two seconds, by a unit that answers each time
+
+
+def test_a_unit_that_does_not_answer_is_asked_twice_a_second():
+    talk = Talk()
+    assert sum(ASK in talk.says(0.02) for _ in range(100)) == 4
 
 
 def test_a_slow_unit_is_not_urged():
@@ -414,7 +417,9 @@ def test_silence_mute_and_nonsense_end_alike():
     assert "no usable configuration (is 60 the IDCODE of its stream? else set `stream`) for 3 s" in talk.verdict(0.001)
     talk = Talk()
     talk.unit.configure()
-    for k in range(29):
+    talk.unit.data(0)
+    assert talk.verdict(2.9) == ""
+    for k in range(1, 30):
         talk.unit.data(k, stat=CHANGE)  # arrive, and cannot be read
         assert talk.verdict(0.1) == ""
     assert "no usable data for 3 s; last unconfigured" in talk.verdict(0.2)
