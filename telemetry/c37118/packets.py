@@ -137,8 +137,7 @@ def _ticks_a_second(options: bytes, order: str) -> int:
     while at + 4 < len(options):
         code, size = struct.unpack_from(order + "HH", options, at)
         if code == 9 and size == 1:
-            power: int = options[at + 4]
-            return (2 if power & 0x80 else 10) ** (power & 0x7F)
+            return int((2 if options[at + 4] & 0x80 else 10) ** (options[at + 4] & 0x7F))
         at += 4 + (size + 3) // 4 * 4
     return 1_000_000
 
