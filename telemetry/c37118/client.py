@@ -25,7 +25,7 @@ from telemetry.source import OnBlock, SourceStatus
 
 BACKOFF_MIN_S: Final = 0.1
 BACKOFF_MAX_S: Final = 2.0
-LOOK_S: Final = 0.1  # how often silence is looked for and commands are repeated
+LOOK_S: Final = 0.25  # how often silence is looked for and commands are repeated, at most
 TRANSPORTS: Final = ("tcp", "udp", "udp-spontaneous")
 
 
@@ -77,9 +77,9 @@ class PmuClient:
         self._intake = Intake(idcode, stream, nominal_volt, tuple(volt_channels), source)
         self._thread: threading.Thread | None = None
         self._told = asyncio.Event()
+        self._link: _Link | None = None  # while there is a connection
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
-        self._linked = False  # whether there is a connection
         self._detail = "not started"
 
     def start(self, on_block: OnBlock) -> None:
@@ -99,13 +99,13 @@ class PmuClient:
         if thread is None or self._loop is None:
             return
         self._stopping = True
-        self._loop.call_soon_threadsafe(self._told.set)
+        self._loop.call_soon_threadsafe(self._tell)
         thread.join(5.0 + self._connect_timeout_s)
         self._detail = "did not end in time" if thread.is_alive() else "stopped"
 
     def status(self) -> PmuStatus:
         """The counters now."""
-        intake, followed = self._intake, self._linked and self._intake.configuration is not None
+        intake, followed = self._intake, self._link is not None and self._intake.configuration is not None
         return PmuStatus(
             connected=followed and intake.certain,
             reports=intake.reports,
@@ -138,10 +138,13 @@ class PmuClient:
                 self._detail = await self._once() or self._detail
             except Exception as error:
                 self._detail = f"{self._address[0]}:{self._address[1]}: {error or type(error).__name__}"
-            finally:
-                self._linked = False
             backoff_s = BACKOFF_MIN_S if self._intake.lively > before else min(2 * backoff_s, BACKOFF_MAX_S)
             await self._wait(backoff_s)
+
+    def _tell(self) -> None:
+        self._told.set()
+        if self._link is not None:
+            self._link.end("stopping")
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, or less when told to stop."""
@@ -151,12 +154,12 @@ class PmuClient:
     async def _once(self) -> str:
         """One connection from its beginning to its end; why it ended."""
         session = Session(self._intake, self._stream, self._silent_after_s, time.monotonic_ns())
-        link = await self._open(session)
-        self._linked = True
+        link = self._link = await self._open(session)
         try:
             return await self._watch(session, link)
         finally:
-            if not link.ended.done():
+            self._link = None
+            if not link.gone:
                 link.send(session.farewell(time.time_ns()))
             link.close()
             self._intake.connected()
@@ -198,12 +201,14 @@ class _Link:
     def __init__(self, intake: Intake, session: Session) -> None:
         self._intake, self._session = intake, session
         self._transport: Any = None
+        self.gone = False  # whether the transport is closed already
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.gone = True
         self.end(f"connection lost: {error}" if error else "the unit closed the connection")
 
     def end(self, reason: str) -> None:
@@ -237,7 +242,7 @@ class _TcpLink(_Link, asyncio.Protocol):
             self._intake.take(frame, rx_ns)
         if self._splitter.lost:
             self.end(self._intake.detail)
-        else:
+        elif not self._intake.certain or self._session.waiting:
             self.speak()
 
     def _send(self, octets: bytes) -> None:
@@ -260,7 +265,8 @@ class _UdpLink(_Link, asyncio.DatagramProtocol):
             return
         for frame in frames:
             self._intake.take(frame, rx_ns, sender if self._told_by_sender else None)
-        self.speak()
+        if not self._intake.certain or self._session.waiting:
+            self.speak()
 
     def error_received(self, error: Exception) -> None:
         """Nobody listens there (yet): the watchdog decides."""

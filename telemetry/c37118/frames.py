@@ -4,8 +4,9 @@ Pure: octets in, numbers out; no clock, no connection. Clauses are those of IEEE
 endian; positive or negative has no meaning here. Every defect is a `FrameError` with a name of its own.
 
 Losses: octets between frames are skipped and counted by `Splitter`; after a frame with a wrong check word the search
-goes on one octet further, because its length cannot be trusted either. A stream that gives only defects is given up
-(`framing`), so that a hostile peer cannot make us search for ever.
+goes on one octet further, because its length cannot be trusted either. A beginning that waits for more is given up when
+a whole frame comes instead, so that one wrong length does not swallow what follows. A stream that gives only defects is
+given up (`framing`), so that a hostile peer cannot make us search for ever.
 """
 
 from __future__ import annotations
@@ -93,6 +94,11 @@ def read_head(frame: bytes) -> Head:
     return Head(KINDS[what >> 4], what & 0xF, size, idcode, soc, fraction & FRACSEC_MASK, fraction >> FRACSEC_BITS)
 
 
+def _checks(octets: bytes) -> bool:
+    """Whether the check word at the end is right."""
+    return crc(octets[:-CHECK_BYTES]) == int.from_bytes(octets[-CHECK_BYTES:], "big")
+
+
 def _defect(sync: int, what: int) -> str:
     """Why two octets cannot begin a frame; empty if they can."""
     if sync != SYNC:
@@ -149,7 +155,14 @@ class Splitter:
 
     def feed(self, octets: bytes) -> list[bytes]:
         """The frames that are complete now; none any more once the stream is `lost`."""
-        data = self._rest + octets if self._rest else octets
+        data = octets
+        if self._rest:
+            if self._whole(octets):
+                # What waits has claimed more octets than it has: units send a frame at a time, and here begins one.
+                self.skipped += len(self._rest)
+                self._on_defect("length", f"{self._rest[:4].hex()} was not continued")
+            else:
+                data = self._rest + octets
         found: list[bytes] = []
         at, end = 0, len(data)
         while end - at >= SMALLEST and not self.lost:
@@ -159,7 +172,7 @@ class Splitter:
                 if end - at < size:
                     break
                 candidate = data[at : at + size]
-                if crc(candidate[:-CHECK_BYTES]) == int.from_bytes(candidate[-CHECK_BYTES:], "big"):
+                if _checks(candidate):
                     found.append(candidate)
                     self._in_a_row = 0
                     at += size
@@ -168,6 +181,14 @@ class Splitter:
             at = self._search(data, at, defect)
         self._rest = data[at:]
         return found
+
+    @staticmethod
+    def _whole(octets: bytes) -> bool:
+        """Whether a whole frame stands at the beginning."""
+        if len(octets) < SMALLEST or _defect(octets[0], octets[1]):
+            return False
+        size = int.from_bytes(octets[2:4], "big")
+        return SMALLEST <= size <= len(octets) and _checks(octets[:size])
 
     def _search(self, data: bytes, at: int, defect: str) -> int:
         """Where the next frame could begin after a defect at `at`."""

@@ -12,7 +12,7 @@ import math
 import re
 from typing import Any, Final
 
-from telemetry.c37118.configuration import Station
+from telemetry.c37118.configuration import PHASORS_FLOAT, POLAR, Station
 from telemetry.samples import Quality
 
 # STAT
@@ -29,6 +29,8 @@ MODIFIED: Final = 1 << 9
 PMU_TIME_SHIFT: Final = 6
 PMU_TIME_UNKNOWN: Final = 7  # above 10 ms, or unknown; 0 is that of a 2005 unit, which does not tell
 UNLOCKED_SHIFT: Final = 4
+
+PLAIN: Final = POLAR | PHASORS_FLOAT
 
 # The octet above FRACSEC
 LEAP_DELETE: Final = 0x40
@@ -84,8 +86,14 @@ def phase_voltages(station: Station, wanted: tuple[str, ...] = ()) -> tuple[int,
 def smallest(station: Station, raw: tuple[Any, ...], channels: tuple[int, ...]) -> float:
     """The smallest magnitude [V]; absent phases are left out, NaN if there is none."""
     least = math.nan
+    if station.format & PLAIN == PLAIN:  # magnitudes as they stand: the usual case, asked at every frame
+        for k in channels:
+            volts = raw[1 + 2 * k]
+            if volts == volts and not volts >= least:  # also while `least` is NaN
+                least = volts
+        return least
     for k in channels:
         volts = station.magnitude(raw, k)
-        if volts == volts and not volts >= least:  # also while `least` is NaN
+        if volts == volts and not volts >= least:
             least = volts
     return least

@@ -39,6 +39,11 @@ class Session:
         self._began = intake.lively
         intake.connected()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the unit has been understood and no data have come since it was told to start, if it was."""
+        return self._stream is not None and (self._started_ns is None or self._intake.lively == self._began)
+
     def commands(self, now_ns: int, wall_ns: int) -> list[bytes]:
         """What is to be sent now. wall_ns : ns since 1970 UTC, for the commands' own stamps"""
         intake, stream = self._intake, self._stream
@@ -51,8 +56,7 @@ class Session:
             self._started_ns = None  # a unit may stop while it changes its configuration
             words = [Command.STOP, Command.SEND_CFG2] if first else [Command.SEND_CFG2]
         else:
-            waiting = self._started_ns is None or intake.lively == self._began
-            if not waiting or not _due(self._started_ns, now_ns, max(REPEAT_NS, 2 * self._period_ns())):
+            if not self.waiting or not _due(self._started_ns, now_ns, max(REPEAT_NS, 2 * self._period_ns())):
                 return []
             self._began, self._started_ns = intake.lively, now_ns
             words = [Command.START]

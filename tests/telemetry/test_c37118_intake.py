@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.c37118 import REASONS, make_client, writer
-from telemetry.c37118.frames import Command, Kind, frame, read_head
+from telemetry.c37118.frames import Command, Kind, Splitter, frame, read_head
 from telemetry.c37118.intake import Intake
 from telemetry.c37118.session import REPEAT_NS, Session
 from telemetry.samples import FREQUENCY, Quality
@@ -440,6 +442,67 @@ def test_a_unit_that_sends_of_its_own_accord_is_told_nothing():
     assert talk.says(2) == []
     assert talk.session.farewell(T0_NS) == []
     assert talk.verdict(2) == "no usable configuration for 3 s"
+
+
+# ---- a spoiled line, in virtual time
+
+
+def spoil(octets: bytes, chance: random.Random) -> bytes:
+    """Bits flipped, octets changed, left out, put in, sent twice."""
+    spoiled, at = bytearray(octets), chance.randrange(len(octets))
+    match chance.randrange(5):
+        case 0:
+            for _ in range(chance.randrange(1, 20)):
+                spoiled[chance.randrange(len(spoiled))] ^= 1 << chance.randrange(8)
+        case 1:
+            spoiled[at : at + 4] = chance.randbytes(4)
+        case 2:
+            del spoiled[at : at + chance.randrange(1, 40)]
+        case 3:
+            spoiled[at:at] = chance.randbytes(chance.randrange(1, 40))
+        case _:
+            spoiled[at:at] = spoiled[at:]
+    return bytes(spoiled)
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("FLYBALL_SPOILED_RUNS", "40"))))
+def test_over_a_spoiled_line_no_wrong_value_is_accepted_and_the_stream_comes_back(seed):
+    """Each value is bound to its own stamp, so that whatever comes through can be told to be right.
+
+    The unit's half answers as a real one would, a new connection is made when the session gives up.
+    """
+    chance = random.Random(seed)  # noqa: S311
+    talk = Talk()
+    unit = talk.unit
+    unit.pmus = [replace(ONE, floats=chance.random() < 0.5, polar=chance.random() < 0.5)]
+    splitter, sending, waiting, connections = Splitter(unit.intake.refuse), False, b"", 1
+    for k in range(1200):
+        talk.now_ns = k * STEP_NS
+        for octets in talk.session.commands(talk.now_ns, T0_NS):
+            word = int.from_bytes(octets[14:16], "big")
+            sending = word == START or (sending and word != STOP)
+            if word == ASK:
+                waiting += writer.configuration(3, 60, unit.pmus, 1_000_000, 50, T0_NS)
+        if sending:
+            waiting += unit.frame(k, 50 + k / 1000, volts=VOLT * (1 - k % 7 / 10))
+        sent = spoil(waiting, chance) if waiting and k < 900 and chance.random() < 0.2 else waiting
+        waiting = b""
+        for octets in splitter.feed(sent):
+            unit.intake.take(octets, T0_NS + talk.now_ns)
+        if splitter.lost or talk.session.verdict(talk.now_ns):
+            connections += 1
+            talk.session = Session(unit.intake, 60, 3.0, talk.now_ns)
+            splitter, sending = Splitter(unit.intake.refuse), False
+    rows = unit.rows
+    at = np.rint((rows["t_ns"] - T0_NS) / STEP_NS)
+    assert (rows["t_ns"] - T0_NS == at * STEP_NS).all()
+    np.testing.assert_allclose(rows["hz"], 50 + at / 1000, atol=5.1e-4)
+    np.testing.assert_allclose(rows["volt_frac"], 1 - at % 7 / 10, atol=1e-4)
+    assert not rows["quality"].any()
+    assert at[-100:].tolist() == list(range(1100, 1200))
+    assert rows.size > 500
+    assert connections < 20
+    assert unit.intake.gaps >= at[-1] - at[0] + 1 - rows.size  # none lost without a trace
 
 
 # ---- settings
