@@ -544,7 +544,11 @@ def test_what_a_foreign_writer_writes_is_read(foreign, data):
     got = read_configuration(octets, read_head(octets))
     assert (got.idcode, got.rate, got.time_base) == (60, 25, 1_000_000)
     mhz = [data.draw(st.integers(-32767, 32767)) for _ in range(count)]
-    pairs = [[(data.draw(st.integers(0, 30_000)), data.draw(st.integers(-3, 3))) for _ in range(p)] for p in phasors]
+    most = [0xFFFF if form[0] else 32_767 for form in forms]  # a magnitude has no sign
+    pairs = [
+        [(data.draw(st.integers(0, n)), data.draw(st.integers(-3, 3))) for _ in range(p)]
+        for n, p in zip(most, phasors, strict=True)
+    ]
     values = [[data.draw(st.integers(-1000, 1000)) for _ in range(a)] for a in analogs]
     stat = ("ok", True, "timestamp", False, False, False, 0, "<10", 0)
     sent = foreign.DataFrame(
