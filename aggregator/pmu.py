@@ -22,6 +22,8 @@ from telemetry.player import Player
 from telemetry.traces import open_trace
 
 NS: Final = 1_000_000_000
+# So late, the process was stopped: a unit goes on with what is true now, it does not catch up.
+FROZEN_S: Final = 0.5
 KINDS: Final = generator.FAULTS | simulator.FAULTS
 
 
@@ -79,6 +81,9 @@ def serve(plan: Plan, stop: Stop, log: Log) -> None:
         due_s = begin_s + k / plan.rate - time.monotonic()
         if due_s > 0 and stop.wait(due_s):
             break
+        if due_s < -FROZEN_S:
+            k = math.ceil((time.monotonic() - begin_s) * plan.rate)
+            continue
         for switch in switches:
             switch.turn(unit, k)
         sample = source.sample(k)
@@ -94,15 +99,15 @@ class _Switch:
     """Turns one of the unit's own faults on and off at its frames."""
 
     def __init__(self, fault: Fault, rate: int) -> None:
-        self._kind = fault.kind
+        self._kind, self._on = fault.kind, False
         self._first = round(fault.at_s * rate)
         self._last = self._first + max(1, round(fault.for_s * rate))
 
     def turn(self, unit: SimulatedPmu, k: int) -> None:
-        if k == self._first:
-            unit.misbehave(self._kind, True)
-        elif k == self._last:
-            unit.misbehave(self._kind, False)
+        on = self._first <= k < self._last
+        if on != self._on:
+            self._on = on
+            unit.misbehave(self._kind, on)
 
 
 def _unit(plan: Plan) -> SimulatedPmu:

@@ -58,6 +58,7 @@ def configured(pmus: list[writer.Pmu], time_base: int = 1_000_000, rate: int = 5
     return read_configuration(octets, read_head(octets))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_the_check_word_is_that_of_the_annex(octets):
     assert crc(octets) == crc_bit_by_bit(octets)
@@ -78,6 +79,7 @@ def refusable(call: Callable[[], Any]) -> tuple[Any, str]:
 # ---- heads and times
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(Kind), st.integers(0, 0xFFFF), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1),
     st.binary(max_size=300),
@@ -119,6 +121,7 @@ def test_both_versions_are_read(version):
     assert read_head(bytes(octets)).version == version
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 2), st.integers(1, 2**24 - 1), st.data())
 def test_time_is_seconds_and_fraction_to_the_nearest_ns(soc, time_base, data):
     fracsec = data.draw(st.integers(0, time_base))
@@ -135,6 +138,7 @@ def test_more_than_a_second_of_fraction_is_refused():
 
 
 @pytest.mark.parametrize("time_base", [1, 600, 1_000_000, 0xFFFFFF])
+@settings(deadline=None)
 @given(st.integers(0, 2**62))
 def test_the_writers_times_come_back_within_a_tick(time_base, at_ns):
     assume(at_ns < 2**32 * 10**9 - 2 * 10**9)
@@ -176,6 +180,7 @@ class Defects(collections.Counter[str]):
         self[reason] += 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 90), max_size=60))
 def test_a_stream_may_break_anywhere(sizes):
     frames, defects = data_frames(6), Defects()
@@ -188,6 +193,7 @@ def test_a_stream_may_break_anywhere(sizes):
     assert splitter.skipped == 0
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_after_anything_foreign_the_next_whole_frames_are_found(data):
     frames, defects = data_frames(12), Defects()
@@ -202,6 +208,7 @@ def test_after_anything_foreign_the_next_whole_frames_are_found(data):
     assert bool(defects) or not foreign
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600), st.lists(st.integers(1, 50), max_size=20))
 def test_of_any_octets_only_checked_frames_come_out(octets, sizes):
     splitter = Splitter(Defects())
@@ -211,6 +218,7 @@ def test_of_any_octets_only_checked_frames_come_out(octets, sizes):
         octets = octets[size:]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_frame_with_bits_flipped_is_no_frame(data):
     """Up to three bits, or any burst of 16, change the check word for certain."""
@@ -246,6 +254,7 @@ def test_datagrams_hold_one_frame_or_several():
         only_frame(frames[0][:-1])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_datagram_is_frames_or_a_named_error(octets):
     found, reason = refusable(lambda: only_frame(octets))
@@ -267,6 +276,7 @@ shapes = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(shapes, min_size=1, max_size=5), st.integers(1, 0xFFFFFF),
     st.integers(-32768, 32767).filter(bool), st.data(),
@@ -359,7 +369,7 @@ def test_every_defect_of_a_configuration_has_its_name(at, octets, reason):
         read_configuration(spoiled, read_head(spoiled))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_any_configuration_is_read_or_refused_by_name(data):
     body = bytearray(writer.configuration(3, 60, [UNIT] * 2, 1_000_000, 50, T0_NS)[14:-2])
@@ -374,6 +384,7 @@ def test_any_configuration_is_read_or_refused_by_name(data):
         assert len(known.read(octets)) == len(known.stations)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_any_octets_as_a_configuration(body):
     octets = rebuilt(body)

@@ -480,7 +480,7 @@ class Proxy:
             case 0:
                 octets[at] ^= 1 << self._random.randrange(8)
             case 1:
-                octets[at : at + 4] = self._random.randbytes(4)
+                octets[at : at + 2] = self._random.randbytes(2)  # what the check word finds for certain
             case 2:
                 del octets[at : at + self._random.randrange(1, 9)]
             case 3:
