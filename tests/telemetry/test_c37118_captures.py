@@ -307,18 +307,35 @@ def test_a_capture_that_begins_in_the_middle_and_has_a_hole(tmp_path):
     assert trace.rejected["sync"] > 0
 
 
+def test_a_flow_that_is_lost_in_nonsense_is_taken_up_again(tmp_path):
+    frames = conversation()
+    nonsense = [b"\xaa\x01\x00\x20" * 20] * 20
+    stream = [*frames[:20], *nonsense, *frames[20:]]
+    at, packets = 1000, []
+    for piece in stream:
+        packets.append(tcp(at, piece))
+        at += len(piece)
+    trace = open_trace(pcap(tmp_path / "x.pcap", packets))
+    check(trace.read_all())
+    assert trace.rejected["framing"] >= 1
+
+
 def test_a_capture_without_a_configuration_says_so(tmp_path):
     path = pcap(tmp_path / "x.pcap", [tcp(at, piece) for at, piece in segments(conversation()[1:], 60)])
     with pytest.raises(EmptyTrace, match=r"no CFG-2 frame.*before the client connects"):
         open_trace(path)
 
 
-@pytest.mark.parametrize("form", ["big", "nano", "gzip", "vlan", "sll", "raw", "loopback", "pcapng", "pcapng-big"])
+@pytest.mark.parametrize(
+    "form", ["big", "nano", "gzip", "padded", "vlan", "sll", "raw", "loopback", "pcapng", "pcapng-big"]
+)
 def test_file_and_link_forms(tmp_path, form):
     path, frames = tmp_path / "x", conversation()
     ip = [ipv4(17, udp(frame)) for frame in frames]
     if form == "vlan":
         pcap(path, [bytes(12) + b"\x81\x00\x00\x05\x08\x00" + packet for packet in ip])
+    elif form == "padded":  # as the link fills up small frames
+        pcap(path, [ethernet(packet) + b"\xaa\x01" * 9 for packet in ip])
     elif form == "sll":
         pcap(path, [bytes(14) + b"\x08\x00" + packet for packet in ip], link=113)
     elif form == "raw":

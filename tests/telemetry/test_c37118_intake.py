@@ -471,8 +471,8 @@ def spoil(octets: bytes, chance: random.Random) -> bytes:
 def test_over_a_spoiled_line_no_wrong_value_is_accepted_and_the_stream_comes_back(seed):
     """Each value is bound to its own stamp, so that whatever comes through can be told to be right.
 
-    The unit's half answers as a real one would, a new connection is made when the session gives up. One spoiled frame in
-    65 536 has the right check word by chance, which no receiver can know: such a one is told by what was sent.
+    The unit's half answers as a real one would, a new connection is made when the session gives up. One spoiled frame
+    in 65 536 has the right check word by chance, which no receiver can know: such a one is told by what was sent.
     """
     chance = random.Random(seed)  # noqa: S311
     talk = Talk()

@@ -272,6 +272,25 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
             assert k * 101 * 34 > BACKLOG_BYTES
 
 
+def test_what_the_unit_says_of_itself_in_its_own_words() -> None:
+    said = [
+        (0, True, 0x0080, 0x00),
+        (VALIDITY_INVALID, True, 0xC080, 0x00),
+        (TEST, True, 0x8080, 0x00),
+        (0, False, 0x21C0, 0x0F),
+    ]
+    with unit_here() as unit, closing(socket.create_connection(("127.0.0.1", unit.port), 20)) as plain:
+        plain.sendall(command(7, Command.START, T0_NS))
+        started(unit)
+        for quality, clock_ok, stat, octet in said:
+            unit.publish(T0_NS, 50.0, VOLT, quality, clock_ok)
+            frame = plain.recv(50, socket.MSG_WAITALL)
+            assert (int.from_bytes(frame[14:16], "big"), frame[10]) == (stat, octet)
+        plain.sendall(command(7, Command.SEND_HEADER, T0_NS) + command(7, Command.SEND_CFG1, T0_NS))
+        assert plain.recv(16 + 34, socket.MSG_WAITALL)[14:48] == b"Flyball's simulated measuring unit"
+        assert plain.recv(2, socket.MSG_WAITALL) == b"\xaa\x21"
+
+
 def test_udp_clients_are_bounded() -> None:
     with unit_here() as unit:
         sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(MAX_CLIENTS + 2)]
@@ -420,7 +439,9 @@ def test_a_mute_or_babbling_peer_freezes_nothing(words: bytes) -> None:
                     continue  # the client has had enough of it
 
         threading.Thread(target=accept, daemon=True).start()
-        with following(peer.getsockname()[1], silent_after_s=0.2) as (client, rows):
+        # Nonsense is recognised as such, and does not wait for the watchdog.
+        silent_after_s = 60.0 if len(words) > 100 else 0.2
+        with following(peer.getsockname()[1], silent_after_s=silent_after_s) as (client, rows):
             until(lambda: len(held) >= 3)
             assert not client.status().connected
             assert not rows.blocks
