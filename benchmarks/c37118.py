@@ -61,7 +61,7 @@ def _unit() -> Iterator[int]:
 
 
 def _follow(client: PmuClient, latency: Histogram) -> float:
-    """CPU time of this process a second, for `RATE` frames; latencies are added once the stream runs."""
+    """CPU time of this process a second, for `RATE` frames; then, apart because it costs as well, latencies."""
     rows, measuring = 0, False
 
     def take(block: Any) -> None:
@@ -73,9 +73,11 @@ def _follow(client: PmuClient, latency: Histogram) -> float:
     client.start(take)
     while rows < RATE * WARM_S:
         time.sleep(0.1)
-    begun_s, begun, measuring = time.process_time(), rows, True
+    begun_s, begun = time.process_time(), rows
     time.sleep(MEASURED_S)
     share = (time.process_time() - begun_s) / max(rows - begun, 1) * RATE
+    measuring = True
+    time.sleep(MEASURED_S)
     client.stop()
     return share
 
