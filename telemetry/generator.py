@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -77,22 +78,23 @@ class Samples(NamedTuple):
     silent: npt.NDArray[np.bool_]
 
 
-def parse_faults(text: str) -> tuple[Fault, ...]:
+def parse_faults(text: str, kinds: Mapping[str, float] = FAULTS) -> tuple[Fault, ...]:
     """Faults written as KIND@SECONDS or KIND@SECONDS+DURATION, separated by commas or spaces: "spike@5,stuck@10+3".
 
+    kinds : those there are, with the seconds each lasts where the text gives none
     Raises ValueError naming the fault that cannot be read and the kinds there are.
     """
-    return tuple(_parse(word) for word in re.split(r"[,\s]+", text) if word)
+    return tuple(_parse(word, kinds) for word in re.split(r"[,\s]+", text) if word)
 
 
-def _parse(word: str) -> Fault:
+def _parse(word: str, kinds: Mapping[str, float]) -> Fault:
     match = re.fullmatch(r"([a-z-]+)@(\d+(?:\.\d+)?)(?:\+(\d+(?:\.\d+)?))?", word)
-    if not match or match[1] not in FAULTS:
+    if not match or match[1] not in kinds:
         raise ValueError(
-            f"fault {word!r} is not KIND@SECONDS or KIND@SECONDS+DURATION: the kinds are {', '.join(FAULTS)}"
+            f"fault {word!r} is not KIND@SECONDS or KIND@SECONDS+DURATION: the kinds are {', '.join(kinds)}"
         )
     kind, at, lasting = match.groups()
-    return Fault(kind, float(at), FAULTS[kind] if lasting is None else float(lasting))
+    return Fault(kind, float(at), kinds[kind] if lasting is None else float(lasting))
 
 
 class Generator:

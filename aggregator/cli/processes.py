@@ -1,4 +1,4 @@
-"""`flyball ied | ingest | worker | gateway | api | settle`: one process each, for machines of their own."""
+"""`flyball ied | pmu | ingest | worker | gateway | api | settle`: one process each, for machines of their own."""
 
 from __future__ import annotations
 
@@ -52,6 +52,35 @@ def ied(
         unit__backend=backend,
     )  # fmt: skip
     serve(loaded.unit, Playing(nominal_hz, trace), Stop(guarded=False), logger("ied", loaded.log))
+
+
+@app.command(epilog="Example: flyball pmu --port 4712 --rate 50 --idcode 7 --fault crc@20+5")
+def pmu(
+    port: Annotated[int, typer.Option(help="TCP and UDP port to listen on.")] = 4712,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    rate: Annotated[int, typer.Option(help="Data frames a second.")] = 50,
+    trace: Annotated[Path | None, typer.Option(help="A recorded trace instead of the generator.")] = None,
+    nominal_hz: Annotated[float, typer.Option(help="Of the grid: 50 or 60.")] = 50.0,
+    nominal_volt: Annotated[float, typer.Option(help="Phase to neutral [V].")] = 11547.0,
+    seed: Annotated[int, typer.Option(help="Seed of the generator.")] = 1,
+    fault: Annotated[list[str] | None, typer.Option(help="KIND@SECONDS[+DURATION]; may be repeated.")] = None,
+    idcode: Annotated[int, typer.Option(help="IDCODE of the PMU.")] = 1,
+    others: Annotated[int, typer.Option(help="Further PMUs in the stream, IDCODEs one after the other.")] = 0,
+    stream: Annotated[int | None, typer.Option(help="IDCODE of the stream; the PMU's where unset.")] = None,
+    integers: Annotated[bool, typer.Option("--integers", help="16-bit words instead of floating point.")] = False,
+    rectangular: Annotated[bool, typer.Option("--rectangular", help="Real and imaginary instead of polar.")] = False,
+    send_to: Annotated[str | None, typer.Option(help="HOST:PORT to send to unasked, by UDP.")] = None,
+) -> None:
+    """Be a phasor measuring unit: an IEEE C37.118.2 server with frequency and three phase voltages."""
+    from aggregator.pmu import Plan, serve
+    from aggregator.process import Stop, logger
+
+    plan = Plan(
+        port=port, host=host, rate=rate, trace=trace, nominal_hz=nominal_hz, nominal_volt=nominal_volt, seed=seed,
+        faults=tuple(fault or ()), idcode=idcode, others=others, stream=stream, floats=not integers,
+        polar=not rectangular, send_to=send_to,
+    )  # fmt: skip
+    serve(plan, Stop(guarded=False), logger("pmu"))
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball ingest --config flyball.toml")

@@ -16,7 +16,7 @@ from os import PathLike, fspath
 from types import ModuleType
 from typing import Final
 
-from telemetry.traces import bmrs_freq, index_hz, neso, openpmu, pgf, rte, table
+from telemetry.traces import bmrs_freq, c37118, index_hz, neso, openpmu, pgf, rte, table
 from telemetry.traces.common import Head, Options, Trace, read_head
 from telemetry.traces.dates import REPAIR
 from telemetry.traces.errors import (
@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 # Asked in this order which of them knows a file: the most particular first, what takes any table last.
-READERS: Final[tuple[ModuleType, ...]] = (neso, bmrs_freq, rte, openpmu, index_hz, pgf, table)
+READERS: Final[tuple[ModuleType, ...]] = (c37118, neso, bmrs_freq, rte, openpmu, index_hz, pgf, table)
 FORMATS: Final[dict[str, ModuleType]] = {module.NAME: module for module in READERS}
 
 

@@ -20,7 +20,7 @@ from aggregator.cli.output import text
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
-    "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "ingest", "worker",
+    "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest", "worker",
     "gateway", "api", "settle", "replay", "explain",
 )  # fmt: skip
 
