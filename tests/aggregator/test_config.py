@@ -12,7 +12,7 @@ from aggregator.running import core_settings
 
 TABLES = {
     "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",
-    "limits": "bypass_k", "store": "maxmemory_mb",
+    "limits": "bypass_k", "store": "maxmemory_mb", "journal": "keep_days",
 }  # fmt: skip
 
 
