@@ -51,7 +51,7 @@ class JournalWriter:
         self.problems: list[Problem] = found.problems
         for path in found.leftover:
             path.unlink(missing_ok=True)
-        whole = [part for part in found.parts if not part.missing]
+        whole = [part for part in found.parts if not part.missing]  # what is damaged is taken again
         self._last = max(((part.epoch, part.last) for part in whole), default=(-1, -1))
         tail = whole[-1] if whole else None
         self._resume = tail.last_id if tail else None

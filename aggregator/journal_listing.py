@@ -28,7 +28,7 @@ def listing(folder: Path, problems: list[Problem]) -> dict[str, Any]:
         "schema": SCHEMA,
         "entries": sum(part.entries for part in parts),
         "bytes": size(parts),
-        "parts": len(parts),
+        "parts": sum(bool(part.tables) for part in parts),
         "spans": [*_spans(own.parts, "journal"), *_spans(late.parts, BACKFILL)],
         "kinds": _kinds(parts),
         "gaps": [_gap(row) for row in rows],
@@ -42,7 +42,7 @@ def listing(folder: Path, problems: list[Problem]) -> dict[str, Any]:
 def _spans(parts: list[Part], of: str) -> list[dict[str, Any]]:
     """One row for each stretch of an epoch without a hole between its parts."""
     spans: list[dict[str, Any]] = []
-    for part in parts:
+    for part in (part for part in parts if part.tables):
         row = spans[-1] if spans else None
         if row is None or row["epoch"] != part.epoch or part.first > row["last"] + 1:
             row = {

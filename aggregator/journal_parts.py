@@ -60,7 +60,8 @@ class Part(NamedTuple):
 
     last_id  : newest stream ID that is on disk whole, this part included; None where none is yet
     first_ns, last_ns : least and greatest time of its calls; 0 where none has a time
-    tables   : what it holds; missing : those of them that are not there whole
+    tables   : what it holds; missing : those of them that are not there whole; all there are, and no tables, where its
+               manifest cannot be read
     """
 
     epoch: int
@@ -234,7 +235,7 @@ def survey(folder: Path) -> Survey:
     for part in parts:
         problems += [
             Problem(part.table(name), *_defect(part, name))
-            for name in sorted(part.missing)
+            for name in sorted(part.missing & part.tables.keys())
             if (part.hour.name, name, part.stem) not in gone
         ]
     return Survey(parts, leftover, problems, removed)
@@ -271,6 +272,9 @@ def _take(path: Path, found: list[Part], problems: list[Problem]) -> None:
         if isinstance(error, JournalError) and error.reason == "schema":
             raise
         problems.append(Problem(path, "manifest", f"cannot be read ({error}); restore it, or move its part away"))
+        # Its name still says what is missing.
+        epoch, first, last = (int(number) for number in path.stem.split("-")[1:])
+        found.append(Part(epoch, first, last, path.parent, 0, 0, None, 0, {}, frozenset(NAMES)))
         return
     whole = {name for name, held in part.tables.items() if _size(part.table(name)) == held.size}
     found.append(part._replace(missing=frozenset(part.tables) - whole))

@@ -3,8 +3,8 @@
 Reads while the journal is being written, merged and thinned out: a part that was superseded meanwhile is looked up
 again. Streaming: a batch of each table is in memory, whatever the length. What is damaged is passed over with a Problem
 that names it, and is a gap: in `entries` a GAP entry in its place, in `read` and `gaps` a row. Reasons, besides those
-of `journal_files`: `damaged` (a file that is not whole), `retention` (taken by the limits), `file` (no file has them, and
-nothing says why), `restart` (nothing is missing in the journal, but the worker was away between two of its epochs).
+of `journal_files`: `damaged` (a file that is not whole), `retention` (taken by the limits), `file` (no file has them
+and nothing says why), `restart` (the journal lacks nothing, but the worker was away between two of its epochs).
 
 Knows no stream and no clock; a folder that is not there is an empty journal.
 """
