@@ -243,14 +243,18 @@ def _holes(seen: Survey, names: set[str]) -> tuple[list[Block], list[Part]]:
     """(GAP rows, parts): numbers that no part has whole as far as these tables go, and the parts that are."""
     whole = [part for part in seen.parts if not part.missing & names]
     lacking = [part for part in seen.parts if part.missing & names]
-    taken = [_numbers(row["stem"]) for row in seen.removed if row["table"] in names | {MANIFEST}]
+    taken = {_numbers(row["stem"]) for row in seen.removed if row["table"] in names}
+    # A part that went whole and held none of these tables leaves no hole in them.
+    spans = {_numbers(row["stem"]): (0, 0) for row in seen.removed if row["table"] == MANIFEST}
+    spans = {span: times for span, times in spans.items() if span not in taken}
+    spans |= {(part.epoch, part.first, part.last): (part.first_ns, part.last_ns) for part in whole}
     holes: list[Block] = []
     for epoch in sorted({part.epoch for part in seen.parts} | {row[0] for row in taken}):
         at, after_ns = 0, 0
-        for part in (part for part in whole if part.epoch == epoch):
-            if part.first > at:
-                holes.append(_explained((epoch, at, part.first - 1), after_ns, part.first_ns, lacking, taken))
-            at, after_ns = max(at, part.last + 1), max(after_ns, part.last_ns)
+        for (_, first, last), times in sorted(item for item in spans.items() if item[0][0] == epoch):
+            if first > at:
+                holes.append(_explained((epoch, at, first - 1), after_ns, times[0], lacking, taken))
+            at, after_ns = max(at, last + 1), max(after_ns, times[1])
         ends = [part.last for part in lacking if part.epoch == epoch] + [row[2] for row in taken if row[0] == epoch]
         if max(ends, default=-1) >= at:
             holes.append(_explained((epoch, at, max(ends)), after_ns, 0, lacking, taken))
@@ -268,7 +272,7 @@ def _meet(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
 
 
 def _explained(
-    span: tuple[int, int, int], after_ns: int, before_ns: int, lacking: list[Part], taken: list[tuple[int, int, int]]
+    span: tuple[int, int, int], after_ns: int, before_ns: int, lacking: list[Part], taken: set[tuple[int, int, int]]
 ) -> Block:
     """A hole with its reason, and times from the parts it swallowed where no neighbour has one."""
     inside = [part for part in lacking if _meet(span, (part.epoch, part.first, part.last))]
