@@ -5,8 +5,9 @@ disk before any final statement rests on it, a statement is on disk before anyon
 disk is told again (telling twice is harmless, `Statement.key` is the identity) but never settled twice.
 
 Policy where the disk does not take what is written (full, read-only, gone): entries and statements wait here, writing
-is tried again every RETRY_S, and from WAITING_BYTES on (`full`) the shell reads no further, so that the rest stays in
-the stream, within its bound; beyond that it is a gap, recorded as one. `stalled` says since when and why.
+is tried again after 2 s, then less and less often, every 32 s at last, and from WAITING_BYTES on (`full`) the shell
+reads no further, so that the rest stays in the stream, within its bound; beyond that it is a gap, recorded as one.
+`stalled` says since when and why.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = ["Books", "SettleError", "Settler", "settle_folder", "settle_interval"
 FLUSH_S: Final = 20
 FLUSH_BYTES: Final = 32 << 20
 WAITING_BYTES: Final = 2 * FLUSH_BYTES
-RETRY_S: Final = 2
+RETRY_S, RETRY_MAX_S = 2, 32
 HOUSE_S: Final = 60
 PROVISIONAL_S: Final = 5
 SILENCE_S: Final = 60
@@ -136,6 +137,7 @@ class Settler:
         self._due: list[Statement] = []  # final, not on disk yet
         self._books = Books()
         self._now_ns = self._flushed_ns = self._told_ns = self._tried_ns = self._house_ns = 0
+        self._retry_s = RETRY_S
         self._fed = True
         self._silent_since_ns = 0
         self._tidy = ""  # hour up to which the folder is tidy
@@ -206,7 +208,7 @@ class Settler:
         elif now_ns - self._silent_since_ns >= SILENCE_S * NS:
             self._seal(self._books.on_time(now_ns))
         if self.stalled:
-            due = now_ns - self._tried_ns >= RETRY_S * NS
+            due = now_ns - self._tried_ns >= self._retry_s * NS
         else:
             due = self._writer.waiting_bytes >= FLUSH_BYTES or now_ns - self._flushed_ns >= FLUSH_S * NS
         if due and self._write():
@@ -235,6 +237,8 @@ class Settler:
                 self._tell(item)
         except WRITE_ERRORS as error:
             since_ns = self.stalled.since_ns if self.stalled else self._now_ns
+            # All that waits is made ready anew each time.
+            self._retry_s = min(2 * self._retry_s, RETRY_MAX_S) if self.stalled else RETRY_S
             self.stalled = Stall(since_ns, " ".join(str(error).split()))
             return False
         self.stalled = None
