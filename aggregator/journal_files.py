@@ -14,14 +14,18 @@ One writer a folder. Knows no stream and no clock; `journal_parts` has the files
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aggregator import journal
 from aggregator.journal import Entry, JournalError, Problem
 from aggregator.journal_parts import HOUR_NS, Part, hour, survey, write
 from aggregator.journal_tables import tables
+
+LOCK: Final = ".writer"  # held by the process that writes
 
 
 class _Waiting(NamedTuple):
@@ -156,6 +160,23 @@ class JournalWriter:
         whole = write(part, {table: [rows] for table, rows in made.items()})
         self.undecodable += undecodable
         return whole
+
+
+def lock(folder: Path) -> bool:
+    """Be the one writer of a folder until this process ends; True.
+
+    Raises JournalError `writer` if another process is, OSError if the folder cannot be made or written.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise JournalError(
+            "writer", f"{folder}: another process writes it; stop that, or give another folder"
+        ) from None
+    return True
 
 
 def parse(stream_id: str) -> tuple[int, int]:

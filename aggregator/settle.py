@@ -129,6 +129,7 @@ class Settler:
         self.malformed = 0  # stream payloads that are no journal, or no backfill
         self.merged = self.removed = 0  # parts made of several, tables taken by the limits
         self.stalled: Stall | None = None
+        self.stalls = 0
         self._tell, self._tell_removed = statements, removed
         self._folder, self._limits = folder, limits or Limits()
         self._writer = JournalWriter(folder)
@@ -239,6 +240,7 @@ class Settler:
             since_ns = self.stalled.since_ns if self.stalled else self._now_ns
             # All that waits is made ready anew each time.
             self._retry_s = min(2 * self._retry_s, RETRY_MAX_S) if self.stalled else RETRY_S
+            self.stalls += not self.stalled
             self.stalled = Stall(since_ns, " ".join(str(error).split()))
             return False
         self.stalled = None

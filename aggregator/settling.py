@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 import redis
 
+from aggregator.journal_files import lock
 from aggregator.journal_keeping import Limits, Removed
 from aggregator.process import Log, Stats, Stop, lower_nice, patient
 from aggregator.settle import Settler
@@ -80,15 +81,16 @@ def _open(
     def removed(row: Removed) -> None:
         log.info("removed", **row._asdict())
 
-    since_ns = 0
+    since_ns, locked = 0, False
     while not stop:
         try:
+            locked = locked or lock(folder)
             return Settler(folder, tell, limits, removed)
         except OSError as error:
             if not since_ns:
                 since_ns = time.time_ns()
                 log.error("the journal cannot be opened, trying on", folder=str(folder), error=str(error))
-            stats.write({"stalled_since_ns": since_ns, "stalled_why": str(error)})
+            stats.write({"stalls": 1, "stalled_since_ns": since_ns, "stalled_why": str(error)})
             stop.wait(1.0)
     return None
 
@@ -142,6 +144,7 @@ def _figures(settler: Settler, reader: StreamReader) -> dict[str, int | str]:
         "merged": settler.merged,
         "removed": settler.removed,
         "waiting_bytes": writer.waiting_bytes + late.waiting_bytes,
+        "stalls": settler.stalls,
         "stalled_since_ns": stalled.since_ns if stalled else 0,
         "stalled_why": stalled.why if stalled else "",
     }

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from aggregator import journal, journal_parts, journal_reader, settle
-from aggregator.journal import Entry, Kind
-from aggregator.journal_files import JournalWriter
+from aggregator.journal import Entry, JournalError, Kind
+from aggregator.journal_files import JournalWriter, lock
 from aggregator.journal_parts import survey
 from aggregator.settle import RETRY_MAX_S, Settler, settle_folder, written
 from telemetry import wire
@@ -255,6 +255,24 @@ def test_stopped_while_the_disk_is_full_it_goes_on_where_the_files_end(tmp_path,
     assert len(finals(told)) == 1
     assert finals(settle_folder(folder)) == finals(told)
     assert again.writer.gaps == 0
+
+
+def test_a_folder_has_one_writer_process(tmp_path):
+    held = """
+from pathlib import Path
+from aggregator.journal_files import lock
+print(lock(Path("{}")), flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", held.format(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:  # fmt: skip
+        assert other.stdout.readline() == b"True\n"
+        with pytest.raises(JournalError, match="another process writes it"):
+            lock(tmp_path)
+        other.kill()
+    lock(tmp_path)
+    assert survey(tmp_path).problems == []
 
 
 # ---- late history ------------------------------------------------------------------------------------------------
