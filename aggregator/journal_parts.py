@@ -247,7 +247,11 @@ def _look(
     """Sort the files of one hour."""
     stems: set[str] = set()
     tables: list[tuple[str, Path]] = []
-    for path in sorted(place.iterdir()):
+    try:
+        paths = sorted(place.iterdir())
+    except FileNotFoundError:
+        return  # its last file was removed at this moment
+    for path in paths:
         name = _FILE.fullmatch(path.name)
         if name is None or (name[5] == "json") != (name[1] == MANIFEST) or name[1] not in (*NAMES, MANIFEST):
             if path.name.endswith(_TEMPORARY) and _FILE.fullmatch(path.name[1 : -len(_TEMPORARY)]):

@@ -95,8 +95,9 @@ def entries(
                     place = (part.epoch, last, entry.now_ns)
                     yield entry
         except JournalError as error:
-            told.append(Problem(part.hour / part.stem, "damaged", str(error)))
-            yield journal.gap(last + 1, part.last - last, part.last_ns, "damaged", part.epoch, place[2])
+            told.append(Problem(_named(part, names, error), "damaged", str(error)))
+            first = max(last + 1, part.first)
+            yield journal.gap(first, part.last - first + 1, part.last_ns, "damaged", part.epoch, place[2])
 
 
 def gaps(
@@ -108,7 +109,7 @@ def gaps(
     tables : whose rows must be there, by name; None: all of them
     """
     told: list[Problem] = [] if problems is None else problems
-    names = set(NAMES) if tables is None else {*tables, CALLS}
+    names = set(NAMES if tables is None else tables)
     samples = FREQUENCY_TABLE in names and folder.name != BACKFILL
     found = [np.zeros(0, GAP)]
     for name in ("gaps", "lost") if samples else ("gaps",):
@@ -122,6 +123,8 @@ def gaps(
         if any(part.table(name) in damaged for name in part.tables.keys() & names)
     ]
     rows = np.concatenate(found)
+    if folder.name == BACKFILL:
+        rows["of"] = BACKFILL
     low_ns = np.where(rows["after_ns"] == 0, rows["before_ns"], rows["after_ns"])
     high_ns = np.where(rows["before_ns"] == 0, rows["after_ns"], rows["before_ns"])
     keep = np.ones(rows.size, bool)
