@@ -139,12 +139,12 @@ def told_removed(folder):
 
 
 def test_limits_take_whole_tables_of_old_hours_and_say_so(tmp_path):
-    many = written(tmp_path, hours=60, each=2)
+    many = written(tmp_path, hours=56, each=1)
     told: list = []
     found = thin(tmp_path, Limits(days=2.0, kind_days={"commands": 1.0, "sessions": 0.0}), told.append)
     assert told == found
     parts = survey(tmp_path).parts
-    running_ns = NOW_NS + 59 * HOUR
+    running_ns = NOW_NS + 55 * HOUR
     for part in parts:
         old_ns = running_ns - part.first_ns // HOUR * HOUR
         gone = {name for name, limit in (("meters", 2), ("commands", 1)) if old_ns > limit * DAY_NS}
@@ -183,7 +183,7 @@ def test_older_runs_go_whole_with_their_hours(tmp_path):
 
 def test_a_limit_of_size_takes_the_oldest_hours_first(tmp_path):
     written(tmp_path, hours=5, each=2)
-    written(tmp_path, hours=12, each=2, epoch=8, begin_ns=NOW_NS + 5 * HOUR)
+    written(tmp_path, hours=12, each=1, epoch=8, begin_ns=NOW_NS + 5 * HOUR)
     whole = size(survey(tmp_path).parts)
     found = thin(tmp_path, Limits(size=whole * 2 // 3))
     left = size(survey(tmp_path).parts)
@@ -211,7 +211,7 @@ def test_no_limits_take_nothing(tmp_path):
 
 
 def test_a_crash_after_the_note_is_no_loss_without_a_reason(tmp_path, monkeypatch):
-    written(tmp_path, hours=60, each=1)
+    written(tmp_path, hours=40, each=1)
     real = journal_keeping.Path.unlink
 
     def unlink(self, missing_ok=False):
