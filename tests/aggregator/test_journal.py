@@ -363,8 +363,8 @@ def test_every_sample_has_its_fate(tmp_path):
         Entry(Kind.START, 0, 0, 0, b"{}"),
         *sampled(1, [(10, 0), (20, spike), (30, 0), (30, order)], [0, spike, age, order | age]),
         *sampled(6, [(40, 0)], []),  # its decision is missing
-        *sampled(7, [(50, 0)], [0]),
-        entry(9, Kind.TICKS, payload=sampled(0, [(60, 0)], [0])[1].payload),  # of no sample here
+        entry(7, Kind.TICKS, payload=sampled(0, [(60, 0)], [0])[1].payload),  # of no sample here
+        *sampled(8, [(50, 0)], [0]),
         entry(10, Kind.LOST, payload=lost.tobytes()),
     ]
     writer = JournalWriter(tmp_path)

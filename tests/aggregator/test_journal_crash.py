@@ -191,12 +191,15 @@ def test_a_disk_that_does_not_take_it_is_waited_for(tmp_path, trouble, quick):
     assert journal.read(folder, Kind.TICKS).rows.size == 101 + RETRY_MAX_S
 
 
-def test_no_final_statement_rests_on_what_is_not_on_disk(tmp_path, quick):
-    """An interval ends while the disk is away: its statement comes when it is back, once."""
+@pytest.mark.parametrize("since_s", [0, QUARTER])
+def test_no_final_statement_rests_on_what_is_not_on_disk(tmp_path, quick, since_s):
+    """An interval ends while the disk is away, or finds it so: its statement comes when it is back, once."""
     folder, told, worker = tmp_path / "journal", [], Worker()
     settler = Settler(folder, told.append)
+    for s in range(since_s):
+        settler.feed(*worker.second(s))
     with gone(folder):
-        for s in range(QUARTER + 60):
+        for s in range(since_s, QUARTER + 60):
             settler.feed(*worker.second(s))
             if s % 20 == 0:
                 settler.on_time((START_S + s) * NS + NS // 2)

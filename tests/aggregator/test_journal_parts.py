@@ -119,15 +119,17 @@ def test_a_damaged_table_is_named_and_its_entries_are_a_gap(tmp_path, how):
     assert told(tmp_path, {Kind.TIME})[:2] == ([entry for entry in many if entry.kind is Kind.TIME], [])
 
 
-@pytest.mark.parametrize("how", ["cut", "other", "gone", "text"])
+@pytest.mark.parametrize("how", ["cut", "other", "gone", "text", "altered"])
 def test_a_damaged_manifest_is_named_and_its_tables_are_left_alone(tmp_path, how):
     many = written(tmp_path)
     part = survey(tmp_path).parts[3]
     if how == "gone":
         part.manifest.unlink()
     else:
-        other = survey(tmp_path).parts[4].manifest.read_bytes()
-        part.manifest.write_bytes({"cut": part.manifest.read_bytes()[:-9], "other": other, "text": b"no"}[how])
+        own, other = (survey(tmp_path).parts[k].manifest.read_bytes() for k in (3, 4))
+        altered = own.replace(b'"7-4"', b'"7-9"')
+        assert altered != own
+        part.manifest.write_bytes({"cut": own[:-9], "other": other, "text": b"no", "altered": altered}[how])
     found, holes, problems = told(tmp_path)
     assert found == many[:30] + many[40:]
     assert holes == [(30, 39, "file" if how == "gone" else "damaged")]
