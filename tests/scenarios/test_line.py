@@ -13,6 +13,7 @@ import pytest
 
 from aggregator import journal, journal_parts
 from aggregator.journal import Kind
+from aggregator.records import Fate
 from telemetry import wire
 from telemetry.samples import Quality
 from tests.scenarios.lines import Line, finished, flyball, need_iec61850
@@ -99,7 +100,8 @@ def _move_one_sample(folder: Path) -> None:
     part = max(journal_parts.survey(folder).parts, key=lambda part: part.entries)
     tables = {name: pq.read_table(part.table(name), partitioning=None) for name in part.tables}
     hz = tables["frequency"]["hz"].to_numpy().copy()
-    hz[50] += 0.02
+    acted_on = np.flatnonzero(tables["frequency"]["fate"].to_numpy() == Fate.TICKED)
+    hz[acted_on[acted_on.size // 2]] += 0.02
     at = tables["frequency"].schema.get_field_index("hz")
     tables["frequency"] = tables["frequency"].set_column(at, "hz", [hz])
     journal_parts.write(part, {name: [table] for name, table in tables.items()})
