@@ -123,10 +123,12 @@ def test_a_damaged_part_is_not_merged_away(tmp_path):
 def test_a_reader_goes_on_through_a_merging_and_a_thinning(tmp_path):
     many = written(tmp_path)
     reading = journal_reader.entries(tmp_path)
-    found = [next(reading) for _ in range(5)]
+    meters = journal_reader.blocks(tmp_path, Kind.METERS)
+    found, rows = [next(reading) for _ in range(5)], [next(meters)]
     merged(tmp_path)
-    found += list(reading)
-    assert found == many
+    assert [*found, *reading] == many
+    rows += meters
+    assert np.concatenate(rows)["t_ns"].tolist() == [e.now_ns for e in many if e.kind is Kind.METERS for _ in range(3)]
     rows = journal_reader.blocks(tmp_path, Kind.METERS)
     first = next(rows)
     thin(tmp_path, Limits(size=1))
