@@ -12,9 +12,12 @@ import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if TYPE_CHECKING:
+    from aggregator.journal_keeping import Limits
 
 
 class ConfigError(ValueError):
@@ -163,6 +166,30 @@ class StoreTable(Table):
     maxmemory_mb: int = Field(512, ge=64)
 
 
+class JournalTable(Table):
+    """How long the journal is kept; 0: for ever."""
+
+    keep_days: float = Field(0.0, ge=0, le=36_525)
+    keep_gb: float = Field(0.0, ge=0, description="of all tables together; the oldest hours go first")
+    keep_kind_days: dict[str, Annotated[float, Field(ge=0, le=36_525)]] = Field({}, description="by table, instead")
+
+    @model_validator(mode="after")
+    def _known(self) -> JournalTable:
+        from aggregator.journal import ELSEWHERE, TABLE_OF
+
+        known = sorted({*TABLE_OF.values(), ELSEWHERE})
+        for name in self.keep_kind_days:
+            if name not in known:
+                raise ValueError(f"`keep_kind_days.{name}` is no table of the journal; known: {', '.join(known)}")
+        return self
+
+    def limits(self) -> Limits:
+        """As the journal's housekeeping takes them."""
+        from aggregator.journal_keeping import Limits
+
+        return Limits(self.keep_days, self.keep_kind_days, round(self.keep_gb * 1e9))
+
+
 class Config(Table):
     """The whole configuration."""
 
@@ -178,6 +205,7 @@ class Config(Table):
     site: tuple[SiteTable, ...] = ()
     api: ApiTable = ApiTable()
     store: StoreTable = StoreTable()
+    journal: JournalTable = JournalTable()
 
     @model_validator(mode="after")
     def _sites(self) -> Config:
@@ -298,6 +326,7 @@ def _keys(place: list[str]) -> list[str]:
     tables: dict[str, type[BaseModel]] = {
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "quality": QualityTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
+        "journal": JournalTable,
     }  # fmt: skip
     for part in place:
         model = tables.get(part, model)

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 
-from aggregator import setpoints
+from aggregator import records, setpoints
 from aggregator.alarms import Alarms
 from aggregator.contracts import CoreSettings
 from aggregator.declared import Declarations
@@ -230,6 +230,11 @@ class Aggregator:
         short_ns = np.minimum(fleet.valid_until_ns, now_ns + self._settings.sending.renew_ns - 1)
         np.copyto(fleet.valid_until_ns, short_ns, where=hears)
         out.soonest_ns[:] = 0
+
+    def note_lost(self, epoch: int, first: int, last: int, now_ns: int) -> None:
+        """Samples that never came, by the counters of their stream: for the record, no decision rests on it."""
+        row = records.gap("frequency", "stream", epoch, first, last, self.last_sample[1], now_ns)
+        self._record(Kind.LOST, now_ns, row.tobytes())
 
     # ---- what goes out -------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """The journal: every call into the core and every result, in order, as entries and their bytes.
 
-This file knows entries and bytes; it reads no clock, no stream and no file. An entry is a header and a payload; its
-`seq` grows by one from entry to entry, calls and results alike, from 0 in each epoch of the worker. Files are the
-business of `journal_files`.
+This file knows entries and bytes; it reads no clock and no stream. An entry is a header and a payload; its `seq` grows
+by one from entry to entry, calls and results alike, from 0 in each epoch of the worker. Files are the business of
+`journal_files`; `read` is the door to them.
 
 Header, little endian: kind u8, flags u8, reserved u16, payload length u32, seq u64, now_ns i64.
 """
@@ -12,14 +12,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from aggregator import records
+
 HEADER: Final = struct.Struct("<BBHIQq")
 TIME: Final = struct.Struct("<q")
-GAP: Final = struct.Struct("<QQ")
 
 Block = npt.NDArray[Any]
 
@@ -48,8 +50,27 @@ class Kind(IntEnum):
     COMMANDS = 17  # a set-point message as it left
     BASELINE = 18  # packed DECLARATION rows
     ALARM = 19  # JSON
-    GAP = 24  # written by the journal itself: first missing seq u64, count u64
+    LOST = 20  # packed GAP rows: samples on the frequency stream that never reached this worker
+    GAP = 24  # written by the journal itself: one packed GAP row, in the place of what is missing
+    BACKFILL = 25  # wire block of FREQUENCY, late history of a source: for settlement, no call
 
+
+# Where the rows of each kind lie; kinds without rows lie in `calls`, set-point messages in `commands`.
+TABLE_OF: Final = {
+    Kind.SAMPLES: "frequency",
+    Kind.VEHICLES: "vehicles",
+    Kind.SESSIONS: "sessions",
+    Kind.METERS: "meters",
+    Kind.SIGNAL: "signal",
+    Kind.WISHES: "wishes",
+    Kind.TICKS: "ticks",
+    Kind.COMMANDS: "commands",
+    Kind.BASELINE: "baseline",
+    Kind.LOST: "lost",
+    Kind.GAP: "gaps",
+    Kind.BACKFILL: "backfill",
+}
+ELSEWHERE: Final = "calls"
 
 CALLS: Final = frozenset(kind for kind in Kind if kind < Kind.TICKS)
 _KINDS: Final = {int(kind): kind for kind in Kind}
@@ -105,6 +126,47 @@ def rows(entry: Entry, dtype: np.dtype[Any]) -> Block:
     return np.frombuffer(entry.payload, dtype)
 
 
-def gap(first_missing: int, count: int, now_ns: int) -> Entry:
-    """The record of entries that never came."""
-    return Entry(Kind.GAP, 0, first_missing, now_ns, GAP.pack(first_missing, count))
+def gap(
+    first_missing: int, count: int, now_ns: int, reason: str = "stream", epoch: int = 0, after_ns: int = 0,
+    of: str = "journal",
+) -> Entry:  # fmt: skip
+    """The record of entries that never came; it bears the number of the first.
+
+    now_ns : of the first entry known after; after_ns : of the last one known before
+    """
+    row = records.gap(of, reason, epoch, first_missing, first_missing + count - 1, after_ns, now_ns)
+    return Entry(Kind.GAP, 0, first_missing, now_ns, row.tobytes())
+
+
+class Problem(NamedTuple):
+    """A file in a journal's folder that was passed over. reason : short and countable"""
+
+    path: Path
+    reason: str
+    detail: str
+
+
+class Span(NamedTuple):
+    """What a journal holds of one kind between two times.
+
+    rows     : of the very dtype that was written, in the order of the journal
+    gaps     : GAP rows, what is known to be missing there
+    problems : files that were passed over, each named
+    """
+
+    rows: Block
+    gaps: Block
+    problems: list[Problem]
+
+
+def read(folder: Path, kind: Kind, start_ns: int | None = None, end_ns: int | None = None) -> Span:
+    """The rows of one kind from a journal's files; `journal_reader.blocks` is the same for spans too long for memory.
+
+    start_ns, end_ns : of the calls (for BACKFILL: of arrival), the end exclusive; None is open
+
+    Raises JournalError `kind` for a kind that has no rows, `schema` for files of a newer version.
+    """
+    # Loaded when asked for: a worker writes no files, and Arrow would take 60 MB of its memory.
+    from aggregator import journal_reader
+
+    return journal_reader.read(folder, kind, start_ns, end_ns)

@@ -1,4 +1,4 @@
-"""What the core leaves behind, as rows: one TICK per decision, one DECLARATION per baseline step.
+"""What the core leaves behind, as rows: one TICK per decision, one DECLARATION per baseline step, one GAP per loss.
 
 This file knows layouts only: no I/O, no clock, no arithmetic. The rows lie packed in the journal and are read
 by settlement and by analysts; positive power is into the grid, times are int64 ns since 1970 UTC.
@@ -6,7 +6,7 @@ by settlement and by analysts; positive power is into the grid, times are int64 
 
 from __future__ import annotations
 
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from typing import Any
 
 import numpy as np
@@ -58,3 +58,32 @@ class DeclarationFlag(IntFlag):
 
     NONE = 0
     LATE = 1  # the first of a run, declared after its own start; it counts from its declaration on
+
+
+# What never came, from a number to a number. Numbers are the journal's `seq` or a stream's counters, both within an
+# epoch; times are those of the neighbours, 0 where there is none.
+GAP = np.dtype(
+    [
+        ("of", "S12"),  # what is numbered: `journal`, `frequency`, `backfill`
+        ("reason", "S12"),  # docs/operations.md lists them
+        ("epoch", "<u8"),
+        ("first", "<u8"),  # first missing
+        ("last", "<u8"),  # last missing
+        ("after_ns", "<i8"),  # time of the last one known before
+        ("before_ns", "<i8"),  # time of the first one known after
+    ]
+)
+
+
+class Fate(IntEnum):
+    """What became of a frequency sample that reached the worker; those that did not are GAP rows of `frequency`."""
+
+    UNKNOWN = 0  # its decision is not in the journal
+    TICKED = 1  # a decision rested on it
+    REFUSED = 2  # marked, by the gate or by the core: the marks say why
+    OVERTAKEN = 3  # older than, or as old as, one already seen
+
+
+def gap(of: str, reason: str, epoch: int, first: int, last: int, after_ns: int = 0, before_ns: int = 0) -> Block:
+    """One GAP row."""
+    return np.array([(of, reason, epoch, first, last, after_ns, before_ns)], GAP)

@@ -93,7 +93,7 @@ def settle(run: Run, stop: Stop, log: Log) -> None:
     """Journal and statements."""
     from aggregator.settling import serve
 
-    serve(run.config.area, run.url, run.folder / "journal", NAMES["worker"], stop, log, run.since)
+    serve(run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, run.config.journal.limits())
 
 
 def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for all roles
@@ -114,7 +114,7 @@ def streams(area: str) -> list[str]:
         f"{name}:{area}:{NAMES[role]}"
         for name, role in (
             ("freq", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"), ("signal", "api"), ("wishes", "api"),
-            ("journal", "worker"),
+            ("journal", "worker"), ("backfill", "ingest"),
         )
     ]  # fmt: skip
 

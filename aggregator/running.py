@@ -185,6 +185,8 @@ def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
     rejected = _count(workers, "rejected")
     for reason, count in _count(gateways, "refused").items():
         rejected[f"command_{reason}"] = count
+    settles = [*past.get("settle", []), parts.get("settle", {})]
+    stalled = ["JOURNAL_STALLED"] if _sum(settles, "stalls") else []
     score, note, statements = _score(parts["statements"])
     return {
         "samples_in": samples_in,
@@ -198,7 +200,7 @@ def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
         "unserved_kwh": _sum(workers, "unserved_kwh"),
         "score": score,
         "score_note": note,
-        "alarms": list(dict.fromkeys(code for life in workers for code in life.get("alarms", []))),
+        "alarms": list(dict.fromkeys(code for life in workers for code in life.get("alarms", []))) + stalled,
         "rss_mb": parts["rss_mb"],
         "warm_start_s": parts["warm_start_s"],
         "max_sum_error_kw": max(life.get("max_sum_error_kw", 0.0) for life in workers),

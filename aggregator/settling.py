@@ -1,17 +1,22 @@
 """The settlement process: the journal's stream to files and statements, statements to where the API reads them.
 
-Reads from where its files end, so a restart settles nothing twice and misses nothing the stream still holds.
+Reads from where its files end, so a restart settles nothing twice and misses nothing the stream still holds. While the
+disk does not take the journal, reading stops when enough waits: the stream keeps the rest, within its bound, and the
+counters say since when and why, for the alarm. A folder that cannot be opened at the start is waited for likewise.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import redis
 
+from aggregator.journal_files import lock
+from aggregator.journal_keeping import Limits, Removed
 from aggregator.process import Log, Stats, Stop, lower_nice, patient
 from aggregator.settle import Settler
 from settlement.statement import Statement
@@ -22,11 +27,13 @@ BATCH: Final = 256
 
 
 def serve(
-    area: str, url: str, folder: Path, worker: str, stop: Stop, log: Log, since: dict[str, str] | None = None
+    area: str, url: str, folder: Path, names: dict[str, str], stop: Stop, log: Log,
+    since: dict[str, str] | None = None, limits: Limits | None = None,
 ) -> None:  # fmt: skip
-    """Follow the journal until told to stop.
+    """Follow the journal, and late history, until told to stop.
 
-    folder : the journal's; worker : whose stream; since : newest entries when the run began: older ones are another's
+    folder : the journal's; names : worker and ingest: whose streams; limits : how long the journal is kept
+    since  : newest entries when the run began: older ones are another's
     """
     client = patient(url, stop, log)
     if client is None:
@@ -38,24 +45,66 @@ def serve(
     def tell(item: Statement) -> None:
         waiting[f"{item.start_ns}-{item.product}"] = orjson.dumps(item.to_dict())
 
-    settler = Settler(folder, tell)
-    stream = f"journal:{area}:{worker}"
-    reader = StreamReader(connect(url), {stream: settler.resume_id() or (since or {}).get(stream, "0")})
     stats = Stats(client, area, "settle")
+    settler = _open(folder, tell, limits, stats, stop, log)
+    if settler is None:
+        return
+    stream, late = f"journal:{area}:{names['worker']}", f"backfill:{area}:{names['ingest']}"
+    begin = {stream: settler.resume_id(), late: settler.backfill.resume_id()}
+    reader = StreamReader(connect(url), {key: at or (since or {}).get(key, "0") for key, at in begin.items()})
     log.info("settling", stream=stream, folder=str(folder), resume=settler.resume_id())
+    for problem in (*settler.writer.problems, *settler.backfill.problems):
+        log.warning("passed over", file=str(problem.path), reason=problem.reason, detail=problem.detail)
+    stalled = False
     while not stop:
-        _read(reader, settler, stop, log)
+        if settler.full:
+            stop.wait(BLOCK_MS / 1000)
+        else:
+            _read(reader, settler, late, stop, log)
         settler.on_time(time.time_ns())
+        stalled = _tell_stall(settler, stalled, log)
         _publish(client, key, waiting, log)
         stats.write(_figures(settler, reader))
-    while _read(reader, settler, stop, log) == BATCH:
+    while not settler.full and _read(reader, settler, late, stop, log) == BATCH:
         pass
     settler.close()
+    _tell_stall(settler, stalled, log)
     _publish(client, key, waiting, log)
     stats.write(_figures(settler, reader), now=True)
 
 
-def _read(reader: StreamReader, settler: Settler, stop: Stop, log: Log) -> int:
+def _open(
+    folder: Path, tell: Callable[[Statement], None], limits: Limits | None, stats: Stats, stop: Stop, log: Log
+) -> Settler | None:
+    """The settlement of a folder, as soon as the disk lets it be opened; None if told to stop before."""
+
+    def removed(row: Removed) -> None:
+        log.info("removed", **row._asdict())
+
+    since_ns, locked = 0, False
+    while not stop:
+        try:
+            locked = locked or lock(folder)
+            return Settler(folder, tell, limits, removed)
+        except OSError as error:
+            if not since_ns:
+                since_ns = time.time_ns()
+                log.error("the journal cannot be opened, trying on", folder=str(folder), error=str(error))
+            stats.write({"stalls": 1, "stalled_since_ns": since_ns, "stalled_why": str(error)})
+            stop.wait(1.0)
+    return None
+
+
+def _tell_stall(settler: Settler, before: bool, log: Log) -> bool:
+    """Say when the disk stops taking the journal, and when it does again."""
+    if settler.stalled and not before:
+        log.error("the journal cannot be written, entries wait", why=settler.stalled.why)
+    elif before and not settler.stalled:
+        log.info("the journal is written again")
+    return settler.stalled is not None
+
+
+def _read(reader: StreamReader, settler: Settler, late: str, stop: Stop, log: Log) -> int:
     """One batch of entries; how many."""
     try:
         entries = reader.read(block_ms=BLOCK_MS, count=BATCH)
@@ -63,8 +112,11 @@ def _read(reader: StreamReader, settler: Settler, stop: Stop, log: Log) -> int:
         log.warning("store away", error=str(error))
         stop.wait(0.2)
         return 0
-    for _, entry_id, payload in entries:
-        settler.feed(entry_id, payload)
+    for key, entry_id, payload in entries:
+        if key == late:
+            settler.feed_backfill(entry_id, payload)
+        else:
+            settler.feed(entry_id, payload)
     return len(entries)
 
 
@@ -80,10 +132,19 @@ def _publish(client: redis.Redis, key: str, waiting: dict[str, bytes], log: Log)
         log.warning("statements wait for the store", count=len(waiting), error=str(error))
 
 
-def _figures(settler: Settler, reader: StreamReader) -> dict[str, int]:
+def _figures(settler: Settler, reader: StreamReader) -> dict[str, int | str]:
+    writer, late, stalled = settler.writer, settler.backfill, settler.stalled
     return {
         "missing": reader.missing,
         "malformed": settler.malformed,
-        "gaps": settler.writer.gaps,
-        "skipped": settler.writer.skipped,
+        "gaps": writer.gaps + late.gaps,
+        "skipped": writer.skipped + late.skipped,
+        "undecodable": writer.undecodable + late.undecodable,
+        "problems": len(writer.problems) + len(late.problems),
+        "merged": settler.merged,
+        "removed": settler.removed,
+        "waiting_bytes": writer.waiting_bytes + late.waiting_bytes,
+        "stalls": settler.stalls,
+        "stalled_since_ns": stalled.since_ns if stalled else 0,
+        "stalled_why": stalled.why if stalled else "",
     }

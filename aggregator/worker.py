@@ -90,6 +90,7 @@ class Worker:
         self._latency = {stage: Histogram() for stage in STAGES}
         self._refused: Counter[str] = Counter()
         self._first_id, self._ticked = "", 0
+        self._sample_id = (0, 0)
         self._lost = False
         self._slow: dict[str, Any] = {}
         self._last_tick_s = self._live_due_s = self._survey_due_s = time.monotonic()
@@ -131,6 +132,7 @@ class Worker:
                     self._wishes: self._since.get(self._wishes, "0"),
                 }  # fmt: skip
                 self._reader = StreamReader(self._follower, start)
+                self._sample_id = parse_id(self._reader.positions[self._freq])
                 return
             except redis.RedisError as error:
                 self._store_away(error)
@@ -193,6 +195,7 @@ class Worker:
             self._log.warning("entry refused", stream=key, entry=entry_id, error="a kind this stream does not carry")
 
     def _sample(self, block: Block, entry_id: str, read_ns: int) -> None:
+        self._note_lost(entry_id)
         self._first_id = self._first_id or entry_id
         self._ticked += int(block.size)
         self.core.on_samples(block, time.time_ns())
@@ -207,6 +210,14 @@ class Worker:
                 strict=True,
             ):
                 self._latency[stage].add_ns(span_ns)
+
+    def _note_lost(self, entry_id: str) -> None:
+        """Put on record which samples the stream lost before this one: what became of each is in the journal."""
+        (epoch, counter), before = parse_id(entry_id), self._sample_id
+        self._sample_id = epoch, counter
+        first = before[1] + 1 if epoch == before[0] else 1
+        if before != (0, 0) and counter > first:
+            self.core.note_lost(epoch, first, counter - 1, time.time_ns())
 
     def _send(self, commands: list[Command]) -> bool:
         """Commands and the journal of what led to them, in one round trip; whether they arrived."""

@@ -8,7 +8,9 @@ import sys
 
 from benchmarks.measure import write
 
-NAMES = ("split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "peers", "traces", "c37118")
+NAMES = (
+    "split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "journal", "peers", "traces", "c37118",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -92,6 +92,7 @@ def compose(r: Reading, area: str, now_ns: int, mono_s: float, silent_s: float, 
         _withdraw(fields)
     else:
         alarms += _silent_processes(r, mono_s, process_silent_s)
+        alarms += _stalled_journal(r.processes.get("settle", {}))
     ages = Ages(
         live_s=_tidy(age_s),
         fleetview_s=_tidy(r.view_heard.age_s(mono_s)),
@@ -165,6 +166,18 @@ def _silent_processes(r: Reading, mono_s: float, limit_s: float) -> list[Alarm]:
         for role, heard in r.processes_heard.items()
         if role != "worker" and (heard.age_s(mono_s) or 0.0) > limit_s
     ]
+
+
+def _stalled_journal(settle: dict[str, Any]) -> list[Alarm]:
+    """The disk does not take the journal: what the settlement process says of it."""
+    since_ns = settle.get("stalled_since_ns")
+    if not isinstance(since_ns, int) or since_ns <= 0:
+        return []
+    text = (
+        f"The journal cannot be written ({settle.get('stalled_why', '')}). Entries wait in the stream, which holds "
+        "minutes: make room or mend the folder; writing goes on by itself."
+    )
+    return [Alarm(code="JOURNAL_STALLED", severity="critical", since_ns=since_ns, text=text)]
 
 
 def _described(product: Product, stale: bool) -> Product:

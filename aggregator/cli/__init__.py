@@ -12,11 +12,21 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from aggregator.cli import backtesting, catalogue, diagnosis, explaining, inspecting, processes, replaying, running
+from aggregator.cli import (
+    backtesting,
+    catalogue,
+    diagnosis,
+    explaining,
+    inspecting,
+    journalling,
+    processes,
+    replaying,
+    running,
+)
 from aggregator.cli.output import app, fail
 
 __all__ = [
-    "app", "backtesting", "catalogue", "diagnosis", "explaining", "inspecting", "main", "processes", "replaying",
+    "app", "backtesting", "catalogue", "diagnosis", "explaining", "inspecting", "journalling", "main", "processes", "replaying",
     "running",
 ]  # fmt: skip
 

@@ -117,11 +117,15 @@ def settle(
     if folder is None:
         _run("settle", config)
         return
+    from aggregator.cli.journalling import warn
+    from aggregator.journal import Problem
     from aggregator.settle import settle_folder
 
     if not (folder / "journal").is_dir():
         raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
-    rows = [statement.to_dict() for statement in settle_folder(folder / "journal")]
+    problems: list[Problem] = []
+    rows = [statement.to_dict() for statement in settle_folder(folder / "journal", problems=problems)]
+    warn(problems)
     emit(rows, json)
     if json is None:
         for row in rows:

@@ -15,13 +15,18 @@ def replay(
     folder: Annotated[Path, typer.Argument(help="A run's folder: its journal and its keys.")], json: Json = None
 ) -> None:
     """Drive the engine with a run's journal; every command must come out byte for byte as it was sent."""
-    from aggregator import journal_files
+    from aggregator import journal_reader
+    from aggregator.cli.journalling import warn
+    from aggregator.journal import Problem
     from aggregator.keys import command_keys
     from aggregator.replay import replay as again
 
     if not (folder / "journal").is_dir():
         raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
-    found = again(journal_files.read(folder / "journal"), command_keys(folder / "keys", make=False))
+    problems: list[Problem] = []
+    entries = journal_reader.entries(folder / "journal", problems=problems)
+    found = again(entries, command_keys(folder / "keys", make=False))
+    warn(problems)
     row = {**found.__dict__, "same": found.same}
     emit(row, json, figures(str(folder), row))
     if not found.same:

@@ -697,6 +697,23 @@ def test_a_silent_worker_is_said_and_promises_nothing(api: Api, writers: Writers
     assert api.until(lambda s: not s["stale"])["hz"] == 49.9543
 
 
+def test_a_journal_that_cannot_be_written_is_an_alarm_until_it_can(api: Api, writers: Writers) -> None:
+    row = {"t_ns": time.time_ns(), "stalled_since_ns": 1_700_000_000 * NS, "stalled_why": "No space left on device"}
+    writers.store.set("stats:ce:settle", json.dumps(row))
+    body = api.until(lambda s: s["alarms"])
+    (alarm,) = body["alarms"]
+    assert (alarm["code"], alarm["severity"]) == ("JOURNAL_STALLED", "critical")
+    assert alarm["since_ns"] == row["stalled_since_ns"]
+    assert "No space left on device" in alarm["text"]
+    assert not body["stale"]  # the fleet regulates on
+    for since in (0, None, "yesterday", -5):
+        writers.store.set("stats:ce:settle", json.dumps({**row, "stalled_since_ns": since, "t_ns": time.time_ns()}))
+        api.until(lambda s: not s["alarms"])
+        writers.store.set("stats:ce:settle", json.dumps({**row, "t_ns": time.time_ns()}))
+        api.until(lambda s: s["alarms"])
+    writers.store.delete("stats:ce:settle")
+
+
 def test_a_dead_workers_last_word_is_not_news(valkey: EmbeddedServer, writers: Writers) -> None:
     writers.alive = False
     time.sleep(0.1)  # the thread's last write

@@ -17,11 +17,13 @@ import typer
 
 from aggregator.cli import app, main
 from aggregator.cli.output import text
+from aggregator.journal import Entry, Kind
+from aggregator.journal_files import JournalWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest", "worker",
-    "gateway", "api", "settle", "replay", "explain",
+    "gateway", "api", "settle", "replay", "explain", "journal",
 )  # fmt: skip
 
 
@@ -125,6 +127,8 @@ def test_no_command_shows_what_there_is(flyball: Callable[..., Said]) -> None:
         (["settle", "nowhere"], ["FOLDER", "nowhere"]),
         (["replay", "nowhere"], ["FOLDER", "nowhere"]),
         (["replay"], ["folder"]),
+        (["journal", "nowhere"], ["FOLDER", "nowhere"]),
+        (["journal"], ["folder"]),
         (["respond", "ce_fcr"], ["hz"]),
         (["respond", "ce_fcr", "x"], ["hz", "number"]),
         (["respond", "ce_fcr", "20"], ["HZ", "20"]),
@@ -332,3 +336,25 @@ def test_what_could_not_be_served_or_written_is_refused_before_anything_starts(
         said = flyball(*command, "--json", str(tmp_path / "no" / "x.json"))
         assert (said.code, said.out) == (2, "")
         assert "--json" in said.err
+
+
+def test_a_journal_is_listed_and_what_is_passed_over_is_named(flyball: Callable[..., Said], tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "journal")
+    now_ns = 1_700_000_000 * 10**9
+    writer.append([Entry(Kind.START, 0, 0, 0, b"{}"), Entry(Kind.TIME, 0, 1, now_ns, b"12345678")], "7-1")
+    writer.append([Entry(Kind.TIME, 0, 5, now_ns + 10**9, b"12345678")], "7-4")
+    writer.flush()
+    (tmp_path / "journal" / "notes.txt").touch()
+    for folder in (tmp_path, tmp_path / "journal"):
+        said = flyball("journal", str(folder), "--json", "-")
+        assert said.code == 0
+        found = json.loads(said.out)
+        assert [(row["epoch"], row["first"], row["last"]) for row in found["spans"]] == [(7, 0, 5)]
+        assert [(row["reason"], row["first"], row["last"]) for row in found["gaps"]] == [("stream", 2, 4)]
+        assert found["kinds"]["calls"]["rows"] == 3
+        assert [row["reason"] for row in found["problems"]] == ["foreign"]
+        assert said.err.count("\n") == 1
+        assert "notes.txt" in said.err
+    shown = flyball("journal", str(tmp_path))
+    assert "2023-11-14T22:13:20.000Z" in shown.out
+    assert "stream: 7: 2..4" in shown.out

@@ -12,7 +12,7 @@ from aggregator.running import core_settings
 
 TABLES = {
     "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",
-    "limits": "bypass_k", "store": "maxmemory_mb",
+    "limits": "bypass_k", "store": "maxmemory_mb", "journal": "keep_days",
 }  # fmt: skip
 
 
@@ -70,6 +70,12 @@ def test_an_unknown_key_in_any_table_names_the_nearest(tmp_path, table, key):
         ("[[contract]]\nsold_kw = nan", "`contract.0.sold_kw`"),
         ("[unit]\nrate_hz = nan", "`unit.rate_hz`"),
         ("[unit]\nport = 65536", "`unit.port`"),
+        ("[journal]\nkeep_days = -1", "`journal.keep_days`"),
+        (
+            "[journal.keep_kind_days]\nvehicle = 3",
+            "`keep_kind_days.vehicle` is no table of the journal; known: backfill",
+        ),
+        ("[journal.keep_kind_days]\nvehicles = nan", "`journal.keep_kind_days.vehicles`"),
         ("[engine]\nsample_age_max_s = inf", "`engine.sample_age_max_s`"),
         ("[engine]\nstale_s = 6.0", "`engine.stale_s`"),
         ("[engine]\nfresh_s = 60.0", "`engine.fresh_s`"),
@@ -222,3 +228,11 @@ def test_the_engines_times_reach_the_core():
     assert (settings.renew_s, settings.sample_age_max_s) == (5.0, 0.3)
     assert settings.horizon_s > settings.refresh_s  # bounds in energy must last until they are renewed
     assert core_settings(validate({"api": {"signal_max_kw": 0.0}}, "test")).signal_max_kw == 0.0
+
+
+def test_limits_of_the_journal_are_those_its_housekeeping_takes(tmp_path):
+    path = written(
+        tmp_path, "[journal]\nkeep_days = 30\nkeep_gb = 1.5\nkeep_kind_days = { vehicles = 7, commands = 0 }\n"
+    )
+    assert load(path).journal.limits() == (30.0, {"vehicles": 7.0, "commands": 0.0}, 1_500_000_000)
+    assert load(None).journal.limits() == (0.0, {}, 0)

@@ -1,22 +1,22 @@
-"""The journal: bytes there and back, and files that survive a crash at any step."""
+"""The journal: bytes there and back; entries to files and back, in order, each once, gaps told."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator import journal, journal_files
+from aggregator import journal, journal_parts, journal_reader
 from aggregator.journal import HEADER, Entry, JournalError, Kind
-from aggregator.journal_files import JournalWriter, parts, read, read_table, read_ticks
-from aggregator.records import DECLARATION, TICK
+from aggregator.journal_files import JournalWriter
+from aggregator.journal_parts import survey
+from aggregator.journal_reader import entries as read
+from aggregator.records import DECLARATION, GAP, TICK, Fate
 from telemetry import wire
-from telemetry.samples import FREQUENCY, POWER
+from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Quality
 
 NS = 1_000_000_000
 NOW_NS = 1_700_000_000 * NS  # 2023-11-14T22:13:20Z
@@ -93,6 +93,10 @@ def test_rows_must_be_whole():
         journal.rows(entry(1, Kind.TICKS), TICK)
 
 
+def parts(folder):
+    return survey(folder).parts
+
+
 def test_written_is_read_in_order(tmp_path):
     writer = JournalWriter(tmp_path)
     many = run(5000)
@@ -110,10 +114,9 @@ def test_hours_lie_apart_and_a_start_lies_with_what_follows(tmp_path):
     writer = JournalWriter(tmp_path)
     writer.append(run(60, step_ns=60 * NS), "7-1")
     writer.flush()
-    assert [part.path.parent.name for part in parts(tmp_path)] == ["2023-11-14T22", "2023-11-14T23"]
+    assert [part.hour.name for part in parts(tmp_path)] == ["2023-11-14T22", "2023-11-14T23"]
     assert [item.seq for item in read(tmp_path)] == list(range(60))
-    metas = [pq.read_schema(part.path).metadata[b"last_id"] for part in parts(tmp_path)]
-    assert metas == [b"", b"7-1"]  # the payload is covered only when its last entry is on disk
+    assert [part.last_id for part in parts(tmp_path)] == [None, "7-1"]  # covered once its last entry is on disk
 
 
 def test_restart_goes_on_without_loss_or_duplicate(tmp_path):
@@ -143,7 +146,7 @@ def test_a_crash_between_the_hours_of_one_payload(tmp_path, monkeypatch):
 
     def replace(self, target):
         calls.append(target)
-        if len(calls) == 2:
+        if len(calls) == 3:  # a table and a manifest an hour
             raise OSError("power cut")
         return real(self, target)
 
@@ -152,17 +155,17 @@ def test_a_crash_between_the_hours_of_one_payload(tmp_path, monkeypatch):
         writer.flush()
     monkeypatch.undo()
     again = JournalWriter(tmp_path)
+    assert 0 < len(list(read(tmp_path))) < 60
     assert again.resume_id() is None
     again.append(many, "7-1")
     again.flush()
     assert list(read(tmp_path)) == many
-    assert not list(tmp_path.glob("*/*.tmp"))
 
 
 def test_a_crash_between_temporary_file_and_rename(tmp_path, monkeypatch):
     """At whichever rename the power goes: the entries are there once, whole, after the restart."""
     many = [Entry(Kind.START, 0, 0, 0, b"{}"), tick(1), tick(2)]
-    for fatal in range(2):
+    for fatal in range(3):
         folder = tmp_path / str(fatal)
         writer = JournalWriter(folder)
         writer.append(many, "7-1")
@@ -180,12 +183,12 @@ def test_a_crash_between_temporary_file_and_rename(tmp_path, monkeypatch):
         monkeypatch.undo()
         assert list(read(folder)) == []
         again = JournalWriter(folder)
-        assert not [path for path in folder.rglob("*") if path.is_file()]  # no table without its entries
-        assert read_ticks(folder).size == 0
+        assert not [path for path in folder.rglob("*") if path.is_file()]  # no table without its manifest
+        assert journal.read(folder, Kind.TICKS).rows.size == 0
         again.append(many, "7-1")
         again.flush()
         assert list(read(folder)) == many
-        np.testing.assert_array_equal(read_ticks(folder)["seq"], [1, 2])
+        np.testing.assert_array_equal(journal.read(folder, Kind.TICKS).rows["seq"], [1, 2])
 
 
 def test_what_cannot_be_written_stays(tmp_path, monkeypatch):
@@ -195,24 +198,45 @@ def test_what_cannot_be_written_stays(tmp_path, monkeypatch):
     def full(path):
         raise OSError("no space left")
 
-    monkeypatch.setattr(journal_files, "_sync", full)
+    monkeypatch.setattr(journal_parts, "_sync", full)
     with pytest.raises(OSError, match="no space"):
         writer.flush()
     monkeypatch.undo()
+    assert writer.waiting_bytes > 0
     writer.flush()
     assert list(read(tmp_path)) == run(5)
 
 
-def test_a_jump_in_seq_leaves_a_gap_record(tmp_path):
+def gap_rows(folder, **options):
+    return [
+        (row["of"].decode(), row["reason"].decode(), *row.tolist()[2:])
+        for row in journal_reader.gaps(folder, **options)
+    ]
+
+
+def test_a_gap_bears_its_place_its_times_and_its_reason(tmp_path):
     writer = JournalWriter(tmp_path)
     writer.append(run(3), "7-1")
-    fresh = writer.append([entry(10), entry(11)], "7-5")
+    fresh = writer.append([entry(10, now_ns=NOW_NS + 10 * NS), entry(11, now_ns=NOW_NS + 11 * NS)], "7-5")
     assert [item.kind for item in fresh] == [Kind.GAP, Kind.TIME, Kind.TIME]
+    writer.refuse()
+    writer.append([entry(14, now_ns=NOW_NS + 14 * NS)], "7-7")
+    writer.append([entry(16, now_ns=NOW_NS + 16 * NS)], "7-8")
+    writer.append([entry(2, now_ns=NOW_NS + 20 * NS)], "8-1")
     writer.flush()
-    assert writer.gaps == 7
+    assert writer.gaps == 7 + 2 + 1 + 2
+    at = [NOW_NS + s * NS for s in range(21)]
+    assert gap_rows(tmp_path) == [
+        ("journal", "stream", 7, 3, 9, at[2], at[10]),
+        ("journal", "malformed", 7, 12, 13, at[11], at[14]),
+        ("journal", "sequence", 7, 15, 15, at[14], at[16]),
+        ("frequency", "restart", 8, 0, 0, at[16], at[20]),
+        ("journal", "beginning", 8, 0, 1, at[16], at[20]),
+    ]
     missing = next(read(tmp_path, {Kind.GAP}))
-    assert journal.GAP.unpack(missing.payload) == (3, 7)
-    assert JournalWriter(tmp_path).append([entry(11), entry(12)], "7-6") == [entry(12)]
+    assert (missing.seq, journal.rows(missing, GAP)["last"][0]) == (3, 9)
+    assert gap_rows(tmp_path, start_ns=at[12], end_ns=at[14])[0][1:4] == ("malformed", 7, 12)
+    assert JournalWriter(tmp_path).append([entry(2), entry(3)], "8-2") == [entry(3)]
 
 
 def test_a_new_epoch_begins_again_and_an_old_one_is_over(tmp_path):
@@ -223,52 +247,146 @@ def test_a_new_epoch_begins_again_and_an_old_one_is_over(tmp_path):
     assert (writer.skipped, writer.gaps) == (2, 0)
     writer.flush()
     assert list(read(tmp_path)) == run(5) + run(4)
-    assert writer.append([entry(3)], "9-1")[0].kind is Kind.GAP  # the run's beginning is missing
 
 
-def test_decoded_tables_equal_what_was_fed(tmp_path):
-    frequency, meter = np.zeros(2, FREQUENCY), np.zeros(1, POWER)
-    frequency["hz"], frequency["t_ns"] = [50.0, np.nan], [1, 2]
-    meter["power_kw"] = 7.5
-    declared = np.zeros(1, DECLARATION)
-    declared["power_kw"], declared["flags"] = -3.0, 1
+def some(dtype, rows=3, seed=1):
+    """Rows of any bits: signalling NaNs, infinities, text with anything in it."""
+    return np.frombuffer(np.random.default_rng(seed).bytes(dtype.itemsize * rows), dtype)
+
+
+def every_kind(seed=1):
+    """Entries of every kind there is, rows of any bits in those that have rows."""
+    called = {
+        Kind.SAMPLES: FREQUENCY, Kind.VEHICLES: VEHICLE, Kind.SESSIONS: SESSION, Kind.METERS: POWER,
+        Kind.SIGNAL: SIGNAL, Kind.WISHES: WISH,
+    }  # fmt: skip
+    bodies = {kind: wire.encode(some(dtype, seed=seed)) for kind, dtype in called.items()}
+    bodies |= {Kind.TICKS: some(TICK, seed=seed).tobytes(), Kind.BASELINE: some(DECLARATION, seed=seed).tobytes()}
+    bodies |= {Kind.START: b"{}", Kind.TIME: b"12345678", Kind.RENEW: b"12345678", Kind.ALARM: b"{}"}
+    bodies |= {Kind.COMMANDS: b"signed", Kind.LOST: some(GAP, seed=seed).tobytes()}
+    return [entry(seq, kind, NOW_NS + seq, body) for seq, (kind, body) in enumerate(sorted(bodies.items()))]
+
+
+def test_every_bit_of_every_kind_comes_back(tmp_path):
+    many = every_kind()
+    writer = JournalWriter(tmp_path)
+    writer.append(many, "7-1")
+    writer.flush()
+    assert list(read(tmp_path)) == many
+    assert writer.undecodable == 0
+    for item in many:
+        if item.kind in (Kind.START, Kind.TIME, Kind.RENEW, Kind.ALARM, Kind.COMMANDS):
+            with pytest.raises(JournalError, match=f"kind: {item.kind.name}"):
+                journal.read(tmp_path, item.kind)
+            continue
+        found = journal.read(tmp_path, item.kind)
+        packed = item.kind in (Kind.TICKS, Kind.BASELINE, Kind.LOST)
+        assert (found.rows.tobytes() if packed else wire.encode(found.rows)) == item.payload
+        assert found.problems == []
+
+
+def test_payloads_that_no_table_can_hold_are_kept_as_they_are(tmp_path):
+    frequency = np.zeros(2, FREQUENCY)
+    odd = bytearray(wire.encode(frequency))
+    odd[6] = 1  # reserved, which no column has
     many = [
         Entry(Kind.START, 0, 0, 0, b"{}"),
-        entry(1, Kind.SAMPLES, payload=wire.encode(frequency)),
-        entry(2, Kind.METERS, payload=wire.encode(meter)),
-        entry(3, Kind.BASELINE, payload=declared.tobytes()),
-        tick(4),
-        entry(5, Kind.METERS, payload=b"no block"),
-        entry(6, Kind.METERS, payload=wire.encode(frequency)),
+        entry(1, Kind.METERS, payload=b"no block"),
+        entry(2, Kind.METERS, payload=wire.encode(frequency)),
+        entry(3, Kind.SAMPLES, payload=bytes(odd)),
+        entry(4, Kind.SAMPLES, payload=wire.encode(frequency[:0])),
+        entry(5, Kind.TICKS, payload=b"half a row"),
+        Entry(Kind.SAMPLES, 3, 6, NOW_NS, wire.encode(frequency)),
     ]
     writer = JournalWriter(tmp_path)
     writer.append(many, "7-1")
     writer.flush()
-    assert read_table(tmp_path, "frequency").tobytes() == frequency.tobytes()
-    assert read_table(tmp_path, "meters").tobytes() == meter.tobytes()
-    assert read_table(tmp_path, "baseline").tobytes() == declared.tobytes()
-    assert read_ticks(tmp_path).tobytes() == tick(4).payload
-    assert writer.undecodable == 2
-    assert list(read(tmp_path)) == many  # raw, nothing is lost
+    assert writer.undecodable == 6
+    assert list(read(tmp_path)) == many
+    assert list(read(tmp_path, {Kind.SAMPLES})) == [many[3], many[4], many[6]]
+    assert journal.read(tmp_path, Kind.SAMPLES).rows.size == 0
+
+
+def test_a_span_is_cut_by_the_time_of_the_call_and_streams_in_pieces(tmp_path, monkeypatch):
+    """Over hour edges, parts and batches; rows of one call stay together whatever the batch."""
+    writer, many = JournalWriter(tmp_path), []
+    for seq in range(50):
+        block = np.zeros(seq % 7 + 1, POWER)
+        block["t_ns"] = seq
+        now_ns = NOW_NS + seq * 300 * NS
+        many.append(entry(seq, Kind.METERS, now_ns, wire.encode(block)))
+        writer.append(many[-1:], f"7-{seq + 1}")
+        if seq % 3 == 0:
+            writer.flush()
+    writer.flush()
+    monkeypatch.setattr(journal_reader, "ROWS", 4)
+    start_ns, end_ns = NOW_NS + 10 * 300 * NS, NOW_NS + 31 * 300 * NS
+    found = journal.read(tmp_path, Kind.METERS, start_ns, end_ns)
+    assert found.rows.dtype == POWER
+    np.testing.assert_array_equal(found.rows["t_ns"], [k for k in range(10, 31) for _ in range(k % 7 + 1)])
+    pieces = list(journal_reader.blocks(tmp_path, Kind.METERS, start_ns, end_ns))
+    assert len(pieces) > 10
+    assert np.concatenate(pieces).tobytes() == found.rows.tobytes()
+    assert list(read(tmp_path, start_ns=start_ns, end_ns=end_ns)) == many[10:31]
+    assert list(read(tmp_path)) == many
+
+
+def test_entries_longer_than_a_batch_come_back_whole(tmp_path, monkeypatch):
+    many = [entry(k, Kind.VEHICLES, payload=wire.encode(np.zeros(1000, VEHICLE))) for k in range(3)]
+    writer = JournalWriter(tmp_path)
+    writer.append(many, "7-1")
+    writer.flush()
+    real = journal_parts.TableFile.batches
+    monkeypatch.setattr(journal_parts.TableFile, "batches", lambda self: real(self, 300))
+    assert list(read(tmp_path)) == many
+
+
+def sampled(seq, rows, marks):
+    """A SAMPLES call and its decisions."""
+    block = np.zeros(len(rows), FREQUENCY)
+    block["t_ns"], block["quality"] = [t for t, _ in rows], [quality for _, quality in rows]
+    block["rx_ns"] = block["t_ns"] + 5
+    calls = [entry(seq, Kind.SAMPLES, payload=wire.encode(block))]
+    for k, mark in enumerate(marks):
+        decided = np.zeros(1, TICK)
+        decided["t_ns"], decided["rx_ns"], decided["quality"] = rows[k][0], rows[k][0] + 5, mark
+        calls.append(entry(seq + 1 + k, Kind.TICKS, payload=decided.tobytes()))
+    return calls
+
+
+def test_every_sample_has_its_fate(tmp_path):
+    """Ticked, refused by the gate or by the core, overtaken, undecided; those that never came are gaps."""
+    spike, age, order = int(Quality.SPIKE), int(Quality.AGE), int(Quality.ORDER)
+    lost = np.zeros(1, GAP)
+    lost["of"], lost["epoch"], lost["first"], lost["last"], lost["reason"] = "frequency", 9, 11, 13, "stream"
+    many = [
+        Entry(Kind.START, 0, 0, 0, b"{}"),
+        *sampled(1, [(10, 0), (20, spike), (30, 0), (30, order)], [0, spike, age, order | age]),
+        *sampled(6, [(40, 0)], []),  # its decision is missing
+        entry(7, Kind.TICKS, payload=sampled(0, [(60, 0)], [0])[1].payload),  # of no sample here
+        *sampled(8, [(50, 0)], [0]),
+        entry(10, Kind.LOST, payload=lost.tobytes()),
+    ]
+    writer = JournalWriter(tmp_path)
+    writer.append(many, "7-1")
+    writer.flush()
+    (found,) = journal_reader.judged(tmp_path)
+    assert found.rows["t_ns"].tolist() == [10, 20, 30, 30, 40, 50]
+    T, R, O, U = Fate.TICKED, Fate.REFUSED, Fate.OVERTAKEN, Fate.UNKNOWN  # noqa: E741
+    assert found.fate.tolist() == [T, R, R, O, U, T]
+    assert found.marks.tolist() == [0, spike, age, order | age, 0, 0]
+    assert gap_rows(tmp_path)[0][:5] == ("frequency", "stream", 9, 11, 13)
+    assert list(read(tmp_path)) == many
 
 
 def test_an_empty_journal(tmp_path):
     writer = JournalWriter(tmp_path / "new")
     assert writer.flush() == []
     assert writer.resume_id() is None
-    assert list(read(tmp_path / "new")) == []
-    assert read_ticks(tmp_path / "new").size == 0
-
-
-def test_a_damaged_file_is_named(tmp_path):
-    writer = JournalWriter(tmp_path)
-    writer.append(run(5), "7-1")
-    path = writer.flush()[0]
-    os.truncate(path, 100)
-    with pytest.raises(JournalError, match=path.name):
-        list(read(tmp_path))
-    with pytest.raises(JournalError, match=path.name):
-        JournalWriter(tmp_path)
+    for folder in (tmp_path / "new", tmp_path / "never made"):
+        assert list(read(folder)) == []
+        assert journal.read(folder, Kind.TICKS).rows.size == 0
+        assert gap_rows(folder) == []
 
 
 @pytest.mark.parametrize("stream_id", ["7", "7-", "-1", "a-1", "7-b", ""])

@@ -8,8 +8,12 @@ import pytest
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.core import Aggregator
 from aggregator.gateways.simulated import SimulatedFleet
-from aggregator.journal import Entry, Kind, gap
-from aggregator.replay import ReplayError, replay
+from aggregator.journal import TIME, Entry, Kind, gap
+from aggregator.journal_files import JournalWriter
+from aggregator.journal_keeping import merge
+from aggregator.journal_parts import survey
+from aggregator.journal_reader import entries as entries_of
+from aggregator.replay import ReplayError, call, replay
 from droop.products import load
 from telemetry import wire
 from telemetry.samples import FREQUENCY, SIGNAL, Quality
@@ -124,6 +128,46 @@ def test_a_gap_is_counted(recorded):
     found = replay(cut, {1: KEY})
     assert found.gaps == 1
     assert not found.same
+
+
+def test_from_files_over_hour_edges_restarts_and_mergings_the_bytes_are_the_same(recorded, tmp_path):
+    """Two runs of a worker, written in pieces at hour edges, by a writer that was restarted, merged, read back."""
+    shift = 3600 * S - (T0 + 30 * S) % (3600 * S)  # half way through, an hour begins
+    core = Aggregator(CoreSettings("ce", 40, (Contract(load("gb_dc_low"), 80.0),), epoch=9, signal_max_kw=20.0))
+    later = []
+    for entry in recorded:
+        if Kind.START < entry.kind < Kind.TICKS:
+            payload = entry.payload
+            if entry.kind in (Kind.TIME, Kind.RENEW):
+                payload = TIME.pack(TIME.unpack(payload)[0] + shift)
+            elif entry.kind is not Kind.WISHES:
+                block = wire.decode(payload).copy()
+                for name in {"t_ns", "rx_ns", "valid_until_ns", "depart_ns"} & set(block.dtype.names):
+                    block[name][block[name] != 0] += shift
+                payload = wire.encode(block)
+            call(core, entry._replace(payload=payload, now_ns=entry.now_ns + shift))
+            for command in core.drain_commands():
+                core.sign(command, KEY)
+            later += core.drain_entries()
+    writer = JournalWriter(tmp_path)
+    runs = [(7, recorded), (8, later)]
+    for epoch, run in runs:
+        for at in range(0, len(run), 97):
+            writer.append(run[at : at + 97], f"{epoch}-{at // 97 + 1}")
+            if at % 5 == 0:
+                writer.flush()
+            if at % 7 == 0:
+                writer.flush()
+                writer = JournalWriter(tmp_path)
+    writer.flush()
+    while merge(tmp_path) is not None:
+        pass
+    assert len({part.hour.name for part in survey(tmp_path).parts}) >= 2
+    assert list(entries_of(tmp_path)) == [*recorded, *later]
+    found = replay(entries_of(tmp_path), {1: KEY})
+    assert found.same
+    assert found.commands > 200
+    assert found.gaps == 0
 
 
 def test_nothing_recorded_is_not_the_same():

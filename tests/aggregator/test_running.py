@@ -64,7 +64,9 @@ def test_all_lives_of_a_process_count() -> None:
                 "worker": [worker()],
                 "ingest": [{"published": 160, "epoch": 100}, {"published": 7, "epoch": 50}],
                 "gateway": [{"refused": {"forged": 2, "expired": 1}}],
+                "settle": [{"stalls": 1}],
             },
+            settle={"stalls": 0},
             restarts={"worker": 1, "ingest": 2},
         ),
         CORE,
@@ -75,7 +77,7 @@ def test_all_lives_of_a_process_count() -> None:
     assert found["commands"] == 45
     assert found["requested_kwh"] == 4.0
     assert found["rejected"] == {"spike": 3, "nan": 1, "command_forged": 3, "command_expired": 1}
-    assert found["alarms"] == ["DEAD_BUS", "NO_FLEET"]
+    assert found["alarms"] == ["DEAD_BUS", "NO_FLEET", "JOURNAL_STALLED"]
     assert found["latency_ms"] == {"total": {"p50": 1.0, "p99": 9.0, "max": 3.0}}
     assert found["restarts"] == {"worker": 1, "ingest": 2}
 
@@ -163,5 +165,5 @@ def test_a_run_is_written_and_read_without_the_servers_address(tmp_path: Path, m
 
 def test_every_stream_of_an_area_is_known() -> None:
     assert set(roles.streams("ce")) == {
-        "freq:ce:i1", "fleet:ce:g1", "cmd:ce:g1", "signal:ce:a1", "wishes:ce:a1", "journal:ce:w1",
+        "freq:ce:i1", "fleet:ce:g1", "cmd:ce:g1", "signal:ce:a1", "wishes:ce:a1", "journal:ce:w1", "backfill:ce:i1",
     }  # fmt: skip

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from aggregator import journal, journal_files, settle
+from aggregator import journal, journal_reader, settle
 from aggregator.book import LATENCY_S, ROWS_MAX, Rows
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.journal import Entry, JournalError, Kind
@@ -180,7 +180,7 @@ def test_a_final_statement_rests_on_files(tmp_path):
 
     def tell(item):
         if item.final:
-            last_ns = max(entry.now_ns for entry in journal_files.read(tmp_path))
+            last_ns = max(entry.now_ns for entry in journal_reader.entries(tmp_path))
             on_disk.append((last_ns > item.end_ns, item in written(tmp_path)))
 
     settler = Settler(tmp_path, tell)

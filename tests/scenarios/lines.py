@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import redis
 
-from aggregator import journal_files
+from aggregator import journal_reader
 from aggregator.embedded import EmbeddedError, find_binary
 from aggregator.journal import Entry, Kind
 from telemetry.iec61850 import REMEDY, backends
@@ -168,7 +168,7 @@ class Line:
 
     def entries(self, *kinds: Kind) -> list[Entry]:
         """The journal's entries of these kinds."""
-        return list(journal_files.read(self.run / "journal", kinds or None))
+        return list(journal_reader.entries(self.run / "journal", kinds or None))
 
     def log(self) -> str:
         """Standard error so far."""

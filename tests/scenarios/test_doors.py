@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 import redis
 
-from aggregator import setpoints
+from aggregator import journal, journal_reader, setpoints
 from aggregator.embedded import EmbeddedServer
 from aggregator.gateways.simulated import SimulatedFleet
-from aggregator.journal import Kind, unpack
+from aggregator.journal import Entry, Kind, pack, unpack
 from aggregator.process import epoch
 from aggregator.records import TICK
 from telemetry import wire
@@ -283,6 +283,52 @@ def test_a_worker_that_comes_late_knows_who_is_there(store: EmbeddedServer, alon
         "the worker to know them",
     )
     assert found["vehicles"]["plugged"] == rows.size
+
+
+def test_a_disk_taken_from_the_journal_and_a_killed_writer_lose_nothing(
+    store: EmbeddedServer, alone: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Said while it is away, written when it is back; killed, the next one goes on where the files end."""
+    client, folder = connect(store.url), tmp_path / "var" / "journal"
+    writer, late = StreamWriter(client, "journal:ce:w1", 7), StreamWriter(client, "backfill:ce:i1", 5)
+    fed = [Entry(Kind.START, 0, 0, 0, b"{}")]
+    writer.add(pack(fed))
+
+    def more(count: int) -> None:
+        for _ in range(count):
+            fed.append(Entry(Kind.TIME, 0, len(fed), time.time_ns(), b"12345678"))
+            writer.add(pack(fed[-1:]))
+
+    def settle() -> dict[str, Any]:
+        return read(client, "stats:ce:settle")
+
+    first = alone("settle")
+    until(lambda: list(folder.glob("*/part-*.json")), "the run's settings to be on disk")
+    more(20)
+    folder.rename(folder.with_name("away"))
+    writer.add(pack([Entry(Kind.START, 0, len(fed), 0, b"{}")]))  # written at once: the disk is missed at once
+    fed.append(Entry(Kind.START, 0, len(fed), 0, b"{}"))
+    stalled = until(lambda: (row := settle()).get("stalled_since_ns") and row, "the stall to be said")
+    assert "No such file" in stalled["stalled_why"]
+    more(20)
+    assert not folder.exists()
+    folder.with_name("away").rename(folder)
+    until(lambda: settle().get("stalled_since_ns") == 0, "the journal to be written again")
+    more(5)
+    late.add(samples(49.9))
+    first.kill()
+    first.wait()
+    more(5)
+    second = alone("settle")
+    until(lambda: settle().get("pid") == second.pid, "the next one to report")
+    more(5)
+    time.sleep(0.5)  # it reads on until it is told to stop, and then to the end of the stream
+    second.terminate()
+    assert second.wait(60) == 0
+    problems: list[Any] = []
+    assert list(journal_reader.entries(folder, problems=problems)) == fed
+    assert problems == []
+    assert journal.read(folder, Kind.BACKFILL).rows["hz"].tolist() == [49.9]
 
 
 @pytest.mark.parametrize("name", ["api", "unit"])

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from aggregator import journal_files
+from aggregator import journal, journal_parts
 from aggregator.journal import Kind
 from aggregator.settle import written
 from telemetry import wire
@@ -174,17 +174,22 @@ def the_end_is_clean_and_the_journal_whole(line: Line) -> None:
     alarms = [json.loads(entry.payload) for entry in line.entries(Kind.ALARM)]
     lost = [bool(alarm["cleared_ns"]) for alarm in alarms if alarm["code"] == "FREQUENCY_LOST"]
     assert lost[:2] == [False, True]
-    modes = journal_files.read_ticks(line.run / "journal")["mode"]
+    modes = journal.read(line.run / "journal", Kind.TICKS).rows["mode"]
     held = int(np.flatnonzero(modes == HOLD)[0])
     assert RAMP in modes[held:]
     assert modes[-1] not in (RAMP, BASELINE)
 
     # No entry twice, no sample twice, none missing within a life of the worker.
-    tables = [pq.read_table(part.path, partitioning=None) for part in journal_files.parts(line.run / "journal")]
-    places_seen = Counter(
-        (e, s) for t in tables for e, s in zip(t["epoch"].to_pylist(), t["seq"].to_pylist(), strict=True)
-    )
+    parts = journal_parts.survey(line.run / "journal").parts
+    places_seen: Counter[tuple[int, int]] = Counter()
+    for path in (part.table(name) for part in parts for name in part.tables):
+        table = pq.read_table(path, columns=["entry_epoch", "entry_seq"], partitioning=None)
+        # An entry's rows are one entry.
+        places_seen.update({(row["entry_epoch"], row["entry_seq"]) for row in table.to_pylist()})
     assert set(places_seen.values()) == {1}
+    for epoch in {epoch for epoch, _ in places_seen}:
+        numbers = [seq for e, seq in places_seen if e == epoch]
+        assert len(numbers) == max(numbers) + 1
     blocks = [wire.decode(entry.payload) for entry in line.entries(Kind.SAMPLES)]
     good = np.concatenate([block[block["quality"] == 0] for block in blocks])
     assert np.unique(good["t_ns"]).size == good.size

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from aggregator import journal_files
+from aggregator import journal, journal_parts
 from aggregator.journal import Kind
+from aggregator.records import Fate
 from telemetry import wire
 from telemetry.samples import Quality
 from tests.scenarios.lines import Line, finished, flyball, need_iec61850
@@ -28,7 +29,7 @@ HALF_TICK = 1e-3 * SOLD_KW
 
 
 def ticks(line: Line) -> np.ndarray:
-    return journal_files.read_ticks(line.run / "journal")
+    return journal.read(line.run / "journal", Kind.TICKS).rows
 
 
 def test_a_run_says_all_the_contract_promises(played: dict[str, Line]) -> None:
@@ -95,16 +96,15 @@ def test_a_replay_gives_the_same_bytes_and_notices_one_that_is_not(played: dict[
 
 
 def _move_one_sample(folder: Path) -> None:
-    """One journalled frequency, some way in, by 20 mHz; file and entry stay whole."""
-    path = max((part.path for part in journal_files.parts(folder)), key=lambda path: path.stat().st_size)
-    table = pq.read_table(path, partitioning=None)
-    kinds, payloads = table["kind"].to_pylist(), table["payload"].to_pylist()
-    place = [at for at, kind in enumerate(kinds) if kind == Kind.SAMPLES][50]
-    block = wire.decode(payloads[place]).copy()
-    block["hz"] += 0.02
-    payloads[place] = wire.encode(block)
-    at = table.schema.get_field_index("payload")
-    pq.write_table(table.set_column(at, table.schema.field(at), [payloads]), path)
+    """One journalled frequency, some way in, by 20 mHz; whoever did it mended the manifest too."""
+    part = max(journal_parts.survey(folder).parts, key=lambda part: part.entries)
+    tables = {name: pq.read_table(part.table(name), partitioning=None) for name in part.tables}
+    hz = tables["frequency"]["hz"].to_numpy().copy()
+    acted_on = np.flatnonzero(tables["frequency"]["fate"].to_numpy() == Fate.TICKED)
+    hz[acted_on[acted_on.size // 2]] += 0.02
+    at = tables["frequency"].schema.get_field_index("hz")
+    tables["frequency"] = tables["frequency"].set_column(at, "hz", [hz])
+    journal_parts.write(part, {name: [table] for name, table in tables.items()})
 
 
 def test_settling_the_files_again_gives_the_same_statements(played: dict[str, Line]) -> None:
@@ -209,7 +209,9 @@ def test_no_secret_is_written_where_it_does_not_belong(played: dict[str, Line]) 
     assert len(others) > 5
     for path in others:
         assert not [secret for secret in secrets if secret in path.read_bytes()], path
-    for table in line.run.glob("journal/*/calls-*.parquet"):  # compressed: look inside
+    tables = [*line.run.glob("journal/*/calls-*.parquet"), *line.run.glob("journal/*/commands-*.parquet")]
+    assert tables
+    for table in tables:  # compressed: look inside
         inside = b"".join(pq.read_table(table, partitioning=None)["payload"].to_pylist())
         assert not [secret for secret in secrets if secret in inside]
     for path in (line.run / "keys").iterdir():
