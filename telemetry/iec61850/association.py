@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes as c
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,7 @@ IDLE_S: Final = 0.002  # between ticks of a closed connection, which do not bloc
 TLS_IDLE_S: Final = 0.0005  # with TLS no tick blocks
 CONNECTING_S: Final = 0.001
 RESERVED_S: Final = 60  # where a buffered block wants to be reserved first (edition 2.1)
+_OPENING: Final = threading.Lock()  # one connect at a time, to know whose socket is whose
 TRIGGERS: Final = ied.TRG_DATA_CHANGED | ied.TRG_QUALITY_CHANGED | ied.TRG_DATA_UPDATE | ied.TRG_INTEGRITY | ied.TRG_GI
 CHANGES: Final = ied.TRG_DATA_CHANGED | ied.TRG_QUALITY_CHANGED | ied.TRG_DATA_UPDATE
 OPTIONS: Final = ied.OPT_SEQ_NUM | ied.OPT_REASON
@@ -76,6 +79,8 @@ class Association:
         protection.apply(self._connection)
         self._ticking = threading.Event()
         self._ticker: threading.Thread | None = None
+        self._sockets: set[tuple[int, str]] = set()
+        self._port = 0
         self._blocks: dict[str, int] = {}
         self._handlers: dict[str, Any] = {}
         self._kept: list[Any] = []  # handlers the library may call until it is destroyed
@@ -86,7 +91,11 @@ class Association:
         """Associate. The synchronous connect of 1.6 may lose its own answer, the asynchronous one does not."""
         call, connection = self._call, self._connection
         step = f"connect to {host}:{port}"
-        call.IedConnection_connectAsync(connection, c.byref(self._error), host.encode(), port)
+        with _OPENING:
+            before = _sockets()
+            call.IedConnection_connectAsync(connection, c.byref(self._error), host.encode(), port)
+            self._sockets = _sockets() - before
+        self._port = port
         if self._error.value:
             raise LinkLost(step, self._error.value)
         self._ticking.set()
@@ -112,6 +121,8 @@ class Association:
         if connection is None:
             return
         call = self._call
+        if call.IedConnection_getState(connection) != ied.STATE_CONNECTED:
+            self._cut()
         for ref in list(self._handlers):
             call.IedConnection_uninstallReportHandler(connection, ref.encode())
         call.IedConnection_close(connection)
@@ -123,6 +134,20 @@ class Association:
             call.ClientReportControlBlock_destroy(block)
         self._blocks.clear()
         self._protection.free()
+
+    def _cut(self) -> None:
+        """Shut our socket down under the library.
+
+        A TLS handshake with a mute peer is one call that never returns (seen in 1.6.1: it spins), and the library tells
+        nobody its socket. What appeared as we connected and leads to our port is it.
+        """
+        for number, inode in self._sockets:
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{number}") != inode:  # noqa: PTH115
+                    continue
+                with socket.socket(fileno=os.dup(number)) as ours:
+                    if ours.getpeername()[1] == self._port:
+                        ours.shutdown(socket.SHUT_RDWR)
 
     def _tick(self, connection: int) -> None:
         tick, state = self._call.IedConnection_tick, self._call.IedConnection_getState
@@ -251,8 +276,8 @@ class Association:
             taken = "assigned to another client by configuration"
         return BlockStatus(block, data_set, rpt_id, taken)
 
-    def enable(self, status: BlockStatus, ask: Ask, layout: lay.Layout, sink: Sink) -> bool:
-        """Start the reports of a block whose `status` was read; False if the device refused the EntryID asked for."""
+    def enable(self, status: BlockStatus, ask: Ask, layout: lay.Layout, sink: Sink) -> None:
+        """Start the reports of a block whose `status` was read; from its oldest where the EntryID is refused."""
         if status.taken:
             raise BlockTaken(f"enable {status.ref}", reason=status.taken)
         reader = Reader(self._leaf, layout, status.buffered)
@@ -263,7 +288,7 @@ class Association:
         self._call.IedConnection_installReportHandler(self._connection, ref, status.rpt_id.encode(), handler, None)
         self._handlers[status.ref] = handler
         try:
-            return self._configure(status, ask)
+            self._configure(status, ask)
         except SubscribeError:
             self._call.IedConnection_uninstallReportHandler(self._connection, ref)
             del self._handlers[status.ref]
@@ -274,17 +299,17 @@ class Association:
         with contextlib.suppress(SubscribeError):
             self._write(block, ied.RCB_RPT_ENA, False)
 
-    def _configure(self, status: BlockStatus, ask: Ask) -> bool:
+    def _configure(self, status: BlockStatus, ask: Ask) -> None:
         """One request after another: a device may refuse to be set before it is reserved."""
-        ref, resumed = status.ref, True
+        ref = status.ref
         if not status.buffered:
             self._write(ref, ied.RCB_RESV, True)
         try:
             for field, value in self._differences(ref, status.buffered, ask):
                 with contextlib.suppress(_Fixed):
                     self._write(ref, field, value)
-            if ask.entry is not None:
-                resumed = self._resume(ref, ask.entry)
+            if ask.entry is not None and not self._resume(ref, ask.entry):
+                ask.refused()
             try:
                 self._write(ref, ied.RCB_RPT_ENA, True)
             except _Fixed:  # edition 2.1: not without a reservation
@@ -299,7 +324,6 @@ class Association:
                 with contextlib.suppress(SubscribeError):
                     self._write(ref, ied.RCB_RESV, False)
             raise
-        return resumed
 
     def _differences(self, ref: str, buffered: bool, ask: Ask) -> Iterator[tuple[int, int]]:
         """Settings that are not as we need them; what a device does not let be set stays as it is."""
@@ -355,6 +379,17 @@ class Association:
             raise _Fixed(step, code)
         if code:
             raise SubscribeError(step, code)
+
+
+def _sockets() -> set[tuple[int, str]]:
+    """(number, inode) of every socket of this process; the library has wheels for Linux alone."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            inode = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+            if inode.startswith("socket:"):
+                found.add((int(number), inode))
+    return found
 
 
 def _text(octets: bytes | None) -> str:

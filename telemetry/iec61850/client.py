@@ -199,8 +199,7 @@ class _Session:
         self._intake.connected(status.buffered)
         if history is not None and status.buffered:
             history.connected(block, alone=self._intake)
-            if not link.enable(status, Ask(wanted.integrity_ms, history.ask(block)), layout, history):
-                history.refused()
+            link.enable(status, Ask(wanted.integrity_ms, history.ask(block), history.refused), layout, history)
         else:
             link.enable(status, Ask(wanted.integrity_ms), layout, self._intake)
         self._enabled.append(block)
@@ -229,8 +228,7 @@ class _Session:
                 if any(self._link.status(other).rpt_id == status.rpt_id for other in self._enabled):
                     raise SubscribeError(f"enable {block}", reason="its RptID is that of control's block")
                 history.connected(block, alone=None)
-                if not self._link.enable(status, Ask(None, history.ask(block)), layout, history):
-                    history.refused()
+                self._link.enable(status, Ask(None, history.ask(block), history.refused), layout, history)
             except LinkLost:
                 raise
             except (SubscribeError, LayoutError) as error:

@@ -21,7 +21,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from telemetry.iec61850.intake import Intake
+from telemetry.iec61850.intake import NEVER_MEASURED, Intake
 from telemetry.iec61850.mapping import Report
 from telemetry.samples import Block
 from telemetry.source import OnBlock
@@ -185,6 +185,9 @@ class History:
             self._skipped = self._intake.gaps
             self._gap = self._gap or "skipped"
         t_ns, rx_ns = int(row["t_ns"][0]), int(row["rx_ns"][0])
+        if report.utc[:7] == NEVER_MEASURED:  # a device that has started, and kept that in its buffer
+            self.repeats += 1
+            return
         mark = self.bookmark
         if self._replaying:
             if mark is not None and t_ns <= mark.t_ns:

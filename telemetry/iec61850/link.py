@@ -33,6 +33,7 @@ class Ask(NamedTuple):
 
     integrity_ms: int | None  # None: as it is
     entry: bytes | None = None  # EntryID after which a buffered block is to go on; zeros: from its oldest
+    refused: Callable[[], None] = lambda: None  # told, before any report, that the device does not know the EntryID
 
 
 class Sink(Protocol):
@@ -69,8 +70,8 @@ class Browsable(Protocol):
 class Link(Browsable, Protocol):
     """One association."""
 
-    def enable(self, status: BlockStatus, ask: Ask, layout: Layout, sink: Sink) -> bool:
-        """Start the reports of a block; False if the device refused the EntryID asked for, and began elsewhere."""
+    def enable(self, status: BlockStatus, ask: Ask, layout: Layout, sink: Sink) -> None:
+        """Start the reports of a block; from its oldest where the device refuses the EntryID asked for."""
 
     def disable(self, block: str) -> None:
         """Give a block back; whatever goes wrong, the device does so itself when the association ends."""

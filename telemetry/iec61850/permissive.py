@@ -116,11 +116,11 @@ class Association:
         taken = "" if status.available_to(self._client.local_address) else f"taken: {status.describe()}"
         return BlockStatus(block, status.dat_set or "", status.rpt_id or str(name), taken)
 
-    def enable(self, status: BlockStatus, ask: Ask, layout: lay.Layout, sink: Sink) -> bool:
-        """Start the reports of a block whose `status` was read; False if the device refused the EntryID asked for."""
+    def enable(self, status: BlockStatus, ask: Ask, layout: lay.Layout, sink: Sink) -> None:
+        """Start the reports of a block whose `status` was read; from its oldest where the EntryID is refused."""
         if status.taken:
             raise BlockTaken(f"enable {status.ref}", reason=status.taken)
-        name, resumed = self._names[status.ref].rcb, True
+        name = self._names[status.ref].rcb
         settings = rcb.RcbSettings(
             trg_ops=ALL if ask.integrity_ms is not None else CHANGES, intg_pd_ms=ask.integrity_ms,
             entry_id=ask.entry, general_interrogation=False,
@@ -130,12 +130,12 @@ class Association:
             try:
                 self._enable(status.ref, name, settings)
             except _EntryRefused:
-                resumed, settings.entry_id = False, None
+                settings.entry_id = None
+                ask.refused()
                 self._enable(status.ref, name, settings)
         except SubscribeError:
             del self._sinks[status.rpt_id]
             raise
-        return resumed
 
     def _enable(self, block: str, name: ObjectName, settings: rcb.RcbSettings) -> None:
         with _request(f"enable {block}"):
