@@ -12,10 +12,13 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from aggregator.cli import backtesting, catalogue, diagnosis, explaining, processes, replaying, running
+from aggregator.cli import backtesting, catalogue, diagnosis, discovering, explaining, processes, replaying, running
 from aggregator.cli.output import app, fail
 
-__all__ = ["app", "backtesting", "catalogue", "diagnosis", "explaining", "main", "processes", "replaying", "running"]
+__all__ = [
+    "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "main", "processes", "replaying",
+    "running",
+]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
 WRONG_USE: Final[type[Exception]] = next(
