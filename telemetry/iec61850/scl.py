@@ -17,7 +17,9 @@ from telemetry.iec61850.errors import SclError, SubscribeError
 from telemetry.iec61850.link import BlockStatus
 
 MOST_OCTETS: Final = 256 << 20  # substations of hundreds of devices stay below
-MOST_DEPTH: Final = 200  # elements in elements, or types in types
+MOST_DEPTH: Final = 200  # elements in elements
+MOST_TYPES_DEEP: Final = 20
+MOST_NODES: Final = 1_000_000  # of all types together, spelt out: types that use types twice make much of little
 MOST_INSTANCES: Final = 99
 OTHER: Final = -1
 KINDS: Final = {
@@ -123,16 +125,19 @@ class _Templates:
     """DataTypeTemplates: data objects under MX, by logical node type."""
 
     def __init__(self, root: Element, source: str) -> None:
-        self._source = source
+        self._source, self._nodes = source, 0
+        self._known: dict[str, list[lay.Spec]] = {}
         kinds = ("LNodeType", "DOType", "DAType")
         found = root.findall("DataTypeTemplates")
         self._of = {kind: {e.get("id", ""): e for t in found for e in t.findall(kind)} for kind in kinds}
 
     def node(self, type_id: str) -> list[lay.Spec]:
         """Those with anything under MX."""
-        objects = self._get("LNodeType", type_id).findall("DO")
-        specs = [self._object(_needed(do, "name", self._source), do.get("type", ""), 0) for do in objects]
-        return [spec for spec in specs if spec.children]
+        if type_id not in self._known:
+            objects = self._get("LNodeType", type_id).findall("DO")
+            specs = [self._object(_needed(do, "name", self._source), do.get("type", ""), 0) for do in objects]
+            self._known[type_id] = [spec for spec in specs if spec.children]
+        return self._known[type_id]
 
     def _object(self, name: str, type_id: str, depth: int) -> lay.Spec:
         children = []
@@ -157,8 +162,9 @@ class _Templates:
         found = self._of[kind].get(type_id)
         if found is None:
             raise SclError(f"{self._source}: {kind} {type_id!r} is used and not defined; ask for a complete file")
-        if depth > MOST_DEPTH:
-            raise SclError(f"{self._source}: {kind} {type_id!r} contains itself; ask for a valid file")
+        self._nodes += len(found) + 1
+        if depth > MOST_TYPES_DEEP or self._nodes > MOST_NODES:
+            raise SclError(f"{self._source}: {kind} {type_id!r} contains itself, or too much; ask for a valid file")
         return found
 
 

@@ -1,4 +1,4 @@
-"""Devices to test the client against: units here and in processes of their own, and a line that spoils what it carries."""
+"""Devices to test the client against: units here and in processes of their own, and a line that spoils its load."""
 
 from __future__ import annotations
 
