@@ -29,6 +29,10 @@ from telemetry.iec61850.supervisor import Supervisor
 from telemetry.source import OnBlock, SourceStatus
 
 RETRY_S: Final = 10.0  # between tries to get from polling to reports
+HISTORY_RETRY_S: Final = 2.0  # between tries to get a buffered block
+# A device may take so long to see that our old connection is gone, and until then our block serves, it thinks, us.
+# Another block knows nothing of the bookmark.
+PATIENCE_S: Final = 60.0
 
 
 class ReportClient(Supervisor):
@@ -149,7 +153,8 @@ class _Session:
         self._enabled: list[str] = []
         self._ending = threading.Event()
         self._poller: threading.Thread | None = None
-        self._broken = False
+        self._broken = self._without_history = False
+        self._opened_s = self._retry_s = 0.0
         self.name, self.mode = "", ""
 
     def open(self) -> None:
@@ -157,8 +162,21 @@ class _Session:
         refusals: list[SubscribeError | LayoutError] = []
         if not self._take_one(refusals):
             self._poll_instead(refusals)
-        if self._history is not None and self.mode != "buffered reports":
-            self._take_history(self._history)
+        self._opened_s = self._retry_s = time.monotonic()
+        self._without_history = self._history is not None and self.mode != "buffered reports"
+        self.tend()
+
+    def tend(self) -> None:
+        """Get the history's block, at once or when it is free. Raises nothing: a lost peer shows in `alive`."""
+        now_s = time.monotonic()
+        if self._history is None or not self._without_history or now_s < self._retry_s:
+            return
+        self._retry_s = now_s + HISTORY_RETRY_S
+        try:
+            self._without_history = not self._take_history(self._history, now_s - self._opened_s < PATIENCE_S)
+        except LinkLost as error:
+            self._history.detail = str(error)
+            self._broken = True
 
     def alive(self) -> bool:
         """Whether the connection is open and, where values are asked for, they are answered."""
@@ -210,15 +228,14 @@ class _Session:
             self._description = browse(self._link, self._wanted.hz_ref, self._wanted.volt_ref)
         return self._description
 
-    def _take_history(self, history: History) -> None:
+    def _take_history(self, history: History, patient: bool) -> bool:
         """A buffered block beside control. Without one control goes on; the reason stands in the status."""
-        wanted, blocks = self._wanted, self._wanted.history_blocks
-        if blocks is None:
-            blocks = self._browse().choose(buffered=True)
-            mark = history.bookmark
-            if mark is not None:  # the block that knows our bookmark first
-                blocks.sort(key=lambda block: block != mark.block)
-        refusals = []
+        wanted, refusals = self._wanted, []
+        blocks = wanted.history_blocks if wanted.history_blocks is not None else self._browse().choose(buffered=True)
+        mark = history.bookmark
+        if mark is not None:  # the block that knows our bookmark first, and for a while no other
+            others = [block for block in blocks if block != mark.block]
+            blocks = [mark.block] if patient and self._exists(mark.block) else [mark.block, *others]
         for block in blocks:
             try:
                 status = self._link.status(block)
@@ -236,8 +253,19 @@ class _Session:
             else:
                 self._enabled.append(block)
                 history.detail = ""
-                return
+                return True
         history.detail = "; ".join(refusals) or "the device has no buffered block for this frequency"
+
+        return False
+
+    def _exists(self, block: str) -> bool:
+        try:
+            self._link.status(block)
+        except LinkLost:
+            raise
+        except SubscribeError:
+            return False
+        return True
 
     # ---- asking
 

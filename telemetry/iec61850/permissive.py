@@ -113,7 +113,9 @@ class Association:
         if status.rpt_ena is None:
             raise SubscribeError(f"read {block}", reason="no such object")
         self._names[block] = status
-        taken = "" if status.available_to(self._client.local_address) else f"taken: {status.describe()}"
+        # A buffered block stays reserved for whoever had it last, us among others: the device knows, we try.
+        tried = status.resv_tms is not None and status.resv_tms > 0 and not status.rpt_ena
+        taken = "" if tried or status.available_to(self._client.local_address) else f"taken: {status.describe()}"
         return BlockStatus(block, status.dat_set or "", status.rpt_id or str(name), taken)
 
     def enable(self, status: BlockStatus, ask: Ask, layout: lay.Layout, sink: Sink) -> None:
@@ -123,7 +125,7 @@ class Association:
         name = self._names[status.ref].rcb
         settings = rcb.RcbSettings(
             trg_ops=ALL if ask.integrity_ms is not None else CHANGES, intg_pd_ms=ask.integrity_ms,
-            entry_id=ask.entry, general_interrogation=False,
+            entry_id=ask.entry, general_interrogation=False, resv_tms=None,
         )  # fmt: skip
         self._sinks[status.rpt_id] = layout, sink
         try:

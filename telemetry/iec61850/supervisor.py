@@ -30,6 +30,9 @@ class Subscription(Protocol):
     def mode(self) -> str:
         """How samples come; see `SourceStatus.mode`."""
 
+    def tend(self) -> None:
+        """Called now and then by the supervisor's thread, in which it may ask the peer."""
+
     def alive(self) -> bool:
         """False once the connection is known to be closed."""
 
@@ -126,6 +129,7 @@ class Supervisor:
             if not subscription.alive():
                 self._detail = "connection lost"
                 return False
+            subscription.tend()
             self._describe(subscription)
             if self._intake.reports != reports:
                 reports, since = self._intake.reports, time.monotonic()

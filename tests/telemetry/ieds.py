@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +138,22 @@ class Proxy:
         self._random = random.Random(seed)  # noqa: S311
         self.spoil = 0.0
         self.spoiled = 0
+        self.swallow = False  # a cable that is out: nothing arrives, nothing is closed
+        self._lines: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        """Take no new line."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def cut(self) -> None:
+        """End the lines there are."""
+        for line in self._lines:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:
@@ -155,6 +164,7 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        self._lines.append(client)
         with client, socket.create_connection(("127.0.0.1", self._target)) as unit:
             try:
                 while True:
@@ -162,6 +172,8 @@ class Proxy:
                         data = ready.recv(65536)
                         if not data:
                             return
+                        if self.swallow:
+                            continue
                         (client if ready is unit else unit).sendall(self._pass(data) if ready is unit else data)
             except OSError:
                 return
