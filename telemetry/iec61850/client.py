@@ -112,7 +112,8 @@ class ReportClient(Supervisor):
         counters = {"polls": self._polls.made}
         if history is not None:
             counters |= {"backfilled": history.backfilled, "history_gaps": history.gaps}
-            detail = f"{status.detail}; history: {history.detail}" if history.detail else status.detail
+            told = history.detail and status.connected
+            detail = f"{status.detail}; history: {history.detail}" if told else status.detail
             return SourceStatus(**status.__dict__ | counters | {"detail": detail})
         return SourceStatus(**status.__dict__ | counters)
 
