@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.table import Table
 
 from aggregator.cli.output import Json, app, emit, writable
 
-PORT = 102  # of MMS, IEC 61850-8-1; 3782 with TLS
+if TYPE_CHECKING:
+    from telemetry.iec61850 import TlsFiles
+
+PORT: Final = 102  # of MMS, IEC 61850-8-1
+TLS_PORT: Final = 3782
 
 
 @app.command(epilog="Example: flyball discover 127.0.0.1:10102 --json -")
@@ -29,33 +33,34 @@ def discover(
 ) -> None:
     """Say what a device offers, which report control block would be used, and why the others not."""
     from telemetry.iec61850.discovery import browse
-    from telemetry.iec61850.errors import LinkError
     from telemetry.iec61850.scl import SUFFIXES, SclModel
 
     writable(json)
-    try:
-        if Path(where).is_file() or where.lower().endswith(SUFFIXES):
-            found = browse(SclModel(Path(where)), hz_ref)
-        else:
-            from telemetry.iec61850 import TlsFiles, make_connect
+    if Path(where).is_file() or where.lower().endswith(SUFFIXES):
+        found = browse(SclModel(Path(where)), hz_ref)
+    else:
+        from telemetry.iec61850 import make_connect
 
-            if (cert is None) != (key is None) or (cert is None and (pin or ca)):
-                raise ValueError("--cert and --key belong together, and with --pin or --ca: give all of them, or none")
-            tls = None
-            if cert is not None and key is not None:
-                secret = os.environ.get("FLYBALL_UNIT_KEY_PASSWORD")
-                tls = TlsFiles(cert, key, tuple(pin or ()), tuple(ca or ()), secret)
-            host, port = _address(where, 3782 if tls else PORT)
-            password = os.environ.get("FLYBALL_UNIT_PASSWORD")
-            link = make_connect(backend, host, port, timeout_s, tls, password, plaintext)(lambda: False)
-            try:
-                found = browse(link, hz_ref)
-            finally:
-                link.close()
-    except LinkError as error:
-        raise ValueError(str(error)) from error
+        tls = _tls(cert, key, pin or [], ca or [])
+        host, port = _address(where, TLS_PORT if tls else PORT)
+        password = os.environ.get("FLYBALL_UNIT_PASSWORD")
+        link = make_connect(backend, host, port, timeout_s, tls, password, plaintext)(lambda: False)
+        try:
+            found = browse(link, hz_ref)
+        finally:
+            link.close()
     result = found.as_dict()
     emit(result, json, _table(result))
+
+
+def _tls(cert: Path | None, key: Path | None, pins: list[Path], ca: list[Path]) -> TlsFiles | None:
+    if cert is None or key is None:
+        if cert or key or pins or ca:
+            raise ValueError("--cert, --key and one of --pin, --ca belong together: give all of them, or none")
+        return None
+    from telemetry.iec61850 import TlsFiles
+
+    return TlsFiles(cert, key, tuple(pins), tuple(ca), os.environ.get("FLYBALL_UNIT_KEY_PASSWORD"))
 
 
 def _address(where: str, default: int) -> tuple[str, int]:

@@ -31,7 +31,7 @@ CODES = {
 }  # IedClientError of libiec61850, the ones met in practice
 
 
-class LinkError(Exception):
+class LinkError(RuntimeError):
     """Base of every error of this package."""
 
 
