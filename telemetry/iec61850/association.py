@@ -23,6 +23,7 @@ from telemetry.iec61850.errors import BlockTaken, LinkLost, SubscribeError
 from telemetry.iec61850.link import Ask, BlockStatus, Connect, Link, Sink
 from telemetry.iec61850.mapping import Report
 from telemetry.iec61850.reading import Reader
+from telemetry.iec61850.references import reference_of
 from telemetry.iec61850.selftest import read_octets
 from telemetry.iec61850.tls import Protection, TlsFiles
 
@@ -32,6 +33,8 @@ TIMEOUT: Final = 20
 ACCESS_DENIED: Final = 21
 TEMPORARILY_UNAVAILABLE: Final = 26
 FATAL: Final = frozenset({NOT_CONNECTED, CONNECTION_LOST, TIMEOUT})  # no use in asking this peer anything more
+MMS_FATAL: Final = frozenset({2, 3})  # MmsError: connection lost, no answer in time
+UNKNOWN: Final = 99
 IDLE_S: Final = 0.002  # between ticks of a closed connection, which do not block
 TLS_IDLE_S: Final = 0.0005  # with TLS no tick blocks
 CONNECTING_S: Final = 0.001
@@ -177,12 +180,8 @@ class Association:
     def domains(self) -> list[str]:
         """Names of the logical devices."""
         call = self._call
-        with self._request("list logical devices"):
-            found = call.MmsConnection_getDomainNames(
-                call.IedConnection_getMmsConnection(self._connection), c.byref(self._error)
-            )
-            if not found:  # the error is one of another table
-                self._error.value = self._error.value and CONNECTION_LOST
+        with self._request("list logical devices", MMS_FATAL):
+            found = call.MmsConnection_getDomainNames(self._mms(), c.byref(self._error))
         return self._strings(found)
 
     def variables(self, domain: str) -> list[str]:
@@ -194,12 +193,28 @@ class Association:
         return self._strings(found)
 
     def members(self, data_set: str) -> list[tuple[str, str]]:
-        """(reference, functional constraint) of each member of a data set, in its order."""
-        with self._request(f"read data set {data_set}"):
-            found = self._call.IedConnection_getDataSetDirectory(
-                self._connection, c.byref(self._error), data_set.encode(), c.byref(c.c_bool())
+        """(reference, functional constraint) of each member of a data set, in its order.
+
+        Not by the library's own `getDataSetDirectory`: it turns a member's name into a reference by pointer arithmetic
+        that a name without a constraint leads astray (seen in 1.6.1: a spoiled line crashed the process).
+        """
+        call, (domain, _, item) = self._call, data_set.partition("/")
+        with self._request(f"read data set {data_set}", MMS_FATAL):
+            found = call.MmsConnection_readNamedVariableListDirectory(
+                self._mms(), c.byref(self._error), domain.encode(), item.replace(".", "$").encode(), c.byref(c.c_bool())
             )
-        return [(ref, fc.rstrip("]")) for ref, _, fc in (text.partition("[") for text in self._strings(found))]
+        members = []
+        for pointer in self._elements(found):
+            entry = ied.AccessSpecification.from_address(pointer)
+            members.append(reference_of(_text(entry.domain), _text(entry.item)))
+            call.MmsVariableAccessSpecification_destroy(pointer)
+        if found:
+            call.LinkedList_destroyStatic(found)
+        return members
+
+    def _mms(self) -> int | None:
+        connection: int | None = self._call.IedConnection_getMmsConnection(self._connection)
+        return connection
 
     def type_of(self, ref: str) -> lay.Spec:
         """The type of a data object or attribute under MX."""
@@ -224,15 +239,16 @@ class Association:
         child = call.MmsVariableSpecification_getChildSpecificationByIndex
         return lay.Spec(name, kind, tuple(self._spec(child(spec, index)) for index in range(size)))
 
-    def _strings(self, found: int | None) -> list[str]:
-        call, texts = self._call, []
-        if not found:
-            return []
-        element = call.LinkedList_getNext(found)
+    def _elements(self, found: int | None) -> Iterator[int]:
+        element = self._call.LinkedList_getNext(found) if found else None
         while element:
-            texts.append(c.string_at(call.LinkedList_getData(element)).decode(errors="replace"))
-            element = call.LinkedList_getNext(element)
-        call.LinkedList_destroy(found)
+            yield self._call.LinkedList_getData(element)
+            element = self._call.LinkedList_getNext(element)
+
+    def _strings(self, found: int | None) -> list[str]:
+        texts = [_text(c.string_at(pointer)) for pointer in self._elements(found)]
+        if found:
+            self._call.LinkedList_destroy(found)
         return texts
 
     def read(self, refs: Sequence[str], layout: lay.Layout) -> Report:
@@ -365,12 +381,14 @@ class Association:
             self._call.IedConnection_setRCBValues(self._connection, c.byref(self._error), handle, field, True)
 
     @contextlib.contextmanager
-    def _request(self, step: str) -> Iterator[None]:
-        """One request: what the library answers becomes an error of ours."""
+    def _request(self, step: str, fatal: frozenset[int] | None = None) -> Iterator[None]:
+        """One request: what the library answers becomes an error of ours. fatal : codes of the table of MMS errors"""
         with self._asking:
             self._error.value = 0
             yield
             code = self._error.value
+        if fatal is not None and code:
+            code = TIMEOUT if code in fatal else UNKNOWN
         if code in FATAL:
             raise LinkLost(step, code)
         if code == TEMPORARILY_UNAVAILABLE:

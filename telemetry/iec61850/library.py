@@ -54,6 +54,15 @@ ReportHandler = c.CFUNCTYPE(None, c.c_void_p, c.c_void_p)  # (parameter, ClientR
 # (parameter, level, code, message, connection)
 TlsEventHandler = c.CFUNCTYPE(None, c.c_void_p, c.c_int, c.c_int, c.c_char_p, c.c_void_p)
 
+
+class AccessSpecification(c.Structure):
+    """MmsVariableAccessSpecification: a member of a data set, as the device named it."""
+
+    _fields_ = (
+        ("domain", c.c_char_p), ("item", c.c_char_p), ("array_index", c.c_int32), ("component", c.c_char_p)
+    )  # fmt: skip
+
+
 _P, _I, _S, _B = c.c_void_p, c.c_int, c.c_char_p, c.c_bool
 _U8, _U16, _U32 = c.c_uint8, c.c_uint16, c.c_uint32
 _F, _D = c.c_float, c.c_double
@@ -94,7 +103,9 @@ _CALL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "IedConnection_readObject": (_P, (_P, _ERR, _S, _I)),
     "MmsValue_delete": (None, (_P,)),
     "IedConnection_getVariableSpecification": (_P, (_P, _ERR, _S, _I)),
-    "IedConnection_getDataSetDirectory": (_P, (_P, _ERR, _S, c.POINTER(_B))),
+    "MmsConnection_readNamedVariableListDirectory": (_P, (_P, _ERR, _S, _S, c.POINTER(_B))),
+    "MmsVariableAccessSpecification_destroy": (None, (_P,)),
+    "LinkedList_destroyStatic": (None, (_P,)),
     "LinkedList_getNext": (_P, (_P,)),
     "LinkedList_getData": (_P, (_P,)),
     "LinkedList_destroy": (None, (_P,)),

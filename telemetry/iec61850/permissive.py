@@ -18,6 +18,7 @@ from telemetry.iec61850 import layout as lay
 from telemetry.iec61850.errors import BackendMissing, BlockTaken, LinkLost, SubscribeError, Unsupported
 from telemetry.iec61850.link import Ask, BlockStatus, Connect, Link, Sink
 from telemetry.iec61850.mapping import REASON_UNKNOWN, Report, encode_utc, quality_from_bits, smallest
+from telemetry.iec61850.references import reference_of
 
 try:
     from open61850 import data
@@ -86,7 +87,9 @@ class Association:
     def members(self, data_set: str) -> list[tuple[str, str]]:
         """(reference, functional constraint) of each member of a data set, in its order."""
         with _request(f"read data set {data_set}"):
-            return [_reference(member) for member in self._client.get_data_set_members(data_set)]
+            return [
+                reference_of(member.domain or "", member.item) for member in self._client.get_data_set_members(data_set)
+            ]
 
     def type_of(self, ref: str) -> lay.Spec:
         """The type of a data object or attribute under MX."""
@@ -199,12 +202,6 @@ def _name(ref: str, constraint: str) -> ObjectName:
     domain, _, path = ref.partition("/")
     node, _, rest = path.partition(".")
     return ObjectName(f"{node}${constraint}${rest.replace('.', '$')}", domain)
-
-
-def _reference(member: ObjectName) -> tuple[str, str]:
-    node, _, path = member.item.partition("$")
-    constraint, _, path = path.partition("$")
-    return f"{member.domain}/{node}.{path.replace('$', '.')}", constraint
 
 
 def _read(layout: lay.Layout, values: Mapping[int, AccessResult], reasons: Mapping[int, int]) -> Report:

@@ -28,3 +28,10 @@ def candidates(report_block: str, buffered: bool = False) -> list[str]:
 def concerns(member: str, ref: str) -> bool:
     """Whether a data set member is `ref`, lies inside it, or holds it."""
     return member == ref or member.startswith(f"{ref}.") or ref.startswith(f"{member}.")
+
+
+def reference_of(domain: str, item: str) -> tuple[str, str]:
+    """(reference, functional constraint) of an MMS name: MMXU1$MX$Hz in LD -> ("LD/MMXU1.Hz", "MX")."""
+    node, _, path = item.partition("$")
+    constraint, _, path = path.partition("$")
+    return f"{domain}/{node}.{path.replace('$', '.')}", constraint
