@@ -1,6 +1,8 @@
-"""Reports and values of libiec61850 as `Report`: by the layout that was resolved, every type checked at every report.
+"""Reports and values of libiec61850 as `Report`: by the layout that was resolved, no type taken on trust.
 
-Reading a value as another type reads foreign memory. Leaf functions only: nothing here blocks or lets the GIL go.
+Reading a value as another type reads foreign memory, so each type is checked where a value is first met. The library
+keeps one tree of values for each block and writes every report into it, type by type: a place found once stays good as
+long as its member does. Leaf functions only: nothing here blocks or lets the GIL go.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ class Reader:
 
     def __init__(self, leaf: SimpleNamespace, layout: lay.Layout, buffered: bool = False) -> None:
         self._leaf, self._layout, self._buffered = leaf, layout, buffered
+        self._places: dict[lay.Path, tuple[int, int]] = {}  # path -> (its member, the value there)
         # Members of the data set that the layout reads; the others are not looked at.
         self._used = tuple({path[0] for path in (layout.hz, layout.quality, layout.utc, *layout.volts)})
 
@@ -36,6 +39,7 @@ class Reader:
 
     def values(self, roots: dict[int, int]) -> Report:
         """Data objects that were read, by their number in the layout. Raises ValueError likewise."""
+        self._places.clear()  # of values that are freed after each answer
         return self._read(dict.fromkeys(roots, REASON_UNKNOWN), roots)
 
     def _read(
@@ -75,11 +79,16 @@ class Reader:
         return reasons, roots
 
     def _at(self, roots: dict[int, int], path: lay.Path, kind: int) -> int:
-        leaf, value = self._leaf, roots[path[0]]
+        leaf, root = self._leaf, roots[path[0]]
+        place = self._places.get(path)
+        if place is not None and place[0] == root:
+            return place[1]
+        value = root
         for index in path[1:]:
             value = leaf.MmsValue_getElement(value, index)  # none of something that is no structure
             if not value:
                 raise ValueError(f"element {path} is missing")
         if leaf.MmsValue_getType(value) != kind:
             raise ValueError(f"element {path} has MMS type {leaf.MmsValue_getType(value)}, expected {kind}")
+        self._places[path] = root, value
         return value
