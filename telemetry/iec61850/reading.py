@@ -8,11 +8,15 @@ long as its member does. Leaf functions only: nothing here blocks or lets the GI
 from __future__ import annotations
 
 import ctypes as c
+import math
 from types import SimpleNamespace
+from typing import Final
 
 from telemetry.iec61850 import layout as lay
 from telemetry.iec61850.mapping import REASON_UNKNOWN, Report, smallest
 from telemetry.iec61850.selftest import read_octets
+
+WIPED: Final = bytes(8)
 
 
 class Reader:
@@ -31,11 +35,26 @@ class Reader:
         """
         leaf = self._leaf
         sequence = leaf.ClientReport_getSeqNum(report) if leaf.ClientReport_hasSeqNum(report) else None
+        reasons, roots = self._included(report)
         if not self._buffered:
-            return self._read(*self._included(report), sequence)
+            return self._used_up(self._read(reasons, roots, sequence), roots)
         overflow = bool(leaf.ClientReport_hasBufOvfl(report) and leaf.ClientReport_getBufOvfl(report))
         entry = read_octets(leaf, leaf.ClientReport_getEntryId(report))
-        return self._read(*self._included(report), sequence, entry, overflow)
+        return self._used_up(self._read(reasons, roots, sequence, entry, overflow), roots)
+
+    def _used_up(self, read: Report, roots: dict[int, int]) -> Report:
+        """What was read is wiped out of the library's tree, so that it cannot be read as the next report's.
+
+        The library writes into its tree until a type does not fit (an access error in place of a value, a spoiled
+        length), stops without a word, and calls us all the same.
+        """
+        leaf, layout = self._leaf, self._layout
+        if layout.hz[0] in roots:
+            if read.utc == WIPED and read.hz != read.hz:
+                raise ValueError("Hz has another type than before, or no value")
+            leaf.MmsValue_setFloat(self._at(roots, layout.hz, lay.FLOAT), math.nan)
+            leaf.MmsValue_setUtcTimeByBuffer(self._at(roots, layout.utc, lay.UTC_TIME), WIPED)
+        return read
 
     def values(self, roots: dict[int, int]) -> Report:
         """Data objects that were read, by their number in the layout. Raises ValueError likewise."""

@@ -20,7 +20,10 @@ import pytest
 
 from telemetry.iec61850 import LibraryVersion, client, library, make_client, make_connect, make_unit, selftest
 from telemetry.iec61850.discovery import layout_of
+from telemetry.iec61850.layout import Layout
 from telemetry.iec61850.link import Ask, Link
+from telemetry.iec61850.mapping import DATA_UPDATE, encode_utc
+from telemetry.iec61850.reading import Reader
 from tests.telemetry.ieds import (
     NAMES,
     ROOT,
@@ -303,3 +306,36 @@ def test_the_self_test_is_done_at_every_load(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(LibraryVersion, match="not this one"):
         make_unit("libiec61850", 0)
     library.load.cache_clear()
+
+
+def test_a_value_the_library_could_not_renew_is_not_read_again() -> None:
+    """It writes reports into one tree of values, stops where a type does not fit, and says nothing."""
+    need("libiec61850")
+    loaded = library.load()
+    leaf, new = loaded.leaf, loaded.leaf.MmsValue_createEmptyStructure
+    root, magnitude = new(3), new(1)
+    number, bits, stamp = leaf.MmsValue_newFloat(0.0), leaf.MmsValue_newBitString(13), leaf.MmsValue_newUtcTime(0)
+    for parent, index, child in ((magnitude, 0, number), (root, 0, magnitude), (root, 1, bits), (root, 2, stamp)):
+        leaf.MmsValue_setElement(parent, index, child)
+    said = SimpleNamespace(**leaf.__dict__)
+    said.ClientReport_hasSeqNum = lambda _: False
+    said.ClientReport_getDataSetValues = lambda _: holder
+    said.ClientReport_getReasonForInclusion = lambda *_: DATA_UPDATE
+    holder = new(1)
+    leaf.MmsValue_setElement(holder, 0, root)
+    reader = Reader(said, Layout((0, 0, 0), (0, 1), (0, 2), (), 1))
+
+    utc = encode_utc(T0_NS, 0x8A)
+    leaf.MmsValue_setFloat(number, 50.5)
+    leaf.MmsValue_setUtcTimeByBuffer(stamp, utc)
+    assert reader.report(1)[:5] == (None, DATA_UPDATE, 50.5, 0, utc)
+    with pytest.raises(ValueError, match="another type than before"):  # nothing was written
+        reader.report(1)
+    leaf.MmsValue_setUtcTimeByBuffer(stamp, utc)  # the time alone
+    assert np.isnan(reader.report(1).hz)
+    leaf.MmsValue_setFloat(number, 50.25)  # the number alone
+    assert reader.report(1).utc == bytes(8)
+    leaf.MmsValue_setFloat(number, 50.125)
+    leaf.MmsValue_setUtcTimeByBuffer(stamp, utc)
+    assert reader.report(1).hz == 50.125
+    loaded.call.MmsValue_delete(holder)
