@@ -142,8 +142,8 @@ class History:
                 self._replay_ends_ns = rx_ns + REPLAY_NS
             self._notice_losses(report)
             self._report = report
-            self._intake.take(report, rx_ns)
             self._replaying = self._replaying and rx_ns < self._replay_ends_ns
+            self._intake.take(report, rx_ns)
             if self._alone is not None:
                 if self._replaying:
                     self._alone.alive(rx_ns)
@@ -194,7 +194,7 @@ class History:
                 self.repeats += 1
                 self._mark(report.entry, mark.t_ns)
                 return
-            self._replaying = rx_ns - t_ns > FRESH_NS and rx_ns < self._replay_ends_ns
+            self._replaying = rx_ns - t_ns > FRESH_NS
         self._tell_gap(t_ns)
         if self._alone is None:
             self._waiting.append(_Waiting(report.utc[:7], report.entry, row, rx_ns))

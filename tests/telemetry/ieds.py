@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from telemetry.iec61850 import Unit, backends, make_client, make_unit
+from telemetry.iec61850 import Unit, backends, make_client, make_connect, make_unit
+from telemetry.iec61850.discovery import layout_of
+from telemetry.iec61850.link import Ask, Link
 from telemetry.samples import FREQUENCY
 from telemetry.source import FrequencySource
 
@@ -194,3 +196,21 @@ class Proxy:
             case _:
                 octets += self._random.randbytes(40)
         return bytes(octets)
+
+
+class Nothing:
+    """Hears reports and does nothing."""
+
+    def take(self, *_: Any) -> None:
+        pass
+
+    surprise = take
+
+
+def taking(backend: str, port: int, blocks: list[str]) -> Link:
+    """Another client, which has taken these blocks."""
+    link = make_connect(backend, "127.0.0.1", port, connect_timeout_s=5.0)(lambda: False)
+    for block in blocks:
+        status = link.status(block)
+        link.enable(status, Ask(60_000), layout_of(link, status, None, None)[0], Nothing())
+    return link

@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from telemetry.iec61850 import LibraryVersion, client, library, make_client, make_connect, make_unit, selftest
-from telemetry.iec61850.discovery import layout_of
+from telemetry.iec61850 import LibraryVersion, client, library, make_client, make_unit, selftest
 from telemetry.iec61850.layout import Layout
-from telemetry.iec61850.link import Ask, Link
 from telemetry.iec61850.mapping import DATA_UPDATE, encode_utc
 from telemetry.iec61850.reading import Reader
 from tests.telemetry.ieds import (
@@ -34,6 +32,7 @@ from tests.telemetry.ieds import (
     linked,
     need,
     subscribed,
+    taking,
     unit_here,
     unit_process,
     until,
@@ -56,24 +55,6 @@ def foreign(request: pytest.FixtureRequest) -> tuple[str, str]:
 def backend(request: pytest.FixtureRequest) -> str:
     need(request.param)
     return str(request.param)
-
-
-class Nothing:
-    """Hears reports and does nothing."""
-
-    def take(self, *_: Any) -> None:
-        pass
-
-    surprise = take
-
-
-def taking(backend: str, port: int, blocks: list[str]) -> Link:
-    """Another client, which has taken these blocks."""
-    link = make_connect(backend, "127.0.0.1", port, connect_timeout_s=5.0)(lambda: False)
-    for block in blocks:
-        status = link.status(block)
-        link.enable(status, Ask(60_000), layout_of(link, status, None, None)[0], Nothing())
-    return link
 
 
 # ---- no block is free
@@ -121,8 +102,9 @@ def test_a_named_block_that_is_taken_is_asked_around_and_a_wrong_name_is_not(bac
             linked(waiting)  # it was tried for again
             unit.publish(T0_NS, 50.0, 230.0)
             until(lambda: len(rows) == 1)
-        with subscribed(backend, unit.port, report_block="GRIDMEAS/LLN0.RP.wrong") as (wrong, _):
-            until(lambda: "wrong" in wrong.status().detail)
+        options = {"report_block": "GRIDMEAS/LLN0.RP.wrong", "hz_ref": "GRIDMEAS/MMXU1.Hz"}
+        with subscribed(backend, unit.port, **options) as (wrong, _):
+            until(lambda: "LLN0.RP.wrong" in wrong.status().detail)
             assert not wrong.status().connected
     with pytest.raises(ValueError, match="poll_ms 0"):
         make_client(backend, "127.0.0.1", 1, poll_ms=0)

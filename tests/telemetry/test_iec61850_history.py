@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.iec61850 import Bookmark, Gap, make_client, mapping
+from telemetry.iec61850 import Bookmark, Gap, client, make_client, mapping
 from telemetry.iec61850 import history as hist
+from telemetry.iec61850.client import ReportClient
 from telemetry.iec61850.history import FRESH_NS, REPLAY_NS, SETTLE_NS, History
 from telemetry.iec61850.intake import Intake
 from telemetry.iec61850.mapping import DATA_UPDATE, INTEGRITY, Report
-from telemetry.source import FrequencySource
-from tests.telemetry.ieds import NAMES, T0_NS, Proxy, Rows, ends, linked, need, unit_here, unit_process, until
+from tests.telemetry.ieds import NAMES, T0_NS, Proxy, Rows, ends, linked, need, taking, unit_here, unit_process, until
 
 MS = 1_000_000
 BLOCK = "LD/LLN0.BR.b01"
@@ -310,14 +310,13 @@ class Kept:
         self.live, self.late, self.gaps = Rows(), Rows(), list[Gap]()
         self.mark: Bookmark | None = None
 
-    def start(self) -> FrequencySource:
-        client = make_client(
+    def start(self) -> ReportClient:
+        self.client = make_client(
             self.backend, "127.0.0.1", self.port, on_backfill=self.late, on_gap=self.gaps.append, bookmark=self.mark,
             connect_timeout_s=0.5, **self.options,
         )  # fmt: skip
-        client.start(self.live)
-        self.client = client
-        return client
+        self.client.start(self.live)
+        return self.client
 
     def stop(self) -> None:
         ends(self.client.stop)
@@ -432,3 +431,30 @@ def test_history_that_cannot_be_had_leaves_control_alone(foreign: tuple[str, str
         kept.stop()
         with pytest.raises(ValueError, match="history_block"):
             make_client(foreign[1], "127.0.0.1", unit.port, history_block="GRIDMEAS/LLN0.RP.urcb01")
+
+
+def test_the_bookmarks_block_is_waited_for_while_a_device_thinks_it_serves(
+    foreign: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a cut line: our old association holds it until the device gives that up."""
+    monkeypatch.setattr(client, "HISTORY_RETRY_S", 0.1)
+    block = "GRIDMEAS/LLN0.BR.brcb02"
+    with unit_here(foreign[0]) as unit:
+        kept = Kept(foreign[1], unit.port)
+        kept.mark = Bookmark(block, (7).to_bytes(8, "big"), T0_NS - MS)
+        old = taking(foreign[1], unit.port, [block])
+        linked(kept.start())
+        until(lambda: f"history: enable {block}: taken" in kept.client.status().detail)
+        unit.publish(T0_NS, 50.0, 230.0)
+        until(lambda: len(kept.live) == 1)
+        ends(old.close)
+        until(lambda: "history" not in kept.client.status().detail)
+        assert kept.client._history is not None
+        assert kept.client._history.block == block
+        kept.stop()
+        monkeypatch.setattr(client, "PATIENCE_S", 0.0)
+        old = taking(foreign[1], unit.port, [block])
+        linked(kept.start())
+        until(lambda: kept.client._history.block == "GRIDMEAS/LLN0.BR.brcb01")  # its own, when it takes too long
+        kept.stop()
+        ends(old.close)
