@@ -20,5 +20,5 @@ def client_options(unit: UnitTable) -> dict[str, Any]:
         "poll_ms": unit.poll_ms or None,
         "plaintext": unit.plaintext,
         "password": os.environ.get("FLYBALL_UNIT_PASSWORD"),
-        "tls": tls and TlsFiles(tls.cert, tls.key, tls.pins, tls.ca, os.environ.get("FLYBALL_UNIT_KEY_PASSWORD")),
+        "tls": tls and TlsFiles.of(tls.model_dump(), os.environ.get("FLYBALL_UNIT_KEY_PASSWORD")),
     }

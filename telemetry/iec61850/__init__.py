@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from telemetry.iec61850.client import ReportClient
@@ -96,7 +97,7 @@ def make_client(
     report_block: str | None = None,
     *,
     connect_timeout_s: float = 1.0,
-    tls: TlsFiles | None = None,
+    tls: TlsFiles | Mapping[str, Any] | None = None,
     password: str | None = None,
     plaintext: bool = False,
     **options: Any,
@@ -105,7 +106,7 @@ def make_client(
 
     host, port        : the IED; IPv4 or a name
     connect_timeout_s : for the connection and for each request
-    tls, password     : see `tls.TlsFiles`; ACSE password
+    tls, password     : see `tls.TlsFiles`, or a table that makes one; ACSE password
     plaintext         : a connection without TLS may leave this machine
 
     Raises BackendMissing, LibraryVersion, TlsError, Unsupported; ValueError for a parameter that cannot be.
@@ -119,11 +120,13 @@ def make_connect(
     host: str,
     port: int,
     connect_timeout_s: float = 1.0,
-    tls: TlsFiles | None = None,
+    tls: TlsFiles | Mapping[str, Any] | None = None,
     password: str | None = None,
     plaintext: bool = False,
 ) -> Connect:
     """How to associate; parameters and errors are those of `make_client`."""
+    if isinstance(tls, Mapping):
+        tls = TlsFiles.of(tls)
     require_protection(host, tls, plaintext)
     module = importlib.import_module(BACKENDS[_choose(backend)][2])
     connect: Connect = module.connector(host, port, connect_timeout_s, tls, password)

@@ -8,6 +8,7 @@ even declared. Files are read at each connect, so that renewed certificates are 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,20 @@ class TlsFiles:
     pins: tuple[Path, ...] = ()
     ca: tuple[Path, ...] = ()
     key_password: str | None = None
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], key_password: str | None = None) -> TlsFiles:
+        """From a table of a configuration: `cert`, `key`, `pins`, `ca`. Raises TlsError for anything else."""
+        unknown = sorted(set(table) - {"cert", "key", "pins", "ca"})
+        missing = sorted({"cert", "key"} - set(table))
+        if unknown or missing:
+            what = f"unknown {', '.join(unknown)}" if unknown else f"{' and '.join(missing)} missing"
+            raise TlsError(f"tls: {what}; give cert, key and at least one of pins, ca")
+        lists = {name: table.get(name) or () for name in ("pins", "ca")}
+        if any(isinstance(paths, (str, Path)) for paths in lists.values()):
+            raise TlsError("tls: pins and ca are lists of files; write ['unit.pem']")
+        pins, ca = (tuple(map(Path, lists[name])) for name in ("pins", "ca"))
+        return cls(Path(table["cert"]), Path(table["key"]), pins, ca, key_password)
 
     def __post_init__(self) -> None:
         if not self.pins and not self.ca:

@@ -216,6 +216,21 @@ def test_an_encrypted_key_needs_its_password(files: Files, tmp_path: Path) -> No
     make_connect("libiec61850", "127.0.0.1", 1, tls=TlsFiles(good.cert, path, good.pins, (), "secret"))
 
 
+def test_a_table_makes_the_files_or_says_what_is_wrong(files: Files) -> None:
+    good = files.tls(ca="ca")
+    table = {"cert": str(good.cert), "key": str(good.key), "pins": [str(good.pins[0])], "ca": [str(good.ca[0])]}
+    assert TlsFiles.of(table) == good
+    make_connect("libiec61850", "127.0.0.1", 1, tls=table)
+    for wrong, why in (
+        ({**table, "insecure": True}, "unknown insecure"),
+        ({"pins": table["pins"]}, "cert and key missing"),
+        ({**table, "pins": "unit.pem"}, "lists of files"),
+        ({"cert": "a", "key": "b"}, "neither pins nor ca"),
+    ):
+        with pytest.raises(TlsError, match=why):
+            make_connect("libiec61850", "127.0.0.1", 1, tls=wrong)
+
+
 def test_nobody_is_believed_without_a_pin_or_an_authority(files: Files) -> None:
     with pytest.raises(TlsError, match="neither pins nor ca"):
         files.tls(pins=())
