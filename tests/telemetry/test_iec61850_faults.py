@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from telemetry.iec61850 import LibraryVersion, client, library, make_client, make_unit, selftest
+from telemetry.iec61850 import LibraryVersion, library, make_client, make_unit, selftest, session
 from telemetry.iec61850.layout import Layout
 from telemetry.iec61850.mapping import DATA_UPDATE, encode_utc
 from telemetry.iec61850.reading import Reader
@@ -63,7 +63,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 def test_values_are_asked_for_where_every_block_serves_others(
     foreign: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_S", 0.2)
+    monkeypatch.setattr(session, "RETRY_S", 0.2)
     with unit_here(foreign[0]) as unit:
         other = taking(foreign[1], unit.port, BLOCKS)
         with subscribed(foreign[1], unit.port, poll_ms=5) as (asking, rows):

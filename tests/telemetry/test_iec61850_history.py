@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.iec61850 import Bookmark, Gap, client, make_client, mapping
+from telemetry.iec61850 import Bookmark, Gap, make_client, mapping, session
 from telemetry.iec61850 import history as hist
 from telemetry.iec61850.client import ReportClient
 from telemetry.iec61850.history import FRESH_NS, REPLAY_NS, SETTLE_NS, History
@@ -437,7 +437,7 @@ def test_the_bookmarks_block_is_waited_for_while_a_device_thinks_it_serves(
     foreign: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a cut line: our old association holds it until the device gives that up."""
-    monkeypatch.setattr(client, "HISTORY_RETRY_S", 0.1)
+    monkeypatch.setattr(session, "HISTORY_RETRY_S", 0.1)
     block = "GRIDMEAS/LLN0.BR.brcb02"
     with unit_here(foreign[0]) as unit:
         kept = Kept(foreign[1], unit.port)
@@ -452,7 +452,7 @@ def test_the_bookmarks_block_is_waited_for_while_a_device_thinks_it_serves(
         assert kept.client._history is not None
         assert kept.client._history.block == block
         kept.stop()
-        monkeypatch.setattr(client, "PATIENCE_S", 0.0)
+        monkeypatch.setattr(session, "PATIENCE_S", 0.0)
         old = taking(foreign[1], unit.port, [block])
         linked(kept.start())
         until(lambda: kept.client._history.block == "GRIDMEAS/LLN0.BR.brcb01")  # its own, when it takes too long
