@@ -1,7 +1,8 @@
 """One association over libiec61850: connected, ticked and taken down without ever holding the process up.
 
-What the library does alone costs 10 ms polls and a connect race, so it gets no thread: we tick it, which blocks for at
-most 10 ms with the GIL free. The tick thread never sees an exception. Requests are `asking`, reports are `blocks`.
+What the library does alone costs 10 ms polls and a connect race, so it gets no thread: we tick it when its socket has
+something, and now and then for its clock; a tick blocks for at most 10 ms with the GIL free. The tick thread never sees
+an exception. Requests are `asking`, reports are `blocks`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes as c
 import os
+import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from telemetry.iec61850 import library as ied
@@ -25,6 +27,7 @@ from telemetry.iec61850.tls import Protection, TlsFiles
 IDLE_S: Final = 0.002  # between ticks of a closed connection, which do not block
 TLS_IDLE_S: Final = 0.0005  # with TLS no tick blocks
 CONNECTING_S: Final = 0.001
+WAIT_MS: Final = 50  # for data; also how late a request's time-out may be
 _OPENING: Final = threading.Lock()  # one connect at a time, to know whose socket is whose
 
 
@@ -116,30 +119,65 @@ class Association(Blocks):
     def _cut(self) -> None:
         """Shut our socket down under the library.
 
-        A TLS handshake with a mute peer is one call that never returns (seen in 1.6.1: it spins), and the library tells
-        nobody its socket. What appeared as we connected and leads to our port is it.
+        A TLS handshake with a mute peer is one call that never returns (seen in 1.6.1: it spins).
         """
+        for ours in self._handles():
+            with ours, contextlib.suppress(OSError):
+                ours.shutdown(socket.SHUT_RDWR)
+
+    def _handles(self) -> Iterator[socket.socket]:
+        """Handles of our own on the library's socket, which it shows nobody: what appeared as we connected and leads
+        to our port is it."""
         for number, inode in self._sockets:
-            with contextlib.suppress(OSError):
+            try:
                 if os.readlink(f"/proc/self/fd/{number}") != inode:  # noqa: PTH115
                     continue
-                with socket.socket(fileno=os.dup(number)) as ours:
-                    if ours.getpeername()[1] == self._port:
-                        ours.shutdown(socket.SHUT_RDWR)
+                ours = socket.socket(fileno=os.dup(number))
+            except OSError:  # closed meanwhile
+                continue
+            if _leads_to(ours, self._port):
+                yield ours
+            else:
+                ours.close()
 
     def _tick(self, connection: int) -> None:
+        """Until told to end. The wait for data is ours where it can be: the library's is over after 10 ms."""
         tick, state = self._call.IedConnection_tick, self._call.IedConnection_getState
-        idle_s = TLS_IDLE_S if self._protection.tls else 0.0
-        while self._ticking.is_set():
-            # True: nothing came. An open plain connection was polled for 10 ms; a closed one returns at once, and is
-            # ticked on, slowly, because requests still waiting are timed out by the tick.
-            if tick(connection):
+        waiting, wait, sought = contextlib.ExitStack(), None, False
+        with waiting:
+            while self._ticking.is_set():
+                if wait is not None:
+                    wait(WAIT_MS)
+                # True: nothing came. An open plain connection was polled for 10 ms; one with TLS, or a closed one,
+                # returns at once, and is ticked on, slowly, because requests still waiting are timed out by the tick.
+                if not tick(connection):
+                    continue
                 now = state(connection)
-                if now == ied.STATE_CONNECTED:
-                    if idle_s:
-                        time.sleep(idle_s)
-                else:
+                if now != ied.STATE_CONNECTED:
+                    waiting.close()
+                    wait = None
                     time.sleep(CONNECTING_S if now == ied.STATE_CONNECTING else IDLE_S)
+                elif self._protection.tls:
+                    time.sleep(TLS_IDLE_S)
+                elif not sought:
+                    wait, sought = self._waiter(waiting), True
+
+    def _waiter(self, until: contextlib.ExitStack) -> Callable[[int], object] | None:
+        """How to wait for data, in ms, without the interpreter; None where it is not plain which socket is ours."""
+        handles = [until.enter_context(ours) for ours in self._handles()]
+        if len(handles) != 1:
+            until.close()
+            return None
+        poller = select.poll()
+        poller.register(handles[0], select.POLLIN)
+        return poller.poll
+
+
+def _leads_to(handle: socket.socket, port: int) -> bool:
+    try:
+        return bool(handle.getpeername()[1] == port)
+    except OSError:  # not connected yet, or no more
+        return False
 
 
 def _sockets() -> set[tuple[int, str]]:

