@@ -49,6 +49,15 @@ class FleetTable(Table):
     )
 
 
+class UnitTlsTable(Table):
+    """PEM files of the association with the measuring unit; passwords are in the environment."""
+
+    cert: Path
+    key: Path
+    pins: tuple[Path, ...] = ()
+    ca: tuple[Path, ...] = ()
+
+
 class UnitTable(Table):
     """The measuring unit, and the simulated one that `flyball run` starts."""
 
@@ -59,7 +68,12 @@ class UnitTable(Table):
     trip_every_s: float = Field(180.0, gt=0)
     faults: tuple[str, ...] = ()
     nominal_volt: float = Field(11547.0, gt=0)
-    report_block: str = "GRIDMEAS/LLN0.RP.urcb01"
+    report_block: str | None = Field(None, description="unset: the best free one that browsing finds")
+    hz_ref: str | None = Field(None, description="unset: the Hz of the block's data set")
+    volt_ref: str | None = Field(None, description="unset: PhV beside it")
+    poll_ms: int = Field(20, ge=0, le=60_000, description="where no block is free; 0: wait for one")
+    tls: UnitTlsTable | None = None
+    plaintext: bool = Field(False, description="without TLS beyond this machine")
     silent_after_s: float = Field(3.0, gt=0, le=3600)
     backend: Literal["libiec61850", "open61850"] | None = Field(None, description="unset: the best one installed")
     simulated: bool = True
@@ -326,7 +340,7 @@ def _keys(place: list[str]) -> list[str]:
     tables: dict[str, type[BaseModel]] = {
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "quality": QualityTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
-        "journal": JournalTable,
+        "journal": JournalTable, "tls": UnitTlsTable,
     }  # fmt: skip
     for part in place:
         model = tables.get(part, model)

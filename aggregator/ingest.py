@@ -15,6 +15,7 @@ from typing import Final
 import redis
 
 from aggregator.config import Config
+from aggregator.measuring import client_options
 from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient
 from telemetry import wire
 from telemetry.iec61850 import make_client
@@ -61,16 +62,13 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log) -> 
         return
     lower_nice(-5)
     unit = config.unit
-    source = make_client(
-        unit.backend, unit.host, unit.port, unit.report_block, nominal_volt=unit.nominal_volt,
-        silent_after_s=unit.silent_after_s, source=1,
-    )  # fmt: skip
+    source = make_client(unit.backend, unit.host, unit.port, unit.report_block, source=1, **client_options(unit))
     gate = Gate(gate_settings(config, nominal_hz), live=True)
     writer = StreamWriter(client, f"freq:{config.area}:{NAME}", epoch(), maxlen=MAXLEN)
     stats = Stats(client, config.area, "ingest")
     intake = Intake()
     source.start(intake.put)
-    log.info("following", unit=f"{unit.host}:{unit.port}", block=unit.report_block, stream=writer.key)
+    log.info("following", unit=f"{unit.host}:{unit.port}", block=unit.report_block or "the best", stream=writer.key)
     while not stop:
         _publish(writer, gate, intake.take(0.1), log)
         stats.write(_figures(writer, gate, source.status().__dict__))

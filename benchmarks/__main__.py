@@ -9,7 +9,8 @@ import sys
 from benchmarks.measure import write
 
 NAMES = (
-    "split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "journal", "peers", "traces", "c37118",
+    "split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "peers", "traces", "c37118",
+    "iec61850", "journal",
 )  # fmt: skip
 
 

@@ -28,6 +28,10 @@ class SourceStatus:
     detail: str = ""  # what the source is doing, or the latest error, in words
     surprises: int = 0  # messages that could not be read as a measurement
     handler_errors: int = 0  # exceptions raised by `on_block`
+    mode: str = ""  # how samples come: "reports", "buffered reports", "polling"; empty while not connected
+    polls: int = 0  # values asked for, where no reports could be had
+    backfilled: int = 0  # rows delivered late, for settlement alone
+    history_gaps: int = 0  # stretches the source's own buffer no longer held
 
 
 @runtime_checkable

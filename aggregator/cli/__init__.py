@@ -16,6 +16,7 @@ from aggregator.cli import (
     backtesting,
     catalogue,
     diagnosis,
+    discovering,
     explaining,
     inspecting,
     journalling,
@@ -26,7 +27,8 @@ from aggregator.cli import (
 from aggregator.cli.output import app, fail
 
 __all__ = [
-    "app", "backtesting", "catalogue", "diagnosis", "explaining", "inspecting", "journalling", "main", "processes", "replaying",
+    "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting", "journalling", "main",
+    "processes", "replaying",
     "running",
 ]  # fmt: skip
 

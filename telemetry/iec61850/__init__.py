@@ -9,37 +9,52 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from telemetry.iec61850.client import ReportClient
 from telemetry.iec61850.errors import (
     BackendMissing,
     LayoutError,
     LibraryVersion,
     LinkError,
     PortInUse,
+    SclError,
     ServerError,
     SubscribeError,
+    TlsError,
+    Unsupported,
 )
-from telemetry.source import FrequencySource
+from telemetry.iec61850.history import Bookmark, Gap
+from telemetry.iec61850.link import Connect
+from telemetry.iec61850.tls import TlsFiles, require_protection
 
 __all__ = [
     "BackendMissing",
+    "Bookmark",
+    "Gap",
     "LayoutError",
     "LibraryVersion",
     "LinkError",
     "PortInUse",
+    "ReportClient",
+    "SclError",
     "ServerError",
     "SubscribeError",
+    "TlsError",
+    "TlsFiles",
     "Unit",
+    "Unsupported",
     "backends",
     "make_client",
+    "make_connect",
     "make_unit",
 ]
 
 REMEDY: Final = "pip install 'flyball[iec61850]'"
-# name: (module that must be installed, our module for the unit, our module for the client); best first
+# name: (module that must be installed, our module for the unit, our module for associations); best first
 BACKENDS: Final = {
-    "libiec61850": ("pyiec61850", "telemetry.iec61850.server", "telemetry.iec61850.client"),
+    "libiec61850": ("pyiec61850", "telemetry.iec61850.server", "telemetry.iec61850.association"),
     "open61850": ("open61850", "telemetry.iec61850.permissive_server", "telemetry.iec61850.permissive"),
 }
 
@@ -75,13 +90,47 @@ def make_unit(backend: str | None = None, /, *args: Any, **options: Any) -> Unit
     return unit
 
 
-def make_client(backend: str | None = None, /, *args: Any, **options: Any) -> FrequencySource:
-    """A client, not started; the arguments are those of `client.ReportClient`.
+def make_client(
+    backend: str | None,
+    host: str,
+    port: int,
+    report_block: str | None = None,
+    *,
+    connect_timeout_s: float = 1.0,
+    tls: TlsFiles | Mapping[str, Any] | None = None,
+    password: str | None = None,
+    plaintext: bool = False,
+    **options: Any,
+) -> ReportClient:
+    """A client, not started; `options` and `report_block` are those of `client.ReportClient`.
 
-    Raises BackendMissing.
+    host, port        : the IED; IPv4 or a name
+    connect_timeout_s : for the connection and for each request
+    tls, password     : see `tls.TlsFiles`, or a table that makes one; ACSE password
+    plaintext         : a connection without TLS may leave this machine
+
+    Raises BackendMissing, LibraryVersion, TlsError, Unsupported; ValueError for a parameter that cannot be.
     """
-    client: FrequencySource = importlib.import_module(BACKENDS[_choose(backend)][2]).ReportClient(*args, **options)
-    return client
+    connect = make_connect(backend, host, port, connect_timeout_s, tls, password, plaintext)
+    return ReportClient(connect, report_block, connect_timeout_s=connect_timeout_s, **options)
+
+
+def make_connect(
+    backend: str | None,
+    host: str,
+    port: int,
+    connect_timeout_s: float = 1.0,
+    tls: TlsFiles | Mapping[str, Any] | None = None,
+    password: str | None = None,
+    plaintext: bool = False,
+) -> Connect:
+    """How to associate; parameters and errors are those of `make_client`."""
+    if isinstance(tls, Mapping):
+        tls = TlsFiles.of(tls)
+    require_protection(host, tls, plaintext)
+    module = importlib.import_module(BACKENDS[_choose(backend)][2])
+    connect: Connect = module.connector(host, port, connect_timeout_s, tls, password)
+    return connect
 
 
 def _choose(backend: str | None) -> str:

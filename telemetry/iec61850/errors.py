@@ -3,10 +3,15 @@
     LinkError
     |- BackendMissing     no library to speak the protocol with
     |- LibraryVersion     the library is not the one its signatures were written for
+    |- Unsupported        the library that was chosen cannot do what was asked
+    |- TlsError           certificate files that cannot be used, or a connection that would not be protected
+    |- SclError           a file that is no SCL, or is not to be trusted
     |- PortInUse          the server's port belongs to someone else
     |- ServerError        the server would not start, or is not running
     |- LayoutError        the data set does not hold what a frequency sample needs
     `- SubscribeError     an association or a report control block was refused
+       |- LinkLost        and there is no use in asking this peer anything more
+       `- BlockTaken      the block serves another client
 
 Each message names the field and the remedy.
 """
@@ -26,7 +31,7 @@ CODES = {
 }  # IedClientError of libiec61850, the ones met in practice
 
 
-class LinkError(Exception):
+class LinkError(RuntimeError):
     """Base of every error of this package."""
 
 
@@ -36,6 +41,18 @@ class BackendMissing(LinkError):
 
 class LibraryVersion(LinkError):
     """The installed libiec61850 is not of the series whose signatures we declare."""
+
+
+class Unsupported(LinkError):
+    """The library that was chosen cannot do what was asked; the message names the one that can."""
+
+
+class TlsError(LinkError):
+    """Certificates that cannot be used, or a plain connection to another machine that nobody has allowed."""
+
+
+class SclError(LinkError):
+    """A file that is not SCL, or holds what a description of a device has no business with."""
 
 
 class PortInUse(LinkError):
@@ -60,3 +77,11 @@ class SubscribeError(LinkError):
     def __init__(self, step: str, code: int = 0, reason: str = "") -> None:
         super().__init__(f"{step}: {reason or CODES.get(code, f'error {code}')}")
         self.step, self.code = step, code
+
+
+class LinkLost(SubscribeError):
+    """The association is gone, or its peer does not answer."""
+
+
+class BlockTaken(SubscribeError):
+    """The report control block exists and serves somebody else."""

@@ -7,6 +7,7 @@ the counters. Nothing here raises into that thread: a bad report and a failing `
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from telemetry.iec61850.mapping import GENERAL_INTERROGATION, INTEGRITY, REASON_UNKNOWN, Report
@@ -29,6 +30,7 @@ class Intake:
         self._last_periodic: tuple[float, int] | None = None  # value of the last row, if a periodic report brought it
         self._sequence: int | None = None
         self._modulus = 256
+        self.on_delivered: Callable[[Report], None] | None = None
         self.reports = self.gaps = self.repeats = self.surprises = self.handler_errors = 0
         self.last_rx_ns = 0
         self.detail = ""
@@ -65,6 +67,11 @@ class Intake:
         self._last_utc = report.utc
         self._last_periodic = None if report.reason & ~REPEATING else (report.hz, report.quality)
         self._deliver(report, rx_ns)
+
+    def alive(self, rx_ns: int) -> None:
+        """A report that is none of ours to deliver; it shows that the device is there."""
+        self.reports += 1
+        self.last_rx_ns = rx_ns
 
     def surprise(self, what: str, rx_ns: int) -> None:
         """A report that could not be read."""
@@ -111,3 +118,5 @@ class Intake:
         except Exception as error:
             self.handler_errors += 1
             self.detail = f"on_block raised {type(error).__name__}: {error}"
+        if self.on_delivered is not None:
+            self.on_delivered(report)

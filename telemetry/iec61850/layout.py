@@ -18,6 +18,7 @@ FLOAT: Final = 6
 UTC_TIME: Final = 14
 
 PHASES: Final = ("phsA", "phsB", "phsC")  # neut, net and res of a WYE are not phase voltages
+LINES: Final = ("phsAB", "phsBC", "phsCA")  # of a DEL; taken only where it is asked for by name
 
 Path = tuple[int, ...]  # member index, then element indexes
 
@@ -39,6 +40,11 @@ class Layout(NamedTuple):
     volts: tuple[Path, ...]  # one per phase found; empty if the data set has no voltage
     size: int  # members in the data set
 
+    @property
+    def whole(self) -> bool:
+        """Whether one member carries value, quality and time, so that no report leaves two of them out."""
+        return self.hz[0] == self.quality[0] == self.utc[0]
+
 
 def resolve(members: Sequence[tuple[str, Spec]], hz_ref: str, volt_ref: str) -> Layout:
     """The layout of a data set.
@@ -46,14 +52,15 @@ def resolve(members: Sequence[tuple[str, Spec]], hz_ref: str, volt_ref: str) -> 
     members  : (reference without functional constraint, type) in the data set's order; both FCDs
                ("LD/MMXU1.Hz") and FCDAs ("LD/MMXU1.Hz.mag.f") serve
     hz_ref   : an MV, e.g. "GRIDMEAS/MMXU1.Hz"
-    volt_ref : a WYE or a CMV, e.g. "GRIDMEAS/MMXU1.PhV"
+    volt_ref : a WYE, DEL, CMV or MV, e.g. "GRIDMEAS/MMXU1.PhV"
 
     Raises LayoutError, naming what is missing and what the data set has instead.
     """
     leaves = dict(_leaves(members))
     wanted = ((f"{hz_ref}.mag.f", FLOAT), (f"{hz_ref}.q", BIT_STRING), (f"{hz_ref}.t", UTC_TIME))
     hz, quality, utc = (_find(leaves, ref, kind) for ref, kind in wanted)
-    magnitudes = [f"{volt_ref}.{phase}.cVal.mag.f" for phase in PHASES] + [f"{volt_ref}.cVal.mag.f"]
+    magnitudes = [f"{volt_ref}.{phase}.cVal.mag.f" for phase in (*PHASES, *LINES)]
+    magnitudes += [f"{volt_ref}.cVal.mag.f", f"{volt_ref}.mag.f"]
     volts = tuple(_find(leaves, ref, FLOAT) for ref in magnitudes if ref in leaves)
     return Layout(hz, quality, utc, volts, len(members))
 

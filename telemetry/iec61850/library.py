@@ -3,7 +3,8 @@
 The wheel `pyiec61850-ng` bundles the library; its SWIG layer holds the GIL in blocking calls and hangs the process, so
 we load the same file ourselves. `call` functions release the GIL; `leaf` functions keep it and must never block: they
 only read or set memory, which is cheaper than handing the GIL over. A wrong signature crashes silently, hence the
-declared table and the version check. GPL-3: load it only in the process that speaks IEC 61850.
+declared table, the version check and the self-test at every load. GPL-3: load it only in the process that speaks
+IEC 61850.
 
 Signatures: iec61850_client.h, iec61850_server.h, iec61850_dynamic_model.h, iec61850_cdc.h, mms_value.h, mms_type_spec.h
 of libiec61850 1.6.
@@ -18,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from telemetry.iec61850.errors import BackendMissing, LibraryVersion
+from telemetry.iec61850.selftest import check
 
 SERIES: Final = "1.6."
 
@@ -26,8 +28,11 @@ STATE_CONNECTING: Final = 1  # IedConnectionState
 STATE_CONNECTED: Final = 2
 RCB_RPT_ENA: Final = 2  # parameter masks of setRCBValues
 RCB_RESV: Final = 4
+RCB_OPT_FLDS: Final = 32
 RCB_TRG_OPS: Final = 256
 RCB_INTG_PD: Final = 512
+RCB_ENTRY_ID: Final = 4096
+RCB_RESV_TMS: Final = 16384
 
 TRG_DATA_CHANGED: Final = 1
 TRG_QUALITY_CHANGED: Final = 2
@@ -42,7 +47,21 @@ OPT_BUFFER_OVERFLOW: Final = 32
 OPT_ENTRY_ID: Final = 64
 OPT_CONF_REV: Final = 128
 
+ACSE_AUTH_PASSWORD: Final = 1  # AcseAuthenticationMechanism
+TLS_1_2: Final = 6  # TLSConfigVersion
+
 ReportHandler = c.CFUNCTYPE(None, c.c_void_p, c.c_void_p)  # (parameter, ClientReport)
+# (parameter, level, code, message, connection)
+TlsEventHandler = c.CFUNCTYPE(None, c.c_void_p, c.c_int, c.c_int, c.c_char_p, c.c_void_p)
+
+
+class AccessSpecification(c.Structure):
+    """MmsVariableAccessSpecification: a member of a data set, as the device named it."""
+
+    _fields_ = (
+        ("domain", c.c_char_p), ("item", c.c_char_p), ("array_index", c.c_int32), ("component", c.c_char_p)
+    )  # fmt: skip
+
 
 _P, _I, _S, _B = c.c_void_p, c.c_int, c.c_char_p, c.c_bool
 _U8, _U16, _U32 = c.c_uint8, c.c_uint16, c.c_uint32
@@ -60,9 +79,33 @@ _CALL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "IedConnection_getState": (_I, (_P,)),
     "IedConnection_close": (None, (_P,)),
     "IedConnection_destroy": (None, (_P,)),
+    "IedConnection_getMmsConnection": (_P, (_P,)),
+    # client: TLS and password; TLSConfiguration_setInsecure is left out on purpose
+    "MmsConnection_getIsoConnectionParameters": (_P, (_P,)),
+    "IsoConnectionParameters_setAcseAuthenticationParameter": (None, (_P, _P)),
+    "AcseAuthenticationParameter_create": (_P, ()),
+    "AcseAuthenticationParameter_setAuthMechanism": (None, (_P, _I)),
+    "AcseAuthenticationParameter_setPassword": (None, (_P, _S)),
+    "AcseAuthenticationParameter_destroy": (None, (_P,)),
+    "TLSConfiguration_create": (_P, ()),
+    "TLSConfiguration_destroy": (None, (_P,)),
+    "TLSConfiguration_setChainValidation": (None, (_P, _B)),
+    "TLSConfiguration_setAllowOnlyKnownCertificates": (None, (_P, _B)),
+    "TLSConfiguration_setOwnCertificateFromFile": (_B, (_P, _S)),
+    "TLSConfiguration_setOwnKeyFromFile": (_B, (_P, _S, _S)),
+    "TLSConfiguration_addAllowedCertificateFromFile": (_B, (_P, _S)),
+    "TLSConfiguration_addCACertificateFromFile": (_B, (_P, _S)),
+    "TLSConfiguration_setMinTlsVersion": (None, (_P, _I)),
+    "TLSConfiguration_setEventHandler": (None, (_P, TlsEventHandler, _P)),
     # client: model
+    "MmsConnection_getDomainNames": (_P, (_P, _ERR)),
+    "IedConnection_getLogicalDeviceVariables": (_P, (_P, _ERR, _S)),
+    "IedConnection_readObject": (_P, (_P, _ERR, _S, _I)),
+    "MmsValue_delete": (None, (_P,)),
     "IedConnection_getVariableSpecification": (_P, (_P, _ERR, _S, _I)),
-    "IedConnection_getDataSetDirectory": (_P, (_P, _ERR, _S, c.POINTER(_B))),
+    "MmsConnection_readNamedVariableListDirectory": (_P, (_P, _ERR, _S, _S, c.POINTER(_B))),
+    "MmsVariableAccessSpecification_destroy": (None, (_P,)),
+    "LinkedList_destroyStatic": (None, (_P,)),
     "LinkedList_getNext": (_P, (_P,)),
     "LinkedList_getData": (_P, (_P,)),
     "LinkedList_destroy": (None, (_P,)),
@@ -80,6 +123,16 @@ _CALL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ClientReportControlBlock_getRptEna": (_B, (_P,)),
     "ClientReportControlBlock_getResv": (_B, (_P,)),
     "ClientReportControlBlock_getDataSetReference": (_S, (_P,)),
+    "ClientReportControlBlock_create": (_P, (_S,)),
+    "ClientReportControlBlock_getTrgOps": (_I, (_P,)),
+    "ClientReportControlBlock_getIntgPd": (_U32, (_P,)),
+    "ClientReportControlBlock_getOptFlds": (_I, (_P,)),
+    "ClientReportControlBlock_getEntryId": (_P, (_P,)),
+    "ClientReportControlBlock_hasResvTms": (_B, (_P,)),
+    "ClientReportControlBlock_getResvTms": (c.c_int16, (_P,)),
+    "ClientReportControlBlock_setOptFlds": (None, (_P, _I)),
+    "ClientReportControlBlock_setEntryId": (None, (_P, _P)),
+    "ClientReportControlBlock_setResvTms": (None, (_P, c.c_int16)),
     "ClientReportControlBlock_setRptEna": (None, (_P, _B)),
     "ClientReportControlBlock_setResv": (None, (_P, _B)),
     "ClientReportControlBlock_setTrgOps": (None, (_P, _I)),
@@ -124,11 +177,23 @@ _LEAF: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ClientReport_getReasonForInclusion": (_I, (_P, _I)),
     "ClientReport_hasSeqNum": (_B, (_P,)),
     "ClientReport_getSeqNum": (_U16, (_P,)),
+    "ClientReport_getEntryId": (_P, (_P,)),
+    "ClientReport_hasBufOvfl": (_B, (_P,)),
+    "ClientReport_getBufOvfl": (_B, (_P,)),
     "MmsValue_getElement": (_P, (_P, _I)),
     "MmsValue_getType": (_I, (_P,)),
     "MmsValue_toDouble": (_D, (_P,)),
     "MmsValue_getBitStringAsInteger": (_U32, (_P,)),
     "MmsValue_getUtcTimeBuffer": (_P, (_P,)),
+    "MmsValue_getOctetStringSize": (_U16, (_P,)),
+    "MmsValue_getOctetStringBuffer": (_P, (_P,)),
+    "MmsValue_newOctetString": (_P, (_I, _I)),
+    "MmsValue_setOctetString": (None, (_P, _S, _I)),
+    "MmsValue_newFloat": (_P, (_F,)),
+    "MmsValue_newBitString": (_P, (_I,)),
+    "MmsValue_newUtcTime": (_P, (_U32,)),
+    "MmsValue_createEmptyStructure": (_P, (_I,)),
+    "MmsValue_setElement": (None, (_P, _I, _P)),
     "MmsValue_setFloat": (None, (_P, _F)),
     "MmsValue_setUtcTimeByBuffer": (None, (_P, _S)),
     "MmsValue_setBitStringFromInteger": (None, (_P, _U32)),
@@ -147,13 +212,14 @@ class Library:
                 f"libiec61850 {self.version}: the declared signatures are those of {SERIES}x; "
                 "install 'pyiec61850-ng>=1.6.1,<1.7'"
             )
+        check(self.call, self.leaf)
 
 
 @cache
 def load() -> Library:
     """The library inside `pyiec61850-ng`, loaded once.
 
-    Raises BackendMissing if it is not installed, LibraryVersion if it is of another series.
+    Raises BackendMissing if it is not installed, LibraryVersion if it is of another series or fails the self-test.
     """
     try:
         extension = importlib.import_module("pyiec61850._pyiec61850")

@@ -47,6 +47,8 @@ class Report(NamedTuple):
     quality: int  # Quality, bit 0 first
     utc: bytes  # UtcTime, 8 octets
     volts: float | None  # smallest phase voltage; None: not included, so unchanged
+    entry: bytes = b""  # EntryID of a buffered report
+    overflow: bool = False  # BufOvfl: reports before this one were lost in the device
 
 
 DATA_CHANGE: Final = 1

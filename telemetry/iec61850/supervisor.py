@@ -20,11 +20,18 @@ LOOK_S: Final = 0.05  # how often the watchdog looks; `stop` and a closed connec
 
 
 class Subscription(Protocol):
-    """One association with one enabled report control block."""
+    """One association that brings samples."""
 
     @property
     def name(self) -> str:
         """What is subscribed, for people."""
+
+    @property
+    def mode(self) -> str:
+        """How samples come; see `SourceStatus.mode`."""
+
+    def tend(self) -> None:
+        """Called now and then by the supervisor's thread, in which it may ask the peer."""
 
     def alive(self) -> bool:
         """False once the connection is known to be closed."""
@@ -49,6 +56,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._connected = False
+        self._mode = ""
         self._subscriptions = 0
         self._detail = "not started"
 
@@ -83,6 +91,7 @@ class Supervisor:
             detail=intake.detail if self._connected and intake.detail else self._detail,
             surprises=intake.surprises,
             handler_errors=intake.handler_errors,
+            mode=self._mode if self._connected else "",
         )
 
     def _run(self) -> None:
@@ -101,14 +110,17 @@ class Supervisor:
             self._detail = f"{type(error).__name__}: {error}"
             return
         self._subscriptions += 1
+        self._describe(subscription)
         self._connected = True
-        self._detail = f"subscribed to {subscription.name}"
         polite = False
         try:
             polite = self._watch(subscription)
         finally:
             self._connected = False
             subscription.close(polite)
+
+    def _describe(self, subscription: Subscription) -> None:
+        self._mode, self._detail = subscription.mode, f"subscribed to {subscription.name}"
 
     def _watch(self, subscription: Subscription) -> bool:
         """Return when the subscription is over; True if the peer still answers."""
@@ -117,6 +129,8 @@ class Supervisor:
             if not subscription.alive():
                 self._detail = "connection lost"
                 return False
+            subscription.tend()
+            self._describe(subscription)
             if self._intake.reports != reports:
                 reports, since = self._intake.reports, time.monotonic()
             elif time.monotonic() - since > self._silent_after_s:

@@ -23,7 +23,7 @@ from aggregator.journal_files import JournalWriter
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest", "worker",
-    "gateway", "api", "settle", "replay", "explain", "journal",
+    "gateway", "api", "settle", "replay", "explain", "journal", "discover",
 )  # fmt: skip
 
 
@@ -117,6 +117,13 @@ def test_no_command_shows_what_there_is(flyball: Callable[..., Said]) -> None:
         (["run", "--trace", "missing.csv"], ["missing.csv", "No such file"]),
         (["run", "--config", "missing.toml"], ["missing.toml"]),
         (["ied", "--backend", "libiec"], ["backend", "libiec61850"]),
+        (["discover", "missing.icd"], ["missing.icd", "No such file"]),
+        (["discover", "127.0.0.1:1"], ["127.0.0.1:1", "refused"]),
+        (["discover", "127.0.0.1:x"], ["127.0.0.1:x", "HOST:PORT"]),
+        (["discover", "192.0.2.1"], ["192.0.2.1", "plaintext"]),
+        (["discover", "127.0.0.1:1", "--cert", "a.pem"], ["--key"]),
+        (["discover", "127.0.0.1:1", "--cert", "a.pem", "--key", "a.key"], ["pin"]),
+        (["discover", "127.0.0.1:1", "--backend", "libiec"], ["libiec61850"]),
         (["ied", "--rate", "-1"], ["rate_hz"]),
         (["ied", "--fault", "nope@1"], ["nope@1"]),
         (["ingest"], ["FLYBALL_REDIS_URL"]),
@@ -358,3 +365,34 @@ def test_a_journal_is_listed_and_what_is_passed_over_is_named(flyball: Callable[
     shown = flyball("journal", str(tmp_path))
     assert "2023-11-14T22:13:20.000Z" in shown.out
     assert "stream: 7: 2..4" in shown.out
+
+
+def test_discover_says_what_a_unit_has_and_what_a_file_says(flyball: Callable[..., Said], tmp_path: Path) -> None:
+    from tests.telemetry.ieds import need, unit_here
+    from tests.telemetry.test_iec61850_discovery import STRANGER
+
+    need("libiec61850")
+    with unit_here("libiec61850") as unit:
+        found: Any = flyball("discover", f"127.0.0.1:{unit.port}", "--json", "-").json()
+        shown = flyball("discover", f"127.0.0.1:{unit.port}")
+    assert (found["report_block"], found["history_block"]) == ("GRIDMEAS/LLN0.RP.urcb01", "GRIDMEAS/LLN0.BR.brcb01")
+    assert found["points"][0]["power"] == "GRIDMEAS/MMXU1.TotW"
+    assert {"control", "history", "GRIDMEAS/LLN0.RP.urcb03"} <= set(shown.out.split())
+    (tmp_path / "bay.cid").write_text(STRANGER, encoding="utf-8")
+    found = flyball("discover", "bay.cid", "--json", "-", "--hz-ref", "BAY7PQ/AMMXU3.Hz").json()
+    assert (found["report_block"], found["history_block"]) == ("BAY7CTRL/LLN0.RP.far", None)
+
+
+def test_the_units_table_reaches_its_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from aggregator.config import load
+    from aggregator.measuring import client_options
+
+    path = tmp_path / "c.toml"
+    path.write_text("[unit]\npoll_ms = 0\nplaintext = true\n[unit.tls]\ncert = 'c'\nkey = 'k'\npins = ['p']\n")
+    monkeypatch.setenv("FLYBALL_UNIT_PASSWORD", "one")
+    monkeypatch.setenv("FLYBALL_UNIT_KEY_PASSWORD", "two")
+    options = client_options(load(path).unit)
+    assert (options["poll_ms"], options["plaintext"], options["password"]) == (None, True, "one")
+    tls = options["tls"]
+    assert (tls.cert, tls.key, tls.pins, tls.ca, tls.key_password) == (Path("c"), Path("k"), (Path("p"),), (), "two")
+    assert client_options(load(None).unit)["tls"] is None

@@ -54,6 +54,7 @@ def test_an_unknown_key_in_any_table_names_the_nearest(tmp_path, table, key):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[unit.tls]\ncert = 'a'\nkey = 'b'\npin = ['c']", "unknown key `unit.tls.pin`; did you mean `unit.tls.pins`?"),
         ("arae = 'ce'", "unknown key `arae`; did you mean `area`?"),
         ("[flet]\nvehicles = 3", "unknown key `flet`; did you mean `fleet`?"),
         ("[[contract]]\nsolld_kw = 3", "unknown key `contract.0.solld_kw`; did you mean `contract.0.sold_kw`?"),

@@ -193,15 +193,6 @@ def test_candidates_are_the_next_instances() -> None:
             references.candidates(wrong)
 
 
-def test_references_by_default_and_by_hand() -> None:
-    assert references.hertz_and_volts("GRIDMEAS/LLN0.RP.urcb01", None, None) == (
-        "GRIDMEAS/MMXU1.Hz",
-        "GRIDMEAS/MMXU1.PhV",
-    )
-    assert references.hertz_and_volts("A/LLN0.RP.r", "B/MMXU3.Hz", None) == ("B/MMXU3.Hz", "B/MMXU3.PhV")
-    assert references.hertz_and_volts("A/LLN0.RP.r", "B/M.Hz", "C/M.V") == ("B/M.Hz", "C/M.V")
-
-
 @pytest.mark.parametrize(
     ("member", "expected"), [(HZ, True), (f"{HZ}.mag.f", True), (f"{HZ}Rte", False), ("LD/MMXU1", True)]
 )
