@@ -232,7 +232,9 @@ class Config(Table):
         if len(names) > 8:
             raise ValueError(f"`source`: {len(names)} tables; one process follows 8 at most")
         if self.unit.count > 1 and (self.source or not self.unit.simulated):
-            raise ValueError("`unit.count`: counts simulated units alone; with [[source]] tables, give each one its own")
+            raise ValueError(
+                "`unit.count`: counts simulated units alone; with [[source]] tables, give each one its own"
+            )
         return self
 
     @property

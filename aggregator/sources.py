@@ -134,7 +134,9 @@ class Sources:
 
     def take(self, blocks: list[Block]) -> Taken:
         """Judge what has come and choose. blocks : FREQUENCY[n] each, of one source each"""
-        return self._choose([self.followed[int(block["source"][0])].gate.check(block) for block in blocks if block.size])
+        return self._choose(
+            [self.followed[int(block["source"][0])].gate.check(block) for block in blocks if block.size]
+        )
 
     def flush(self) -> Taken:
         """What the gates still hold back, after the sources have ended."""

@@ -147,9 +147,10 @@ class Choice:
         candidates = self._candidates(now_ns)
         if not candidates:
             return self._pass(source, row, now_ns)
-        if not usable or source not in candidates:
-            return None
-        return self._elect(source, candidates, now_ns)
+        if usable and source in candidates:
+            return self._elect(source, candidates, now_ns)
+        # A source that falls out of the vote may be the one that the others waited for.
+        return self._by_vote(None, candidates, now_ns) if self.settings.policy == "voting" else None
 
     def _restart(self) -> None:
         """Our clock was set back: nothing that is remembered can be compared with what comes."""
@@ -194,11 +195,13 @@ class Choice:
             return True
         if acting is None or acting not in candidates:
             return since_ns > source.period_ns
-        return since_ns > OVERDUE * acting.period_ns or (again and since_ns > acting.period_ns)
+        period_ns = acting.period_ns or source.period_ns or self._out_ns  # after its first row none is known
+        return since_ns > OVERDUE * period_ns or (again and since_ns > period_ns)
 
-    def _by_vote(self, source: Standing, candidates: list[Standing], now_ns: int) -> Row | None:
-        again = source.number in self._spoken
-        self._spoken.add(source.number)
+    def _by_vote(self, source: Standing | None, candidates: list[Standing], now_ns: int) -> Row | None:
+        again = source is not None and source.number in self._spoken
+        if source is not None:
+            self._spoken.add(source.number)
         if not again and any(s.number not in self._spoken for s in candidates):
             return None
         near_hz = self.agreement.near_hz
@@ -212,7 +215,7 @@ class Choice:
             return None
         # Ties by arrival, then by value, then by number: never by the order of the sources.
         carrier = min(new, key=lambda s: (centre.distance_hz(s.hz()), -_rx_ns(s), s.hz(), s.number))
-        self._spoken = {source.number} if again else set()
+        self._spoken = {source.number} if source is not None and again else set()
         return self._decide(carrier, centre.hz, frozenset(s.number for s in voters), now_ns)
 
     def _decide(self, carrier: Standing, hz: float, basis: frozenset[int], now_ns: int) -> Row | None:
@@ -221,7 +224,7 @@ class Choice:
         if row is None:  # a carrier has one
             return None
         if basis != self._basis:
-            self._shift_hz = self._shift(hz, basis, now_ns)
+            self._shift_hz = self._shift(basis, now_ns)
             self.switches += bool(self._basis)
             self._basis = basis
         else:
@@ -235,18 +238,18 @@ class Choice:
         carrier.decided += 1
         return row._replace(hz=self._last_hz)
 
-    def _shift(self, hz: float, basis: frozenset[int], now_ns: int) -> float:
+    def _shift(self, basis: frozenset[int], now_ns: int) -> float:
         """How far the output stays from the new sources' value [Hz], so that it goes on from where it was."""
-        s = self.settings
-        if not self._last_ns or now_ns - self._last_ns > self._out_ns or math.isinf(s.slew_hz_s):
+        agree_hz = self.settings.agree_hz
+        if not self._last_ns or now_ns - self._last_ns > self._out_ns or math.isinf(self.settings.slew_hz_s):
             return 0.0
         left = (self._by_number[number] for number in self._basis - basis)
         if any(source.outvoted or source.sees_dead(now_ns) for source in left):
             return 0.0
-        then = [self._by_number[number].before_hz for number in basis]
-        known = [value for value in then if value == value]
-        reference_hz = middle(known).hz if known else hz
-        return min(max(self._last_hz - reference_hz, -s.agree_hz), s.agree_hz)
+        new = [self._by_number[number] for number in basis]
+        # What the new ones would have said then; one that said nothing yet stands where it stands now.
+        reference_hz = middle([s.hz() if math.isnan(s.before_hz) else s.before_hz for s in new]).hz
+        return min(max(self._last_hz - reference_hz, -agree_hz), agree_hz)
 
 
 def _rx_ns(source: Standing) -> int:

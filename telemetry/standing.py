@@ -82,7 +82,9 @@ class Standing:
         """Whether its newest row is unmarked and of now."""
         if self.row is None or self.marks:
             return False
-        return self._age_ns(now_ns) <= (FRESH_PERIODS * self.period_ns or self.out_ns)  # period not known: its first row
+        return self._age_ns(now_ns) <= (
+            FRESH_PERIODS * self.period_ns or self.out_ns
+        )  # period not known: its first row
 
     def serving(self, now_ns: int) -> bool:
         """Whether it is in service."""
@@ -96,7 +98,7 @@ class Standing:
 
     def blind(self) -> bool:
         """Whether it cannot tell a dead bus: its newest usable row carries no voltage."""
-        return self.row is not None and not self.row.volt_frac == self.row.volt_frac
+        return self.row is not None and math.isnan(self.row.volt_frac)
 
     def hz(self) -> float:
         """Its newest usable value [Hz]; NaN before the first."""

@@ -29,7 +29,9 @@ def run(
     ] = None,
     units: Annotated[int | None, typer.Option(help="Simulated measuring units side by side.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the dashboard; 0 for any.")] = None,
-    fault: Annotated[list[str] | None, typer.Option(help="Fault of a unit, e.g. dead-bus@20+5; 2:lie@20 of the second.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Fault of a unit, e.g. dead-bus@20+5; 2:lie@20 of the second.")
+    ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard.")] = False,
     start: Start = None,
     step_s: StepS = None,

@@ -111,7 +111,9 @@ def test_fault_texts() -> None:
 
 @pytest.mark.parametrize("word", ["spike", "spike@", "spike@-1", "spyke@5", "spike@5+", "spike@5+x", "@5", "spike@5s"])
 def test_a_bad_fault_text_names_itself_and_the_kinds(word: str) -> None:
-    with pytest.raises(ValueError, match=r"spike, stuck, dead-bus, clock-jump, silence, nan, zero, invalid") as error:
+    with pytest.raises(
+        ValueError, match=r"spike, stuck, dead-bus, clock-jump, skew, lie, silence, nan, zero, invalid"
+    ) as error:
         parse_faults(f"nan@1,{word}")
     assert repr(word) in str(error.value)
     with pytest.raises(ValueError, match="unknown"):
