@@ -125,8 +125,8 @@ def streams(area: str) -> list[str]:
     return [
         f"{name}:{area}:{NAMES[role]}"
         for name, role in (
-            ("freq", "ingest"), ("sources", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"), ("signal", "api"), ("wishes", "api"),
-            ("journal", "worker"),
+            ("freq", "ingest"), ("sources", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"), ("signal", "api"),
+            ("wishes", "api"), ("journal", "worker"),
         )
     ]  # fmt: skip
 

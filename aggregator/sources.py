@@ -29,6 +29,8 @@ from telemetry.standing import Standing
 
 # A source that has not been heard since the start is lost only after sources have had time to connect.
 GRACE_NS: Final = 10_000_000_000
+# All that end together do not end in one instant: one is missed when another has gone on without it for so long.
+MISSED_NS: Final = 1_000_000_000
 KINDS: Final = {"iec61850": "telemetry.iec61850", "c37118": "telemetry.c37118"}
 
 
@@ -121,6 +123,7 @@ class Sources:
         self.choice = Choice(tuple(followed), settings)
         self.alarms = Alarms()
         self._alone = len(followed) == 1
+        self._missed_ns = 0  # since when one is lost while another serves
 
     def start(self, inbox: Inbox) -> None:
         """Follow all of them."""
@@ -149,13 +152,15 @@ class Sources:
         return Taken(rows, empty(FREQUENCY)) if self._alone else Taken(*chosen)
 
     def watch(self, now_ns: int) -> None:
-        """Raise and clear the alarms of several sources; one source lost is a frequency lost, which the core tells."""
+        """Raise and clear the alarms of several sources. All of them lost is a frequency lost, which the core tells."""
         if self._alone:
             return
         lost = self.choice.lost(now_ns)
         young = now_ns - self._begun_ns < GRACE_NS
         heard = {s.number for s in self.choice.sources if s.heard_ns}
-        self.alarms.set("SOURCE_LOST", any(not young or number in heard for number in lost), now_ns)
+        missed = any(not young or number in heard for number in lost) and len(lost) < len(self.followed)
+        self._missed_ns = (self._missed_ns or now_ns) if missed else 0
+        self.alarms.set("SOURCE_LOST", missed and now_ns - self._missed_ns >= MISSED_NS, now_ns)
         self.alarms.set("SOURCES_DISAGREE", self.choice.disagreeing(now_ns), now_ns)
         self.alarms.drain()  # they stand in the figures; the journal is the worker's
 

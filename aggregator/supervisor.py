@@ -100,18 +100,24 @@ class Line:
 
     def stop(self) -> None:
         """End the processes along the flow; the store is stopped by who started it. Idempotent."""
-        for role in sorted(self.children, key=lambda role: STOP_ORDER.index(role.rstrip(DIGITS))):
-            child = self.children.pop(role)
-            child.process.terminate()
-            try:
-                child.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self.log.warning("did not stop in time, killed", role=role)
-                child.process.kill()
-                child.process.wait()
-            if child.process.stdin is not None:
-                with suppress(BrokenPipeError):
-                    child.process.stdin.close()
+        for kind in STOP_ORDER:
+            # Units together: one that ends before the others is a source lost.
+            alike = [self.children.pop(role) for role in list(self.children) if role.rstrip(DIGITS) == kind]
+            for child in alike:
+                child.process.terminate()
+            for child in alike:
+                self._await_end(child)
+
+    def _await_end(self, child: Child) -> None:
+        try:
+            child.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.log.warning("did not stop in time, killed", role=child.role)
+            child.process.kill()
+            child.process.wait()
+        if child.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                child.process.stdin.close()
 
     def summary(self) -> dict[str, Any]:
         """What the run came to, from the processes' own counters; `past` holds those of lives that ended early."""

@@ -5,9 +5,9 @@ whose value it is. Two policies:
 
 - `priority`: the first source in service in the order given; its rows pace the decisions. Another one stands in for a
   row that is overdue, at its own next row, so that no decision is later than a period of the one that lives.
-- `voting`: the median of all in service, of two their mean, whatever their order. A decision is due when each has spoken
-  since the last one, or one has spoken twice. The row carries stamps, voltage and source of the newest row that is
-  nearest to the median, and no row carries two decisions.
+- `voting`: the median of all in service, of two their mean, whatever their order. A decision is due when each has
+  spoken since the last one, or one has spoken twice. The row carries stamps, voltage and source of the newest row that
+  is nearest to the median, and no row carries two decisions.
 
 Under both, sources are compared all the time (`telemetry.agreement`): one that a majority contradicts is OUTVOTED and
 not used. Of two that disagree the first in the order is believed, and the difference is told. While one source sees a
@@ -18,9 +18,9 @@ own movement, and the difference, `agree_hz` at most, is given back at `slew_hz_
 that was found wrong or dead, nor over a gap longer than `out_s`: then it steps.
 
 Nothing is invented: with no usable source the best one's rows pass with their marks, and with no rows nothing passes.
-How long the last value is held then is the product's affair, decided where the response is made. Policy for rows: every
-row comes back in `judged`, those of an outvoted source marked; rows of sources not listed are marked INVALID and counted
-(`strangers`). Pure: arrivals are the clock, and the result is the same whatever blocks the rows came in.
+How long the last value is held then is the product's affair, decided where the response is made. Policy for rows:
+every row comes back in `judged`, those of an outvoted source marked; rows of sources not listed are marked INVALID and
+counted (`strangers`). Pure: arrivals are the clock, and the result is the same whatever blocks the rows came in.
 """
 
 from __future__ import annotations

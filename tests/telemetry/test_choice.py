@@ -466,7 +466,7 @@ def test_an_impossible_setting_is_refused_by_name(field, value):
 
 @pytest.mark.parametrize("numbers", [(), (1, 1)])
 def test_sources_are_named_once(numbers):
-    with pytest.raises(ChoiceError, match="^sources: "):
+    with pytest.raises(ChoiceError, match=r"^sources: "):
         Choice(numbers)
 
 
