@@ -220,8 +220,8 @@ def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
 
 
 def _told(source: dict[str, Any]) -> dict[str, Any]:
-    """What the summary says of a source: who it is, how it stood at the end, what of it was refused."""
-    return {name: source.get(name) for name in ("name", "address", "state", "why", "decided", "rejected", "clock")}
+    """What the summary says of a source: who it is, how much of it was acted on, what of it was refused."""
+    return {name: source.get(name) for name in ("name", "address", "decided", "rejected", "clock")}
 
 
 def _published(ingests: list[dict[str, Any]], workers: list[dict[str, Any]]) -> int:

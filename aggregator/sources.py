@@ -155,10 +155,12 @@ class Sources:
         """Raise and clear the alarms of several sources. All of them lost is a frequency lost, which the core tells."""
         if self._alone:
             return
-        lost = self.choice.lost(now_ns)
         young = now_ns - self._begun_ns < GRACE_NS
-        heard = {s.number for s in self.choice.sources if s.heard_ns}
-        missed = any(not young or number in heard for number in lost) and len(lost) < len(self.followed)
+        served = [s for s in self.choice.sources if s.serving(now_ns)]
+        lost = [
+            s for s in self.choice.sources if not s.serving(now_ns) and not s.outvoted and (s.heard_ns or not young)
+        ]
+        missed = bool(served and lost)
         self._missed_ns = (self._missed_ns or now_ns) if missed else 0
         self.alarms.set("SOURCE_LOST", missed and now_ns - self._missed_ns >= MISSED_NS, now_ns)
         self.alarms.set("SOURCES_DISAGREE", self.choice.disagreeing(now_ns), now_ns)

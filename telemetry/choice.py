@@ -4,7 +4,8 @@ Rows come judged by each source's own gate, in order of arrival, and leave as on
 whose value it is. Two policies:
 
 - `priority`: the first source in service in the order given; its rows pace the decisions. Another one stands in for a
-  row that is overdue, at its own next row, so that no decision is later than a period of the one that lives.
+  row that is overdue, at its own next row, so that no decision is later than a period of the one that lives; a row
+  that comes right after its stand-in makes no second decision.
 - `voting`: the median of all in service, of two their mean, whatever their order. A decision is due when each has
   spoken since the last one, or one has spoken twice. The row carries stamps, voltage and source of the newest row that
   is nearest to the median, and no row carries two decisions.
@@ -182,9 +183,12 @@ class Choice:
     def _by_priority(self, source: Standing, candidates: list[Standing], now_ns: int) -> Row | None:
         again = source.number in self._spoken
         self._spoken.add(source.number)
-        if source is not candidates[0] and not self._stands_in(source, again, candidates, now_ns):
+        first = source is candidates[0]
+        if not first and not self._stands_in(source, again, candidates, now_ns):
             return None
-        self._acting = source
+        acting, self._acting = self._acting, source
+        if first and acting not in (None, source) and now_ns - self._last_ns < source.period_ns // 2:
+            return None  # stood in for a moment ago: it has the pace again, and this row's decision is made
         self._spoken.clear()
         return self._decide(source, source.hz(), frozenset((source.number,)), now_ns)
 

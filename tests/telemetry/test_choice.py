@@ -121,6 +121,19 @@ def test_a_rejected_row_is_never_used_while_another_source_lives(bits):
     assert set(got.decided["source"][(at >= 4.0) & (at < 6.0)].tolist()) == {2}
 
 
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_sources_that_measure_at_the_same_instants_make_one_decision_each_time(policy):
+    rng = np.random.default_rng(1)
+    rows = [source(n, off_hz=0.002 * n) for n in (1, 2, 3)]
+    for column in rows:
+        column["rx_ns"] += np.round(rng.exponential(1.5, column.size) * MS).astype(np.int64)  # who comes first is chance
+    _, got = choose(together(*rows), policy=policy)
+    assert 490 <= got.decided.size <= 505
+    assert gaps_s(got.decided).max() < 2 * PERIOD_S
+    if policy == "priority":
+        assert (got.decided["source"] == 1).sum() > 300
+
+
 def test_slow_and_fast_sources_go_together():
     rows = together(source(1, 5.0, period_s=0.02), source(2, 10.0, period_s=0.1, phase_s=0.005))
     _, got = choose(rows, (1, 2))
