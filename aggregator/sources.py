@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from collections import deque
 from dataclasses import asdict, dataclass
-from threading import Event
+from threading import Event, Thread
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -131,9 +131,12 @@ class Sources:
             one.source.start(inbox.put)
 
     def stop(self) -> None:
-        """End all of them."""
-        for one in self.followed.values():
-            one.source.stop()
+        """End all of them, at once: each may take seconds whose peer does not answer."""
+        enders = [Thread(target=one.source.stop, name="stop") for one in self.followed.values()]
+        for ender in enders:
+            ender.start()
+        for ender in enders:
+            ender.join()
 
     def take(self, blocks: list[Block]) -> Taken:
         """Judge what has come and choose. blocks : FREQUENCY[n] each, of one source each"""

@@ -2,8 +2,8 @@
 
 Every process is started with a pipe as its standard input that only we hold: however we end, the pipe closes
 and they end. A process that dies is started again after a delay; the embedded store likewise, on its data.
-Stopping goes along the flow, measuring unit first, so that every sample published is ticked before the worker
-goes.
+Stopping goes along the flow, so that every sample published is ticked before the worker goes: the ingest first, and the
+units when nobody listens any more, lest their end be taken for a loss.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from telemetry.redis_stream import connect
 
 ORDER: Final = ("gateway", "unit", "worker", "ingest", "settle", "api")
 DIGITS: Final = "0123456789"  # `unit2` is a further unit
-STOP_ORDER: Final = ("unit", "ingest", "worker", "gateway", "settle", "api")
+STOP_ORDER: Final = ("ingest", "worker", "unit", "gateway", "settle", "api")
 RESTART_S: Final = 1.0
 # A process that dies so often, each time before it lived so long, will not do better the next time.
 RESTARTS_MAX: Final = 5
@@ -101,7 +101,6 @@ class Line:
     def stop(self) -> None:
         """End the processes along the flow; the store is stopped by who started it. Idempotent."""
         for kind in STOP_ORDER:
-            # Units together: one that ends before the others is a source lost.
             alike = [self.children.pop(role) for role in list(self.children) if role.rstrip(DIGITS) == kind]
             for child in alike:
                 child.process.terminate()

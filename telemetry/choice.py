@@ -237,7 +237,7 @@ class Choice:
         self._last_ns, self._last_hz = now_ns, hz + self._shift_hz
         self._new.clear()
         for source in self.sources:
-            source.before_hz = source.hz() if source.fresh(now_ns) else math.nan
+            source.note(now_ns)
         self.decisions += 1
         carrier.decided += 1
         return row._replace(hz=self._last_hz)
@@ -250,9 +250,7 @@ class Choice:
         left = (self._by_number[number] for number in self._basis - basis)
         if any(source.outvoted or source.sees_dead(now_ns) for source in left):
             return 0.0
-        new = [self._by_number[number] for number in basis]
-        # What the new ones would have said then; one that said nothing yet stands where it stands now.
-        reference_hz = middle([s.hz() if math.isnan(s.before_hz) else s.before_hz for s in new]).hz
+        reference_hz = middle([self._by_number[number].said_hz() for number in basis]).hz
         return min(max(self._last_hz - reference_hz, -agree_hz), agree_hz)
 
 

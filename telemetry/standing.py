@@ -44,7 +44,9 @@ class Standing:
     unbroken: bool = True  # no gap so far
     period_ns: int = 0  # typical time between usable rows, by the source's own clock; 0: not known
     outvoted: bool = False
-    before_hz: float = math.nan  # value when the last decision was made
+    then_ns: int = 0  # when the last decision was made
+    then_hz: float = math.nan  # what it would have said then: its row before, or between that and the one after
+    then_rx_ns: int = 0  # arrival of the row before; 0: both rows are known
     decided: int = 0  # decisions that carry its stamps
     contradicted: int = 0  # rows that came while it was outvoted
 
@@ -54,6 +56,11 @@ class Standing:
         if row.quality or not math.isfinite(row.hz):
             return False
         last = self.row
+        if self.then_rx_ns:
+            # Rows of one instant come in any order: the row before alone would be a period old, as often as not.
+            share = (self.then_ns - self.then_rx_ns) / max(row.rx_ns - self.then_rx_ns, 1)
+            self.then_hz += min(max(share, 0.0), 1.0) * (row.hz - self.then_hz)
+            self.then_rx_ns = 0
         if last is None:
             self.since_ns = row.rx_ns
         else:
@@ -66,9 +73,21 @@ class Standing:
         self.row = row
         return True
 
+    def note(self, now_ns: int) -> None:
+        """A decision is made now, by whoever it is."""
+        row = self.row if self.fresh(now_ns) else None
+        self.then_ns, self.then_hz, self.then_rx_ns = now_ns, math.nan, 0
+        if row is not None:
+            self.then_hz, self.then_rx_ns = row.hz, row.rx_ns
+
+    def said_hz(self) -> float:
+        """What it would have said at the last decision [Hz]; one that had said nothing stands where it stands now."""
+        return self.hz() if math.isnan(self.then_hz) else self.then_hz
+
     def forget(self) -> None:
         """Its times mean nothing any more: as if never heard, but what was found out about it stands."""
-        self.row, self.heard_ns, self.marks, self.before_hz = None, 0, 0, math.nan
+        self.row, self.heard_ns, self.marks = None, 0, 0
+        self.then_hz, self.then_rx_ns = math.nan, 0
 
     def gap_ns(self) -> int:
         """Time without a usable row that is forgiven."""

@@ -204,7 +204,7 @@ def configured(*tables: dict[str, Any], **more: Any) -> Config:
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> Package:
     found = Package()
-    monkeypatch.setattr(sources.importlib, "import_module", lambda name: found)
+    monkeypatch.setattr(sources.importlib, "import_module", lambda _: found)
     return found
 
 
