@@ -39,6 +39,7 @@ from telemetry.standing import Row, Standing
 
 NS: Final = 1_000_000_000
 OUTVOTED: Final = int(Quality.OUTVOTED)
+DEAD_BUS: Final = int(Quality.DEAD_BUS)
 INVALID: Final = int(Quality.INVALID)
 STEPPED_NS: Final = NS  # arrivals that go back further are no disorder: our own clock was set back
 OVERDUE: Final = 1.25  # periods since the last decision: a first row of another source stands in
@@ -169,6 +170,8 @@ class Choice:
 
     def _pass(self, source: Standing, row: Row, now_ns: int) -> Row | None:
         """Nobody is usable: the rows of one of them go on as they are, a dead bus before all else."""
+        if not row.quality & DEAD_BUS and any(s.late(now_ns) for s in self.sources):
+            return None  # an honest one is a little late: its next row says more than this one
         heard = [s for s in self.sources if s.heard_ns and now_ns - s.heard_ns <= s.gap_ns()]
         speaker = min(heard, key=lambda s: (not s.sees_dead(now_ns), s.rank), default=source)
         if speaker is not source:

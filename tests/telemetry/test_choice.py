@@ -195,6 +195,21 @@ def test_silence_is_not_filled():
     assert gaps_s(got.decided).max() == pytest.approx(5.0, abs=2 * PERIOD_S)
 
 
+def test_an_honest_source_that_is_late_is_not_drowned_by_bad_rows():
+    rows = source(1)
+    rows = rows[(seconds(rows) < 5.0) | (seconds(rows) >= 5.3)]
+    bad = mark(source(2, phase_s=0.01), 4.0, 10.0, Q.INVALID)
+    _, got = choose(together(rows, bad), (1, 2))
+    assert not got.decided["quality"].any()
+    assert seconds(got.decided).max() > 9.9
+    # Longer than it may be out: then what is left is told.
+    rows = rows[(seconds(rows) < 5.0) | (seconds(rows) >= 6.0)]
+    _, got = choose(together(rows, bad), (1, 2))
+    told = seconds(got.decided)[got.decided["quality"] > 0]
+    assert told.min() == pytest.approx(5.0 + 0.5, abs=2 * PERIOD_S)
+    assert told.max() < 6.0
+
+
 def test_rows_of_strangers_are_marked_and_counted():
     choice, got = choose(together(source(1), source(9)), (1, 2))
     assert set(got.decided["source"].tolist()) == {1}
