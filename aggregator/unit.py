@@ -60,10 +60,11 @@ def serve(unit: UnitTable, playing: Playing, stop: Stop, log: Log) -> None:
     k = math.ceil(past_s * unit.rate_hz)
     while not stop:
         due_s = begin_s + k / unit.rate_hz - time.monotonic()
+        if due_s < -FROZEN_S:
+            k = math.ceil((time.monotonic() - begin_s) * unit.rate_hz)
+            continue
         if due_s > 0:
             stop.wait(due_s)
-        elif due_s < -FROZEN_S:
-            k = math.ceil((time.monotonic() - begin_s) * unit.rate_hz)
         ended = isinstance(source, Player) and k >= source.length
         sample = source.sample(k)
         k += 1
