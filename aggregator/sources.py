@@ -25,7 +25,7 @@ from telemetry.median import Judge, MedianGate
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, Block, Quality, empty
 from telemetry.source import FrequencySource
-from telemetry.standing import Standing
+from telemetry.standing import Row, Standing
 
 # A source that has not been heard since the start is lost only after sources have had time to connect.
 GRACE_NS: Final = 10_000_000_000
@@ -150,9 +150,14 @@ class Sources:
 
     def _choose(self, judged: list[Block]) -> Taken:
         rows = np.concatenate([empty(FREQUENCY), *judged])
-        chosen = self.choice.take(rows)
+        if not self._alone:
+            return Taken(*self.choice.take(rows))
         # What one source says is passed on whole, the bad rows too: there is nothing to choose.
-        return Taken(rows, empty(FREQUENCY)) if self._alone else Taken(*chosen)
+        standing = self.choice.sources[0]
+        for values in rows.tolist():
+            standing.hear(Row(*values))
+        standing.decided += int(rows.size)
+        return Taken(rows, empty(FREQUENCY))
 
     def watch(self, now_ns: int) -> None:
         """Raise and clear the alarms of several sources. All of them lost is a frequency lost, which the core tells."""
@@ -171,12 +176,14 @@ class Sources:
 
     def figures(self, now_ns: int) -> dict[str, Any]:
         """JSON-ready: each source with its state, the choice, the alarms."""
-        used, choice = self.choice.used(), self.choice
+        choice = self.choice
+        used = frozenset(self.followed) if self._alone else choice.used()
         return {
             "rejected": self._rejected(),
             "sources": [self._source(s, s.number in used, now_ns) for s in choice.sources],
             "choice": {
-                "policy": choice.settings.policy, "decisions": choice.decisions, "switches": choice.switches,
+                "policy": choice.settings.policy, "decisions": sum(s.decided for s in choice.sources),
+                "switches": choice.switches,
                 "outvotings": choice.agreement.outvotings, "strangers": choice.strangers,
             },
             "alarms": self.alarms.raised,

@@ -106,7 +106,7 @@ class Choice:
         self._last_ns = 0  # arrival at the last decision that was usable; 0: none yet
         self._last_hz = math.nan
         self._shift_hz = 0.0  # what the output still keeps of the source before
-        self.decisions = self.switches = self.strangers = 0
+        self.switches = self.strangers = 0
 
     def take(self, block: Block) -> Chosen:
         """Judged rows of any of the sources, in order of arrival. block : FREQUENCY[n]"""
@@ -163,7 +163,7 @@ class Choice:
 
     def _candidates(self, now_ns: int) -> list[Standing]:
         """Whose value may be used, in order: those in service, or else those on their way back."""
-        usable = [s for s in self.sources if s.usable(now_ns) and s.fresh(now_ns)]
+        usable = [s for s in self.sources if s.usable(now_ns)]
         if any(s.sees_dead(now_ns) for s in self.sources):
             usable = [s for s in usable if not s.blind()]
         return [s for s in usable if s.serving(now_ns)] or usable
@@ -179,7 +179,6 @@ class Choice:
         marks = row.quality
         if not marks:  # usable by itself: it was outvoted, or cannot see that the bus is dead
             marks = OUTVOTED if source.outvoted else INVALID
-        self.decisions += 1
         source.decided += 1
         return row._replace(quality=marks)
 
@@ -234,14 +233,13 @@ class Choice:
             self._shift_hz = self._shift(basis, now_ns)
             self.switches += bool(self._basis)
             self._basis = basis
-        else:
+        elif self._shift_hz:
             back_hz = self.settings.slew_hz_s * max(now_ns - self._last_ns, 0) * 1e-9
             self._shift_hz = math.copysign(max(abs(self._shift_hz) - back_hz, 0.0), self._shift_hz)
         self._last_ns, self._last_hz = now_ns, hz + self._shift_hz
         self._new.clear()
         for source in self.sources:
             source.note(now_ns)
-        self.decisions += 1
         carrier.decided += 1
         return row._replace(hz=self._last_hz)
 

@@ -78,6 +78,11 @@ def test_a_source_alone_is_published_as_its_gate_marked_it() -> None:
     assert found["alarms"] == []  # its loss is a frequency lost, the core's to tell
     assert found["rejected"] == {"zero": 4, "nan": 1}
     assert by_name(found)["s1"]["link"]["reports"] == 3
+    assert found["choice"]["decisions"] == by_name(found)["s1"]["decided"] == taken.decided.size
+    assert by_name(found)["s1"]["state"] == "rejected"
+    one.take(rows(1, 3, 4))
+    found = by_name(one.figures(BEGIN + 4 * S))["s1"]
+    assert (found["state"], found["why"], found["used"]) == ("used", "the only source", True)
 
 
 def test_each_source_is_judged_by_a_gate_of_its_own() -> None:
