@@ -4,8 +4,8 @@ A single source needs no choice: its rows pass as its gate marked them. Of sever
 decision, and what each of them said is kept beside it. Alarms of the sources stand here, because what reaches the core
 no longer shows that one of them is gone. Time is passed in; the clients' threads put their blocks into `Inbox`.
 
-Policy: the inbox never waits and has no bound of its own: it is emptied every tenth of a second, and the process that
-empties it ends when it cannot.
+Policy: the inbox never waits, drops nothing and has no bound: it is emptied at every turn of the process' loop, which a
+store that does not answer delays by one timeout a batch.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Sources:
         return self._choose([one.gate.flush() for one in self.followed.values()])
 
     def _choose(self, judged: list[Block]) -> Taken:
-        rows = np.concatenate([empty(FREQUENCY), *judged])
+        rows = judged[0] if len(judged) == 1 else np.concatenate([empty(FREQUENCY), *judged])
         if not self._alone:
             return Taken(*self.choice.take(rows))
         # What one source says is passed on whole, the bad rows too: there is nothing to choose.
