@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from telemetry.agreement import middle
 from telemetry.choice import Choice, ChoiceError, ChoiceSettings
 from telemetry.samples import FREQUENCY, Block, Quality
+from telemetry.standing import Row, Standing
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -372,6 +373,27 @@ def test_under_voting_no_decision_is_later_than_a_period_either(dies_s):
     rows = together(source(1, phase_s=0.003), source(2, phase_s=0.009), source(3, dies_s, phase_s=0.015))
     _, got = choose(rows, policy="voting")
     assert gaps_s(got.decided).max() < 2 * PERIOD_S
+
+
+def test_a_gap_is_no_new_period_and_a_burst_none_either():
+    one = Standing(1, 0, S // 2, 5 * S)
+
+    def hear(k, rx_k):
+        one.hear(Row(BEGIN + k * 20 * MS, BEGIN + rx_k * 20 * MS, 50.0, 1.0, 0, 1))
+
+    for k in range(50):
+        hear(k, k)
+    assert one.period_ns == 20 * MS
+    hear(70, 70)
+    assert one.period_ns <= 25 * MS + 1
+    for k in range(71, 90):
+        hear(k, 90)  # all at once, after a stall
+    assert one.period_ns == 20 * MS
+    assert one.fresh(BEGIN + 92 * 20 * MS)
+    assert not one.fresh(BEGIN + 93 * 20 * MS)
+    for k in range(20):
+        hear(90 + 50 * k, 90 + 50 * k)  # a slower rate is learnt in time
+    assert one.period_ns == S
 
 
 # ---- what must hold for any sources
