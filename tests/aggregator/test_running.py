@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from aggregator import roles
+from aggregator import roles, supervisor
 from aggregator.config import ConfigError, load, validate
 from aggregator.contracts import from_json
 from aggregator.running import check_faults, check_trace, core_settings, summarise
@@ -215,3 +215,9 @@ def test_the_summary_tells_of_each_source() -> None:
     found = summarise(parts(ingest=ingest), CORE)
     assert found["sources"] == [told]
     assert found["alarms"] == ["DEAD_BUS", "SOURCE_LOST"]
+
+
+def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter([5, 5, 5, 6, 7, 8])
+    monkeypatch.setattr(supervisor, "free_port", lambda *_: next(given))
+    assert [source.port for source in with_ports(load(None, unit__count=3)).sources] == [5, 6, 7]

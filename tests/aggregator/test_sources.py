@@ -114,8 +114,9 @@ def test_alarms_come_and_go_with_the_sources() -> None:
     three.watch(BEGIN + 9 * S)
     assert three.figures(BEGIN + 9 * S)["standing"] == []
     for at_s in (9, 10, 11):
-        three.take(together(rows(1, at_s, at_s + 1), rows(2, at_s, at_s + 1), rows(3, at_s, at_s + 1, hz=50.1)))
+        taken = three.take(together(rows(1, at_s, at_s + 1), rows(2, at_s, at_s + 1), rows(3, at_s, at_s + 1, hz=50.1)))
         three.watch(BEGIN + (at_s + 1) * S)
+    assert (taken.judged["quality"] == np.where(taken.judged["source"] == 3, int(Quality.OUTVOTED), 0)).all()
     found = three.figures(BEGIN + 12 * S)
     assert [alarm["code"] for alarm in found["standing"]] == ["SOURCES_DISAGREE"]  # it is not lost, it is not believed
     assert by_name(found)["s3"]["state"] == "outvoted"

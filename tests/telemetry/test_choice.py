@@ -302,6 +302,20 @@ def test_a_liar_that_is_left_alone_moves_nothing():
 
 
 @pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_the_last_honest_one_beside_a_known_liar_goes_on(policy):
+    rows = together(
+        source(1, 15.0, off_hz=lie(3.0, -0.1)), source(2, 8.0, phase_s=0.005), source(3, 15.0, phase_s=0.01)
+    )
+    choice, got = choose(rows, policy=policy)
+    last = got.decided[seconds(got.decided) > 8.2]
+    assert not last["quality"].any()
+    assert set(last["source"].tolist()) == {3}
+    assert seconds(last)[-1] > 14.9
+    assert [s.outvoted for s in choice.sources] == [True, False, False]
+    assert not choice.agreement.disagreeing(BEGIN + 15 * S)  # that one is wrong is known, and told as such
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
 def test_of_two_that_disagree_the_first_is_believed_and_the_difference_told(policy):
     rows = together(source(1), source(2, phase_s=0.01, off_hz=lambda t: np.where(t > 5.0, 0.1, 0.0)))
     for order in ((1, 2), (2, 1)):

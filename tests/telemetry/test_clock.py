@@ -60,9 +60,9 @@ def test_congestion_in_a_third_of_the_windows_turns_nothing():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-1e3, 1e3), min_size=5, max_size=40, unique=True), st.integers(0, 2**32 - 1))
+@given(st.lists(st.integers(-6000, 0), min_size=5, max_size=40, unique=True), st.integers(0, 2**32 - 1))
 def test_the_slope_is_that_of_scipy(x, seed):
-    x = np.sort(np.array(x))
+    x = np.sort(np.array(x)) / 10
     y = np.random.default_rng(seed).normal(0, 1, x.size)
     slope, half = slope_of(x, y)
     theirs, _, low, high = theilslopes(y, x, alpha=0.95)

@@ -54,6 +54,7 @@ def test_the_threshold_is_that_of_the_rate_test(step_hz, expected):
 def test_rows_with_another_mark_are_no_neighbours():
     rows = block([50.0, 49.7, math.nan, 49.7, 49.7], quality=[0, 0, 0, Q.TEST, 0])
     assert marks(rows) == [0, Q.SPIKE, Q.NAN, Q.TEST, Q.SPIKE]
+    assert marks(block([50.0, 49.7, 49.7, 50.0], quality=[0, 0, Q.TEST, 0])) == [0, Q.SPIKE, Q.TEST, 0]
 
 
 def test_after_a_long_gap_and_after_a_clock_that_was_set_back_there_is_nothing_to_compare_with():
