@@ -237,17 +237,21 @@ function showLine(s) {
   rows(byId("latency-rows"), Object.entries(s.latency_ms ?? {}), 4, ([stage, l]) => [words(stage), number(l.p50, 2), number(l.p99, 2), number(l.max, 2)], 1);
 }
 
-// Which source of frequency is acted on; why is told on the row.
-function showSources(sources) {
+// Which source of frequency is acted on; why is told on the row. Without news the rows stay and say nothing.
+let sourceNames = [];
+
+function showSources(told) {
+  if (told.length) sourceNames = told.map((source) => source.name);
+  const sources = told.length ? told : sourceNames.map((name) => ({ name, state: NONE, why: "not known" }));
   const body = byId("source-rows");
   rows(body, sources, 5, (source) => {
     const refused = Object.values(source.rejected ?? {}).reduce((sum, n) => sum + n, 0);
     const drift = source.clock?.drift_ppm;
-    return [source.name, words(source.state), number(source.hz, 3), number(refused), known(drift) ? number(drift, 1, true) : NONE];
+    return [source.name, words(source.state), number(source.hz, 3), source.rejected ? number(refused) : NONE, known(drift) ? number(drift, 1, true) : NONE];
   }, 2);
   sources.forEach((source, i) => {
     const tr = body.rows[i];
-    tr.title = `${source.kind} ${source.address}: ${source.why}`;
+    tr.title = `${source.kind ?? ""} ${source.address ?? ""}: ${source.why}`;
     tr.className = source.used ? "used" : ["lost", "outvoted", "rejected"].includes(source.state) ? "bad" : "";
   });
 }
