@@ -22,6 +22,8 @@ class Kind:
 TABLE: Final = {
     "FREQUENCY_LOST": Kind("critical", "no usable frequency: response held, then ramped to the baseline"),
     "DEAD_BUS": Kind("critical", "no voltage at the measuring point: response stopped, nothing is discharged"),
+    "SOURCE_LOST": Kind("warning", "a source of frequency is silent or unusable: the others go on without it"),
+    "SOURCES_DISAGREE": Kind("critical", "sources of frequency contradict each other: see which of them is acted on"),
     "SHORTFALL": Kind("critical", "the fleet cannot give what is asked; see unserved power by reason"),
     "SOLD_ABOVE_CAPABILITY": Kind("warning", "more is sold than the fleet can sustain for the product's endurance"),
     "STALE_REPORTS": Kind("warning", "more than one plugged vehicle in ten is silent, or left out for not following"),

@@ -61,9 +61,10 @@ def recorded_gate(nominal_hz: float, quality: QualityTable | None = None) -> Gat
     """The gate for recordings: as live, but a value that stands still is believed unless `quality` says otherwise.
 
     Test signals (a market's 15 minutes at 49.8 Hz) and coarse recordings stand still for good reasons; a live
-    instrument never does.
+    instrument never does. Spikes are told by their rate, whatever `quality.spike_test`: waiting for the next row would
+    take no time here, and the day would look better than it was.
     """
-    chosen = {} if quality is None else quality.model_dump(exclude_none=True)
+    chosen = {} if quality is None else quality.model_dump(exclude_none=True, exclude={"spike_test"})
     return GateSettings(nominal_hz=nominal_hz, **{"stuck_s": math.inf, **chosen})
 
 

@@ -59,7 +59,7 @@ class UnitTlsTable(Table):
 
 
 class UnitTable(Table):
-    """The measuring unit, and the simulated one that `flyball run` starts."""
+    """The measuring unit, and the simulated ones that `flyball run` starts."""
 
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65535, description="0: a free one")
@@ -77,10 +77,48 @@ class UnitTable(Table):
     silent_after_s: float = Field(3.0, gt=0, le=3600)
     backend: Literal["libiec61850", "open61850"] | None = Field(None, description="unset: the best one installed")
     simulated: bool = True
+    count: int = Field(1, ge=1, le=8, description="simulated units side by side on one grid, each a source")
+
+
+class SourceTable(Table):
+    """One source of frequency of several; without any, the units of `[unit]` are the sources."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")
+    kind: Literal["iec61850", "c37118"] = "iec61850"
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65535, description="0: a free one, for a simulated unit")
+    priority: int = Field(1, ge=1, le=99, description="1 is preferred; of equal ones the first in the file")
+    simulated: bool = Field(False, description="`flyball run` starts a unit of `[unit]` for it")
+    nominal_volt: float | None = Field(None, gt=0, description="unset: that of `[unit]`")
+    silent_after_s: float | None = Field(None, gt=0, le=3600, description="unset: that of `[unit]`")
+    options: dict[str, Any] = Field(default_factory=dict, description="further options of that kind of client")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> SourceTable:
+        if self.simulated and self.kind != "iec61850":
+            raise ValueError("`simulated`: the simulated unit speaks iec61850; set `kind` to it, or name a real source")
+        if not self.simulated and self.port == 0:
+            raise ValueError("`port`: name the port of the source, or make it `simulated`")
+        return self
+
+
+class ChoiceTable(Table):
+    """How one of several sources is chosen; None leaves the default of `telemetry.choice`."""
+
+    policy: Literal["priority", "voting"] | None = None
+    agree_hz: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    disagree_s: float | None = Field(None, gt=0, le=60)
+    out_s: float | None = Field(None, gt=0, le=60)
+    return_s: float | None = Field(None, gt=0, le=3600)
+    slew_hz_s: float | None = Field(None, gt=0, description="inf: at once")
 
 
 class QualityTable(Table):
     """Settings of the gate; None leaves its own default."""
+
+    spike_test: Literal["rate", "median"] = Field(
+        "rate", description="`median`: of three, and every sample waits for the next"
+    )
 
     band_frac: float | None = Field(None, gt=0, lt=0.5)
     spike_ceiling_hz: float | None = Field(None, gt=0)
@@ -88,6 +126,7 @@ class QualityTable(Table):
     stuck_s: float | None = Field(None, gt=0)
     volt_min_frac: float | None = Field(None, ge=0, lt=1)
     age_max_s: float | None = Field(None, gt=0)
+    clock_jump_s: float | None = Field(None, gt=0)
 
 
 class EngineTable(Table):
@@ -213,6 +252,8 @@ class Config(Table):
     contract: tuple[ContractTable, ...] = (ContractTable(),)
     fleet: FleetTable = FleetTable()
     unit: UnitTable = UnitTable()
+    source: tuple[SourceTable, ...] = ()
+    choice: ChoiceTable = ChoiceTable()
     quality: QualityTable = QualityTable()
     engine: EngineTable = EngineTable()
     limits: LimitsTable = LimitsTable()
@@ -225,6 +266,31 @@ class Config(Table):
     def _sites(self) -> Config:
         _check_sites(self.site, self.fleet.vehicles)
         return self
+
+    @model_validator(mode="after")
+    def _sources(self) -> Config:
+        names = [source.name for source in self.source]
+        if len(set(names)) != len(names):
+            raise ValueError(f"`source.name`: {max(names, key=names.count)!r} is given twice")
+        if len(names) > 8:
+            raise ValueError(f"`source`: {len(names)} tables; one process follows 8 at most")
+        if self.unit.count > 1 and (self.source or not self.unit.simulated):
+            raise ValueError(
+                "`unit.count`: counts simulated units alone; with [[source]] tables, give each one its own"
+            )
+        return self
+
+    @property
+    def sources(self) -> tuple[SourceTable, ...]:
+        """Every source of frequency, preferred ones first."""
+        given = self.source or tuple(
+            SourceTable.model_construct(
+                name=f"unit{k + 1}", host=self.unit.host, port=self.unit.port if k == 0 else 0, priority=k + 1,
+                simulated=self.unit.simulated,
+            )
+            for k in range(self.unit.count)
+        )  # fmt: skip
+        return tuple(sorted(given, key=lambda source: source.priority))
 
 
 def _check_sites(sites: tuple[SiteTable, ...], vehicles: int) -> None:
@@ -338,7 +404,8 @@ def _keys(place: list[str]) -> list[str]:
     """Valid keys of the table at `place`."""
     model: type[BaseModel] = Config
     tables: dict[str, type[BaseModel]] = {
-        "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "quality": QualityTable,
+        "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "source": SourceTable,
+        "choice": ChoiceTable, "quality": QualityTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
         "journal": JournalTable, "tls": UnitTlsTable,
     }  # fmt: skip

@@ -129,6 +129,11 @@ class Stats:
         self._client, self._key, self._role = client, f"stats:{area}:{role}", role
         self._due_s = 0.0
 
+    @property
+    def due(self) -> bool:
+        """Whether a second has passed; for figures that are not for nothing."""
+        return time.monotonic() >= self._due_s
+
     def write(self, figures: dict[str, Any], *, now: bool = False) -> None:
         """Write if a second has passed or `now`; a store that does not answer costs nothing but the news."""
         if not now and time.monotonic() < self._due_s:

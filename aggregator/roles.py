@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from aggregator.config import Config, redis_url, validate
+from aggregator.config import Config, UnitTable, redis_url, validate
 from aggregator.process import Log, Stop, logger
 
 RUN: str = "run.json"
@@ -26,6 +27,7 @@ class Run:
 
     folder : where journal and keys lie; core : the CoreSettings as JSON text
     since : newest entry of each stream when the run began; what is older is another run's
+    begun_ns : when the simulated units' time began, one for all of them and for their next lives
     """
 
     config: Config
@@ -36,6 +38,7 @@ class Run:
     trace: str | None = None
     trace_overrides: dict[str, Any] | None = None
     since: dict[str, str] | None = None
+    begun_ns: int | None = None
 
     def write(self) -> None:
         """Put the run where its processes find it."""
@@ -56,12 +59,21 @@ def read(folder: Path) -> Run:
     return Run(**table)
 
 
-def unit(run: Run, stop: Stop, log: Log) -> None:
-    """The measuring unit."""
+def unit(run: Run, stop: Stop, log: Log, number: int = 1) -> None:
+    """A simulated measuring unit, the first or a further one."""
     from aggregator.unit import Playing, serve
 
     trace = Path(run.trace) if run.trace else None
-    serve(run.config.unit, Playing(run.nominal_hz, trace, run.trace_overrides), stop, log)
+    playing = Playing(run.nominal_hz, trace, run.trace_overrides, number, run.begun_ns)
+    serve(unit_table(run.config, number), playing, stop, log)
+
+
+def unit_table(config: Config, number: int) -> UnitTable:
+    """`[unit]` with the address of the simulated unit `number`, from 1."""
+    simulated = [source for source in config.sources if source.simulated]
+    if number > len(simulated):
+        return config.unit
+    return config.unit.model_copy(update={name: getattr(simulated[number - 1], name) for name in ("host", "port")})
 
 
 def ingest(run: Run, stop: Stop, log: Log) -> None:
@@ -113,13 +125,15 @@ def streams(area: str) -> list[str]:
     return [
         f"{name}:{area}:{NAMES[role]}"
         for name, role in (
-            ("freq", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"), ("signal", "api"), ("wishes", "api"),
-            ("journal", "worker"), ("backfill", "ingest"),
+            ("freq", "ingest"), ("sources", "ingest"), ("backfill", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"),
+            ("signal", "api"), ("wishes", "api"), ("journal", "worker"),
         )
     ]  # fmt: skip
 
 
-ROLES = {"unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "settle": settle, "api": api}
+ROLES = {"unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "settle": settle, "api": api} | {
+    f"unit{number}": partial(unit, number=number) for number in range(2, 9)
+}
 
 
 def main() -> int:

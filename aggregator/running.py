@@ -26,11 +26,11 @@ from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
 from aggregator.roles import Run, streams
 from aggregator.serving import settings
-from aggregator.supervisor import ORDER, Line, newest, with_ports
+from aggregator.supervisor import Line, newest, roles_of, with_ports
+from aggregator.unit import faults_of, named_units
 from droop.limits import Derating
 from droop.products import load
 from settlement.scores import weighted_score
-from telemetry.generator import parse_faults
 from telemetry.redis_stream import parse_id
 from telemetry.traces import open_trace
 
@@ -94,6 +94,15 @@ def check_trace(trace: Path, nominal_hz: float, overrides: dict[str, Any]) -> fl
     return float(t_ns.max() - t_ns.min()) / 1e9
 
 
+def check_faults(config: Config) -> None:
+    """Raises ValueError for a fault that cannot be read, ConfigError for one of a unit that there is not."""
+    units = sum(source.simulated for source in config.sources)
+    for number in named_units(config.unit.faults):
+        faults_of(config.unit.faults, number)
+        if not 1 <= number <= max(units, 1):
+            raise ConfigError(f"`unit.faults`: unit {number} of {units} simulated ones; see `--units`")
+
+
 def run(
     config: Config, log: Log, *, trace: Path | None = None, seconds: float | None = None, browser: bool = True,
     trace_overrides: dict[str, Any] | None = None,
@@ -105,7 +114,7 @@ def run(
     core = core_settings(config)
     if seconds is not None and not 0.0 < seconds < math.inf:
         raise ConfigError(f"--seconds {seconds:g}: give a number above 0, or leave it out to run until stopped")
-    parse_faults(",".join(config.unit.faults))
+    check_faults(config)
     if trace is not None:
         lasts_s = check_trace(trace, core.nominal_hz, trace_overrides or {})
         # The unit plays from its own start, the line counts from its first tick: end while it still plays.
@@ -126,9 +135,9 @@ def run(
             Run(
                 config, folder, url, core.to_json().decode(), core.nominal_hz,
                 str(trace.resolve()) if trace else None, trace_overrides, newest(url, streams(config.area)),
+                time.time_ns(),
             ),
-            ORDER if config.unit.simulated else tuple(role for role in ORDER if role != "unit"),
-            log, store, begun_s=begun_s,
+            roles_of(config), log, store, begun_s=begun_s,
         )  # fmt: skip
         return {**_supervise(line, stop, seconds, browser, core), "folder": str(folder)}
     finally:
@@ -180,8 +189,9 @@ def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
     past: dict[str, list[dict[str, Any]]] = parts.get("past", {})
     workers = [*past.get("worker", []), parts["worker"]]
     gateways = [*past.get("gateway", []), parts["gateway"]]
+    ingests = [*past.get("ingest", []), parts["ingest"]]
     ticked = int(_sum(workers, "ticked"))
-    samples_in = max(ticked, _published([*past.get("ingest", []), parts["ingest"]], workers))
+    samples_in = max(ticked, _published(ingests, workers))
     rejected = _count(workers, "rejected")
     for reason, count in _count(gateways, "refused").items():
         rejected[f"command_{reason}"] = count
@@ -200,7 +210,9 @@ def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
         "unserved_kwh": _sum(workers, "unserved_kwh"),
         "score": score,
         "score_note": note,
-        "alarms": list(dict.fromkeys(code for life in workers for code in life.get("alarms", []))) + stalled,
+        "alarms": list(dict.fromkeys(code for life in [*workers, *ingests] for code in life.get("alarms", [])))
+        + stalled,
+        "sources": [_told(source) for source in parts["ingest"].get("sources", [])],
         "rss_mb": parts["rss_mb"],
         "warm_start_s": parts["warm_start_s"],
         "max_sum_error_kw": max(life.get("max_sum_error_kw", 0.0) for life in workers),
@@ -210,6 +222,11 @@ def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in core.contracts],
         "statements": statements,
     }
+
+
+def _told(source: dict[str, Any]) -> dict[str, Any]:
+    """What the summary says of a source: who it is, how much of it was acted on, what of it was refused."""
+    return {name: source.get(name) for name in ("name", "address", "decided", "rejected", "clock")}
 
 
 def _published(ingests: list[dict[str, Any]], workers: list[dict[str, Any]]) -> int:

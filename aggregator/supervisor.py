@@ -2,8 +2,8 @@
 
 Every process is started with a pipe as its standard input that only we hold: however we end, the pipe closes
 and they end. A process that dies is started again after a delay; the embedded store likewise, on its data.
-Stopping goes along the flow, measuring unit first, so that every sample published is ticked before the worker
-goes.
+Stopping goes along the flow, so that every sample published is ticked before the worker goes: the ingest first, and the
+units when nobody listens any more, lest their end be taken for a loss.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any, Final
 import orjson
 import redis
 
-from aggregator.config import Config
+from aggregator.config import Config, SourceTable
 from aggregator.embedded import EmbeddedServer
 from aggregator.process import Log, Stop, rss_mb
 from aggregator.roles import Run
 from telemetry.redis_stream import connect
 
 ORDER: Final = ("gateway", "unit", "worker", "ingest", "settle", "api")
-STOP_ORDER: Final = ("unit", "ingest", "worker", "gateway", "settle", "api")
+DIGITS: Final = "0123456789"  # `unit2` is a further unit
+STOP_ORDER: Final = ("ingest", "worker", "unit", "gateway", "settle", "api")
 RESTART_S: Final = 1.0
 # A process that dies so often, each time before it lived so long, will not do better the next time.
 RESTARTS_MAX: Final = 5
@@ -99,20 +100,23 @@ class Line:
 
     def stop(self) -> None:
         """End the processes along the flow; the store is stopped by who started it. Idempotent."""
-        for role in STOP_ORDER:
-            child = self.children.pop(role, None)
-            if child is None:
-                continue
-            child.process.terminate()
-            try:
-                child.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self.log.warning("did not stop in time, killed", role=role)
-                child.process.kill()
-                child.process.wait()
-            if child.process.stdin is not None:
-                with suppress(BrokenPipeError):
-                    child.process.stdin.close()
+        for kind in STOP_ORDER:
+            alike = [self.children.pop(role) for role in list(self.children) if role.rstrip(DIGITS) == kind]
+            for child in alike:
+                child.process.terminate()
+            for child in alike:
+                self._await_end(child)
+
+    def _await_end(self, child: Child) -> None:
+        try:
+            child.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.log.warning("did not stop in time, killed", role=child.role)
+            child.process.kill()
+            child.process.wait()
+        if child.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                child.process.stdin.close()
 
     def summary(self) -> dict[str, Any]:
         """What the run came to, from the processes' own counters; `past` holds those of lives that ended early."""
@@ -211,11 +215,33 @@ def free_port(host: str, port: int, name: str) -> int:
 
 def with_ports(config: Config) -> Config:
     """The configuration with every port known and free. Raises StartError for one that is taken."""
-    unit, api = config.unit, config.api
-    if unit.simulated:
-        unit = unit.model_copy(update={"port": free_port(unit.host, unit.port, "unit.port")})
+    unit, api, taken = config.unit, config.api, set[int]()
+    sources = tuple(
+        _with_port(source, f"source.port of {source.name!r}" if config.source else "unit.port", taken)
+        if source.simulated else source
+        for source in config.sources
+    )  # fmt: skip
+    own = [source.port for source in sources if source.simulated]
+    if own:
+        unit = unit.model_copy(update={"port": own[0], "count": 1})
     api = api.model_copy(update={"port": free_port(api.host, api.port, "api.port")})
-    return config.model_copy(update={"unit": unit, "api": api})
+    return config.model_copy(update={"unit": unit, "source": sources, "api": api})
+
+
+def _with_port(source: SourceTable, name: str, taken: set[int]) -> SourceTable:
+    """The source with a port that is known, free, and not yet given to another one."""
+    port = free_port(source.host, source.port, name)
+    while port in taken:
+        port = free_port(source.host, 0, name)
+    taken.add(port)
+    return source.model_copy(update={"port": port})
+
+
+def roles_of(config: Config) -> tuple[str, ...]:
+    """The processes of a run, in the order of their start: one for each simulated unit."""
+    units = sum(source.simulated for source in config.sources)
+    named = ("unit", *(f"unit{number}" for number in range(2, units + 1)))[:units]
+    return tuple(name for role in ORDER for name in (named if role == "unit" else (role,)))
 
 
 def _rss_of(pid: int) -> float:

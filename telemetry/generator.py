@@ -36,6 +36,8 @@ SPIKE_HZ: Final = -1.2  # towards discharge: the harmful direction
 GHOST_HZ_S: Final = -0.5  # of the reading on a dead bus: a rate a gate must not take for a grid in trouble
 DEAD_VOLT_FRAC: Final = 0.01
 CLOCK_JUMP_NS: Final = 7_000_000_000
+LIE_HZ_S: Final = -0.02  # of a reading that slides away from the grid's: plausible in itself, no single gate sees it
+SKEW_NS_S: Final = 500_000  # of a clock that gains 500 ppm
 
 # kind: seconds it lasts where the text gives none; 0 is one sample
 FAULTS: Final = {
@@ -43,6 +45,8 @@ FAULTS: Final = {
     "stuck": 10.0,
     "dead-bus": 5.0,
     "clock-jump": math.inf,
+    "skew": math.inf,
+    "lie": 10.0,
     "silence": 5.0,
     "nan": 1.0,
     "zero": 1.0,
@@ -105,6 +109,7 @@ class Generator:
     seed         : of everything that is random
     trip_every_s : mean time between generator trips; math.inf for none
     faults       : of the measuring unit, see `parse_faults`
+    unit         : which of several units on one grid: the frequency is the same, the measurement's noise is not
 
     Raises ValueError for a rate, a nominal frequency or a trip interval that is not positive.
     """
@@ -116,12 +121,14 @@ class Generator:
         seed: int,
         trip_every_s: float = 180.0,
         faults: tuple[Fault, ...] = (),
+        unit: int = 0,
     ) -> None:
         for name, value in (("nominal_hz", nominal_hz), ("rate_hz", rate_hz), ("trip_every_s", trip_every_s)):
             if not value > 0:
                 raise ValueError(f"{name} {value}: give a positive number")
         self.nominal_hz, self.rate_hz = nominal_hz, rate_hz
         self._seed, self._trip_every_s, self._faults = seed, trip_every_s, faults
+        self._own = (unit,) if unit else ()  # what its noise is seeded with besides
         self._chunk = max(1, round(CHUNK_S * rate_hz))
         first = np.random.default_rng((seed, 0))
         self._ou_starts = [float(first.normal(0.0, OU_STD_HZ))]  # the process at the start of each chunk reached
@@ -174,7 +181,7 @@ class Generator:
     def _chunk_grid(self, number: int) -> tuple[Floats, Floats]:
         while len(self._ou_starts) <= number:
             self._ou_starts.append(float(self._ou(len(self._ou_starts) - 1)[-1]))
-        rng = np.random.default_rng((self._seed, 2, number))
+        rng = np.random.default_rng((self._seed, 2, number, *self._own))
         noise = rng.normal(0.0, NOISE_HZ, self._chunk)
         volt = 1.0 + rng.normal(0.0, VOLT_NOISE_FRAC, self._chunk)
         t_s = (number * self._chunk + np.arange(self._chunk)) / self.rate_hz
@@ -233,6 +240,10 @@ class Generator:
                 samples.volt_frac[where] = DEAD_VOLT_FRAC
             case "clock-jump":
                 samples.clock_offset_ns[where] += CLOCK_JUMP_NS
+            case "skew":
+                samples.clock_offset_ns[where] += np.rint(SKEW_NS_S * since_s).astype(np.int64)
+            case "lie":
+                samples.hz[where] += LIE_HZ_S * since_s
             case "silence":
                 samples.silent[where] = True
             case "nan":

@@ -26,8 +26,10 @@ class Player(Generator):
     rows : FREQUENCY[n] as a reader gives them; rows that do not ascend in time are left out
     """
 
-    def __init__(self, rows: Block, nominal_hz: float, rate_hz: float, faults: tuple[Fault, ...] = ()) -> None:
-        super().__init__(nominal_hz, rate_hz, 0, math.inf, faults)
+    def __init__(
+        self, rows: Block, nominal_hz: float, rate_hz: float, faults: tuple[Fault, ...] = (), unit: int = 0
+    ) -> None:
+        super().__init__(nominal_hz, rate_hz, 0, math.inf, faults, unit)
         ascending = np.maximum.accumulate(rows["t_ns"])
         keep = np.ones(rows.size, np.bool_)
         keep[1:] = rows["t_ns"][1:] > ascending[:-1]
@@ -46,6 +48,6 @@ class Player(Generator):
         hz, volts = np.full(self._chunk, math.nan), np.ones(self._chunk)
         begin = number * self._chunk
         given = self._hz[begin : begin + self._chunk]
-        hz[: given.size] = given + np.random.default_rng((SEED, number)).normal(0.0, NOISE_HZ, given.size)
+        hz[: given.size] = given + np.random.default_rng((SEED, number, *self._own)).normal(0.0, NOISE_HZ, given.size)
         volts[: given.size] = self._volts[begin : begin + self._chunk]
         return hz, volts

@@ -2,7 +2,8 @@
 
 A gate belongs to one measuring point and is causal: a row is judged by itself and by the rows before it, so a
 trace fed whole, in blocks or row by row gets the same marks. This file knows no product and no clock; time is
-what the rows carry. Choosing among redundant sources is not done here.
+what the rows carry. A spike is told by its rate here, and by a median of three in `telemetry.median`. Choosing among
+redundant sources is `telemetry.choice`.
 
 Each row gets the bits of its own defects, one per cause: a literal zero is ZERO and not RANGE as well, an empty
 cell that its reader has marked MISSING is not NAN as well.
@@ -17,7 +18,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from telemetry.samples import Block, Quality, reasons
+from telemetry.clock import Skew, SkewMeter
+from telemetry.samples import FREQUENCY, Block, Quality, empty, reasons
 
 NS: Final = 1_000_000_000
 SMALL: Final = 32  # rows below which plain Python beats the set-up of the array form
@@ -113,6 +115,7 @@ class Gate:
         self._offset_ns: int | None = None  # arrival minus source time, slow mean
         self._new_offset_ns: int | None = None
         self._new_since_ns = 0
+        self._meter = SkewMeter()
 
     def check(self, block: Block) -> Block:
         """A copy of a FREQUENCY block with the gate's bits added to `quality`."""
@@ -131,9 +134,17 @@ class Gate:
             self.counts[bit] += np.count_nonzero(marked_rows & (1 << bit))
         return out
 
+    def flush(self) -> Block:
+        """Rows held back: none, each is told at once. In the form of `telemetry.median.MedianGate`."""
+        return empty(FREQUENCY)
+
     def rejected(self) -> dict[str, int]:
         """Rows marked so far, by reason; a row with two defects counts under both."""
         return reasons(self.counts)
+
+    def skew(self) -> Skew:
+        """The source's clock against ours, live only: a slow drift is reported here and marks nothing."""
+        return self._meter.skew()
 
     def _count(self, marked: int) -> None:
         for bit in range(BITS):
@@ -171,6 +182,7 @@ class Gate:
         if abs(offset - self._offset_ns) <= self._jump_ns:
             self._offset_ns += (offset - self._offset_ns) // 64  # integer: the same sum whatever the blocks
             self._new_offset_ns = None
+            self._meter.add(t_ns, rx_ns)
             return 0
         if self._new_offset_ns is None or abs(offset - self._new_offset_ns) > self._jump_ns:
             self._new_offset_ns, self._new_since_ns = offset, rx_ns
@@ -180,6 +192,8 @@ class Gate:
         # Stamps before and after the jump cannot be compared: start afresh.
         self._order_ns = self._good_ns = None
         self._run_rows = self._side = 0
+        self._meter.restart()
+        self._meter.add(t_ns, rx_ns)
         return 0
 
     def _order(self, t_ns: int) -> int:

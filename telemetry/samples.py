@@ -20,10 +20,10 @@ FREQUENCY = np.dtype(
     [
         ("t_ns", "<i8"),
         ("rx_ns", "<i8"),
-        ("hz", "<f8"),  # as measured; NaN where the source gave none
+        ("hz", "<f8"),  # as measured, or as chosen (telemetry.choice); NaN where the source gave none
         ("volt_frac", "<f4"),  # smallest phase voltage over its nominal; NaN where the source has none
         ("quality", "<u2"),  # Quality bits; 0 is usable
-        ("source", "<u2"),  # measuring point
+        ("source", "<u2"),  # measuring point; of several, the one whose value it is
     ]
 )
 
@@ -133,6 +133,7 @@ class Quality(IntFlag):
     TEST = 1 << 10  # the source is under test
     CLOCK = 1 << 11  # the source's clock has failed or is not synchronised
     MISSING = 1 << 12  # an empty or N/A cell in a recorded trace
+    OUTVOTED = 1 << 13  # the other sources agree with each other and not with this one
 
 
 def reasons(counts_by_bit: npt.NDArray[np.int64]) -> dict[str, int]:

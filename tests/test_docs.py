@@ -139,8 +139,10 @@ def test_the_configuration_reference_is_complete_and_its_defaults_are_true():
     keys = {}
     for name, field in config.Config.model_fields.items():
         default = config.ContractTable() if name == "contract" else field.get_default(call_default_factory=True)
-        if name == "site":
-            keys |= {f"site.{key}": value.get_default() for key, value in config.SiteTable.model_fields.items()}
+        for several, model in (("site", config.SiteTable), ("source", config.SourceTable)):
+            if name == several:
+                fields = model.model_fields.items()
+                keys |= {f"{name}.{key}": value.get_default(call_default_factory=True) for key, value in fields}
         if isinstance(default, config.Table):
             keys |= {f"{name}.{key}": value for key, value in default.__dict__.items()}
         else:

@@ -7,12 +7,17 @@ Silence is the unsafe value: measurements become null, promises become 0.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from aggregator.api.models import Ages, Alarm, Live, Product, Statement, Status
+from pydantic import ValidationError
+
+from aggregator.api.models import Ages, Alarm, Live, Product, Source, Statement, Status
 from droop import products
+
+Row = TypeVar("Row", Alarm, Source)
 
 NS: Final = 1_000_000_000
 MEASURED: Final = (
@@ -91,7 +96,7 @@ def compose(r: Reading, area: str, now_ns: int, mono_s: float, silent_s: float, 
     if stale:
         _withdraw(fields)
     else:
-        alarms += _silent_processes(r, mono_s, process_silent_s)
+        alarms += _silent_processes(r, mono_s, process_silent_s) + _of_sources(r, mono_s, process_silent_s)
         alarms += _stalled_journal(r.processes.get("settle", {}))
     ages = Ages(
         live_s=_tidy(age_s),
@@ -107,6 +112,7 @@ def compose(r: Reading, area: str, now_ns: int, mono_s: float, silent_s: float, 
         "stale": stale,
         "ages": ages,
         "processes": r.processes,
+        "sources": _sources(r, mono_s, process_silent_s),
         "statement": r.statement,
         "statements": r.statements,
     }
@@ -178,6 +184,31 @@ def _stalled_journal(settle: dict[str, Any]) -> list[Alarm]:
         "minutes: make room or mend the folder; writing goes on by itself."
     )
     return [Alarm(code="JOURNAL_STALLED", severity="critical", since_ns=since_ns, text=text)]
+
+
+def _ingest(r: Reading, mono_s: float, limit_s: float) -> dict[str, Any]:
+    """What the ingest process says of itself; nothing when it is silent."""
+    heard = r.processes_heard.get("ingest")
+    return r.processes.get("ingest", {}) if heard and (heard.age_s(mono_s) or 0.0) <= limit_s else {}
+
+
+def _sources(r: Reading, mono_s: float, limit_s: float) -> list[Source]:
+    """The sources of frequency; a silent ingest process has none that can be vouched for."""
+    return _read(Source, _ingest(r, mono_s, limit_s).get("sources"))
+
+
+def _of_sources(r: Reading, mono_s: float, limit_s: float) -> list[Alarm]:
+    """The alarms that stand in the ingest process."""
+    return _read(Alarm, _ingest(r, mono_s, limit_s).get("standing"))
+
+
+def _read(model: type[Row], rows: Any) -> list[Row]:
+    """Rows of another process' counters; what is no such row is passed over: its counters stay visible as they are."""
+    found: list[Row] = []
+    for row in rows if isinstance(rows, list) else []:
+        with contextlib.suppress(ValidationError):
+            found.append(model.model_validate(row))
+    return found
 
 
 def _described(product: Product, stale: bool) -> Product:

@@ -46,6 +46,7 @@ class FleetCollector(Collector):
             yield GaugeMetricFamily("flyball_live_age_seconds", "Since the worker last wrote", value=status.ages.live_s)
         yield from _promises(status)
         yield from _labelled(status)
+        yield from _sources(status)
         for name, value in (("ticks", status.ticks), ("commands", status.commands)):
             yield CounterMetricFamily(f"flyball_{name}", f"Worker's {name}", value=value)
         events = CounterMetricFamily("flyball_api_events", "Events of the API process", labels=["event"])
@@ -93,6 +94,26 @@ def _labelled(status: Status) -> Iterator[Metric]:
     for reason, count in status.rejected.items():
         rejected.add_metric([reason], count)
     yield rejected
+
+
+def _sources(status: Status) -> Iterator[Metric]:
+    """Which source of frequency is used, what of each was refused, and how its clock goes."""
+    used = GaugeMetricFamily("flyball_source_used", "1: the value acted on rests on it", labels=["source"])
+    state = GaugeMetricFamily("flyball_source_state", "1 for the state that it is in", labels=["source", "state"])
+    decided = CounterMetricFamily("flyball_source_decisions", "Decisions with its stamps", labels=["source"])
+    refused = CounterMetricFamily("flyball_source_rejected", "Its refused rows", labels=["source", "reason"])
+    offset = GaugeMetricFamily("flyball_source_clock_offset_seconds", "Arrival minus stamp, least", labels=["source"])
+    drift = GaugeMetricFamily("flyball_source_clock_drift_ppm", "Above 0 its clock is slow", labels=["source"])
+    for source in status.sources:
+        used.add_metric([source.name], float(source.used))
+        state.add_metric([source.name, source.state], 1)
+        decided.add_metric([source.name], source.decided)
+        for reason, count in source.rejected.items():
+            refused.add_metric([source.name, reason], count)
+        for family, known in ((offset, source.clock.get("offset_s")), (drift, source.clock.get("drift_ppm"))):
+            if known is not None:
+                family.add_metric([source.name], known)
+    yield from (used, state, decided, refused, offset, drift)
 
 
 def make_registry(feed: Feed) -> CollectorRegistry:

@@ -143,6 +143,27 @@ class Statement(Answer):
     kpis: dict[str, float | bool | None] = Field(default_factory=dict)
 
 
+class Source(Answer):
+    """One source of frequency, as the ingest process sees it."""
+
+    number: int = Field(description="`source` of its rows")
+    name: str = ""
+    kind: str = ""
+    address: str = ""
+    priority: int = 1
+    used: bool = Field(default=False, description="the value acted on rests on it")
+    state: str = Field(default="", description="used, standby, returning, outvoted, rejected, lost or unheard")
+    why: str = ""
+    hz: float | None = Field(default=None, description="its newest usable value; null: none of now")
+    decided: int = Field(default=0, description="decisions that carry its stamps")
+    rejected: dict[str, int] = Field(
+        default_factory=dict, description="its rows that may not move a vehicle, by reason"
+    )
+    clock: dict[str, float | None] = Field(
+        default_factory=dict, description="against ours: offset_s (with the shortest way here), drift_ppm, 95 % of each"
+    )
+
+
 class Status(Live):
     """The live figures, with their age and everything the API knows about their sources.
 
@@ -156,6 +177,7 @@ class Status(Live):
     stale: bool = Field(description="the figures are not current; do not act on them")
     ages: Ages
     processes: dict[str, dict[str, Any]] = Field(default_factory=dict, description="each process' own counters")
+    sources: list[Source] = Field(default_factory=list, description="of frequency, preferred ones first")
     statement: Statement | None = Field(default=None, description="the newest interval")
     statements: int = Field(default=0, description="how many statements there are")
 

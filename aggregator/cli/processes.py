@@ -85,7 +85,7 @@ def pmu(
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball ingest --config flyball.toml")
 def ingest(config: Config = None) -> None:
-    """Follow the measuring unit and publish its samples."""
+    """Follow the sources of frequency, judge their samples, choose among them, publish."""
     _run("ingest", config)
 
 

@@ -39,8 +39,11 @@ def run(
     seconds: Annotated[
         float | None, typer.Option(help="Stop after so many seconds of ticking; a trace ends by itself.")
     ] = None,
+    units: Annotated[int | None, typer.Option(help="Simulated measuring units side by side.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the dashboard; 0 for any.")] = None,
-    fault: Annotated[list[str] | None, typer.Option(help="Fault of the measuring unit, e.g. dead-bus@20+5.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Fault of a unit, e.g. dead-bus@20+5; 2:lie@20 of the second.")
+    ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard.")] = False,
     start: Start = None,
     step_s: StepS = None,
@@ -62,7 +65,7 @@ def run(
 
     writable(json)
     loaded = load(
-        config, unit__rate_hz=rate, fleet__vehicles=vehicles, api__port=port,
+        config, unit__rate_hz=rate, unit__count=units, fleet__vehicles=vehicles, api__port=port,
         unit__faults=tuple(fault) if fault else None,
         contract=contract_of(config, product, sold_kw),
     )  # fmt: skip

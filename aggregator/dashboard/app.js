@@ -232,8 +232,28 @@ function showLine(s) {
   const top = rejected.sort((a, b) => b[1] - a[1]).slice(0, 3).map(([why, n]) => `${words(why)} ${number(n)}`).join(", ");
   text("quality", bad ? `Sample now rejected: ${bad}` : top ? `Rejected so far: ${top}` : s.t_ns ? "Every sample usable so far" : "");
   byId("quality").classList.toggle("bad", bad !== "");
+  showSources(s.sources ?? []);
   text("scheduling", s.worker?.scheduling ? `scheduling ${s.worker.scheduling}` : "");
   rows(byId("latency-rows"), Object.entries(s.latency_ms ?? {}), 4, ([stage, l]) => [words(stage), number(l.p50, 2), number(l.p99, 2), number(l.max, 2)], 1);
+}
+
+// Which source of frequency is acted on; why is told on the row. Without news the rows stay and say nothing.
+let sourceNames = [];
+
+function showSources(told) {
+  if (told.length) sourceNames = told.map((source) => source.name);
+  const sources = told.length ? told : sourceNames.map((name) => ({ name, state: NONE, why: "not known" }));
+  const body = byId("source-rows");
+  rows(body, sources, 5, (source) => {
+    const refused = Object.values(source.rejected ?? {}).reduce((sum, n) => sum + n, 0);
+    const drift = source.clock?.drift_ppm;
+    return [source.name, words(source.state), number(source.hz, 3), source.rejected ? number(refused) : NONE, known(drift) ? number(drift, 1, true) : NONE];
+  }, 2);
+  sources.forEach((source, i) => {
+    const tr = body.rows[i];
+    tr.title = `${source.kind ?? ""} ${source.address ?? ""}: ${source.why}`;
+    tr.className = source.used ? "used" : ["lost", "outvoted", "rejected"].includes(source.state) ? "bad" : "";
+  });
 }
 
 // Fill a table body with text rows, reusing what is there; columns from `firstNumber` on are numeric.

@@ -31,6 +31,8 @@ from cryptography.x509.oid import NameOID
 
 from aggregator import views
 from aggregator.api.errors import BadCertificate, BadSetting, CannotListen, PortInUse, Refusal, StartError, UnsafeBind
+from aggregator.api.figures import Heard, Reading, compose
+from aggregator.api.models import Live
 from aggregator.api.security import host_name
 from aggregator.api.server import make_app, serve
 from aggregator.api.settings import Settings, is_loopback
@@ -117,6 +119,7 @@ class Writers:
     def __init__(self, url: str) -> None:
         self.store = redis.Redis.from_url(url, protocol=3)
         self.live = copy.deepcopy(LIVE)
+        self.ingest: dict[str, Any] = {}
         self.alive = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -127,7 +130,7 @@ class Writers:
         row = {"t_ns": now_ns - NS // 100, "rx_ns": now_ns, "now_ns": now_ns, **self.live}
         self.store.set("live:ce", json.dumps(row))
         self.store.set("fleetview:ce", views.encode(now_ns, fleet()))
-        self.store.set("stats:ce:ingest", json.dumps({"t_ns": now_ns, "published": 42}))
+        self.store.set("stats:ce:ingest", json.dumps({"t_ns": now_ns, "published": 42, **self.ingest}))
 
     def _run(self) -> None:
         while not self._stop.wait(0.05):
@@ -607,6 +610,57 @@ def test_metrics(api: Api) -> None:
     assert 'flyball_capability_kilowatts{direction="up",minutes="15"} 700.0' in text
     assert 'flyball_withheld_kilowatts{direction="up",reason="override"} 84.5' in text
     assert "flyball_ticks_total 1234.0" in text
+
+
+SOURCES = [
+    {
+        "number": 1, "name": "west", "kind": "iec61850", "address": "192.0.2.1:102", "priority": 1, "used": False,
+        "state": "outvoted", "why": "the others agree", "hz": 50.1, "decided": 7, "rejected": {"outvoted": 3, "nan": 1},
+        "clock": {"offset_s": 0.002, "offset_pm_s": 0.001, "drift_ppm": -12.5, "drift_pm_ppm": None},
+    },
+    {"number": 2, "name": "east", "used": True, "state": "used", "why": "the first", "hz": 50.0, "clock": {}},
+]  # fmt: skip
+
+
+def test_sources_and_their_alarms_are_shown(api: Api, writers: Writers) -> None:
+    standing = {
+        "code": "SOURCES_DISAGREE",
+        "severity": "critical",
+        "since_ns": 5,
+        "text": "contradict",
+        "cleared_ns": 0,
+    }
+    writers.ingest = {"sources": [*SOURCES, {"name": "not one"}, 3], "standing": [standing, {"code": "no alarm"}]}
+    body = api.until(lambda s: s["sources"])
+    assert [(s["name"], s["used"], s["state"]) for s in body["sources"]] == [
+        ("west", False, "outvoted"), ("east", True, "used"),
+    ]  # fmt: skip
+    assert {key: body["sources"][0][key] for key in SOURCES[0]} == SOURCES[0]
+    assert [alarm["code"] for alarm in body["alarms"]] == ["SOURCES_DISAGREE"]
+    text = api.get("/metrics")
+    for line in (
+        'flyball_source_used{source="east"} 1.0', 'flyball_source_used{source="west"} 0.0',
+        'flyball_source_state{source="west",state="outvoted"} 1.0', 'flyball_source_decisions_total{source="west"} 7.0',
+        'flyball_source_rejected_total{reason="outvoted",source="west"} 3.0',
+        'flyball_source_clock_offset_seconds{source="west"} 0.002',
+        'flyball_source_clock_drift_ppm{source="west"} -12.5',
+    ):  # fmt: skip
+        assert line in text
+    assert 'drift_ppm{source="east"}' not in text  # not known is absent, not 0
+    writers.ingest = {"sources": "odd", "standing": None}
+    body = api.until(lambda s: not s["sources"])
+    assert body["alarms"] == []
+
+
+def test_a_silent_ingest_vouches_for_no_source() -> None:
+    reading = Reading(started_ns=0, live=Live(t_ns=1, area="ce"), processes={"ingest": {"sources": SOURCES}})
+    heard = Heard()
+    heard.update(b"x", None, 0, 100.0)
+    reading.processes_heard["ingest"] = reading.live_heard = heard
+    assert len(compose(reading, "ce", 0, 101.0, 2.0, 10.0).sources) == 2
+    later = compose(reading, "ce", 0, 111.0, 60.0, 10.0)
+    assert later.sources == []
+    assert [alarm.code for alarm in later.alarms] == ["INGEST_SILENT"]
 
 
 def test_healthz_needs_no_store_and_no_name(api: Api) -> None:

@@ -12,7 +12,7 @@ from aggregator.running import core_settings
 
 TABLES = {
     "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",
-    "limits": "bypass_k", "store": "maxmemory_mb", "journal": "keep_days",
+    "limits": "bypass_k", "store": "maxmemory_mb", "journal": "keep_days", "choice": "policy",
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_the_tables_here_are_all_there_are():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     ]  # fmt: skip
     assert sorted(tables) == sorted(TABLES)
-    for name in ("contract", "site"):
+    for name in ("contract", "site", "source"):
         assert issubclass(get_args(Config.model_fields[name].annotation)[0], BaseModel)
 
 
@@ -59,7 +59,7 @@ def test_an_unknown_key_in_any_table_names_the_nearest(tmp_path, table, key):
         ("[flet]\nvehicles = 3", "unknown key `flet`; did you mean `fleet`?"),
         ("[[contract]]\nsolld_kw = 3", "unknown key `contract.0.solld_kw`; did you mean `contract.0.sold_kw`?"),
         ("[[contract]]\n[[contract]]\nprodukt = 'x'", "`contract.1.produkt`; did you mean `contract.1.product`?"),
-        ("zzzzzzzz = 1", "unknown key `zzzzzzzz`; known here: api, area, contract"),
+        ("zzzzzzzz = 1", "unknown key `zzzzzzzz`; known here: api, area, choice, contract"),
         ("[store]\nzzzzzzzz = 1", "known here: maxmemory_mb"),
         ("[fleet]\nvehicles = 'many'", "`fleet.vehicles`"),
         ("[fleet]\nvehicles = 0", "`fleet.vehicles`"),
@@ -77,6 +77,25 @@ def test_an_unknown_key_in_any_table_names_the_nearest(tmp_path, table, key):
             "`keep_kind_days.vehicle` is no table of the journal; known: backfill",
         ),
         ("[journal.keep_kind_days]\nvehicles = nan", "`journal.keep_kind_days.vehicles`"),
+        ("[unit]\ncount = 9", "`unit.count`"),
+        ("[unit]\ncount = 2\nsimulated = false", "`unit.count`: counts simulated units alone"),
+        ("[unit]\ncount = 2\n[[source]]\nname = 'a'\nport = 1", "`unit.count`: counts simulated units alone"),
+        ("[source]\nname = 'a'", "`source`: one table of several; write its head as [[source]]"),
+        ("[[source]]\nport = 1", "`source.0.name`: Field required"),
+        ("[[source]]\nname = 'a'", "`port`: name the port of the source, or make it `simulated`"),
+        ("[[source]]\nname = 'a'\nport = 1\nkind = 'dnp3'", "`source.0.kind`"),
+        ("[[source]]\nname = 'a'\nport = 1\npriority = 0", "`source.0.priority`"),
+        ("[[source]]\nname = 'a'\nport = 1\nprioritiy = 2", "did you mean `source.0.priority`?"),
+        ("[[source]]\nname = 'a'\nkind = 'c37118'\nsimulated = true", "the simulated unit speaks iec61850"),
+        ("[[source]]\nname = 'a'\nport = 1\n[[source]]\nname = 'a'\nport = 2", "`source.name`: 'a' is given twice"),
+        (
+            "".join(f"[[source]]\nname = 's{n}'\nport = {n}\n" for n in range(1, 10)),
+            "`source`: 9 tables; one process follows 8 at most",
+        ),
+        ("[choice]\npolicy = 'best'", "`choice.policy`"),
+        ("[choice]\nagree_hz = nan", "`choice.agree_hz`"),
+        ("[choice]\nagree_mhz = 20", "did you mean `choice.agree_hz`?"),
+        ("[quality]\nspike_test = 'mean'", "`quality.spike_test`"),
         ("[engine]\nsample_age_max_s = inf", "`engine.sample_age_max_s`"),
         ("[engine]\nstale_s = 6.0", "`engine.stale_s`"),
         ("[engine]\nfresh_s = 60.0", "`engine.fresh_s`"),
@@ -237,3 +256,16 @@ def test_limits_of_the_journal_are_those_its_housekeeping_takes(tmp_path):
     )
     assert load(path).journal.limits() == (30.0, {"vehicles": 7.0, "commands": 0.0}, 1_500_000_000)
     assert load(None).journal.limits() == (0.0, {}, 0)
+
+
+def test_sources_are_those_of_the_file_or_the_units(tmp_path):
+    def named(text):
+        return [(s.name, s.port, s.priority, s.simulated) for s in load(written(tmp_path, text)).sources]
+
+    assert named("") == [("unit1", 0, 1, True)]
+    assert named("[unit]\nport = 7\ncount = 2") == [("unit1", 7, 1, True), ("unit2", 0, 2, True)]
+    assert named("[unit]\nport = 7\nsimulated = false") == [("unit1", 7, 1, False)]
+    two = "[[source]]\nname = 'b'\nport = 2\npriority = 2\n[[source]]\nname = 'a'\nsimulated = true\n"
+    assert named(two) == [("a", 0, 1, True), ("b", 2, 2, False)]
+    options = two + "[source.options]\nreport_block = 'X/LLN0.RP.a'\n"
+    assert load(written(tmp_path, options)).sources[0].options == {"report_block": "X/LLN0.RP.a"}

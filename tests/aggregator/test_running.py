@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from aggregator import roles
-from aggregator.config import ConfigError, load
+from aggregator import roles, supervisor
+from aggregator.config import ConfigError, load, validate
 from aggregator.contracts import from_json
-from aggregator.running import check_trace, core_settings, summarise
-from aggregator.supervisor import StartError, free_port, with_ports
+from aggregator.running import check_faults, check_trace, core_settings, summarise
+from aggregator.supervisor import ORDER, StartError, free_port, roles_of, with_ports
+from aggregator.unit import faults_of
 from telemetry.traces.errors import TraceError
 
 CORE = core_settings(load(None))
@@ -165,5 +166,61 @@ def test_a_run_is_written_and_read_without_the_servers_address(tmp_path: Path, m
 
 def test_every_stream_of_an_area_is_known() -> None:
     assert set(roles.streams("ce")) == {
-        "freq:ce:i1", "fleet:ce:g1", "cmd:ce:g1", "signal:ce:a1", "wishes:ce:a1", "journal:ce:w1", "backfill:ce:i1",
+        "freq:ce:i1", "sources:ce:i1", "backfill:ce:i1", "fleet:ce:g1", "cmd:ce:g1", "signal:ce:a1", "wishes:ce:a1",
+        "journal:ce:w1",
     }  # fmt: skip
+
+
+def test_each_simulated_unit_has_a_port_and_a_process() -> None:
+    assert roles_of(load(None)) == ORDER
+    assert roles_of(load(None, unit__simulated=False)) == tuple(role for role in ORDER if role != "unit")
+    found = with_ports(load(None, unit__count=3, api__port=0))
+    ports = [source.port for source in found.sources]
+    assert len({*ports, found.api.port}) == 4
+    assert roles_of(found)[1:4] == ("unit", "unit2", "unit3")
+    assert [roles.unit_table(found, n).port for n in (1, 2, 3)] == ports
+    assert found.unit.port == ports[0]
+    # What the processes read is what was written.
+    assert validate(found.model_dump(mode="json"), "x").sources == found.sources
+
+
+def test_real_sources_keep_their_ports_and_get_no_process() -> None:
+    tables = [{"name": "real", "port": 1}, {"name": "played", "simulated": True, "host": "127.0.0.1", "priority": 2}]
+    found = with_ports(load(None, source=tables, api__port=0))
+    assert found.sources[0].port == 1
+    assert found.sources[1].port > 1
+    assert roles_of(found) == ORDER
+    assert roles.unit_table(found, 1).port == found.sources[1].port
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        tables[1]["port"] = taken.getsockname()[1]
+        with pytest.raises(StartError, match=r"source\.port of 'played': port .* in use"):
+            with_ports(load(None, source=tables, api__port=0))
+
+
+def test_faults_belong_to_the_unit_they_name() -> None:
+    faults = ("spike@5", "2:lie@8+3, nan@9", "2:silence@1")
+    assert [fault.kind for fault in faults_of(faults, 1)] == ["spike", "nan"]
+    assert [(fault.kind, fault.at_s, fault.for_s) for fault in faults_of(faults, 2)] == [
+        ("lie", 8.0, 3.0), ("silence", 1.0, 5.0),
+    ]  # fmt: skip
+    check_faults(load(None, unit__count=2, unit__faults=faults))
+    with pytest.raises(ConfigError, match=r"`unit\.faults`: unit 2 of 1 simulated ones; see `--units`"):
+        check_faults(load(None, unit__faults=faults))
+    with pytest.raises(ValueError, match="fault 'spyke@5'"):
+        check_faults(load(None, unit__count=2, unit__faults=("2:spyke@5",)))
+
+
+def test_the_summary_tells_of_each_source() -> None:
+    told = {"name": "a", "address": "h:1", "decided": 5, "rejected": {"nan": 1}, "clock": {"drift_ppm": 3.0}}
+    ingest = {"published": 110, "epoch": 100, "alarms": ["SOURCE_LOST"], "sources": [{**told, "state": "lost"}]}
+    found = summarise(parts(ingest=ingest), CORE)
+    assert found["sources"] == [told]
+    assert found["alarms"] == ["DEAD_BUS", "SOURCE_LOST"]
+
+
+def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter([5, 5, 5, 6, 7, 8])
+    monkeypatch.setattr(supervisor, "free_port", lambda *_: next(given))
+    assert [source.port for source in with_ports(load(None, unit__count=3)).sources] == [5, 6, 7]

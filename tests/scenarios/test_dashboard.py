@@ -107,7 +107,8 @@ class Source:
         }
         self.store.set("fleetview:ce", views.encode(now_ns, rows))
         for role in ("ingest", "worker", "gateway"):
-            self.store.set(f"stats:ce:{role}", json.dumps({"t_ns": now_ns, "published": 98765, "samples_lost": 0}))
+            told = {"t_ns": now_ns, "published": 98765, "samples_lost": 0}
+            self.store.set(f"stats:ce:{role}", json.dumps(told | ({"sources": SOURCES} if role == "ingest" else {})))
         self.store.set("live:ce", json.dumps(row))
         question = self.store.lpop(questions.asked("ce"))
         if question is not None:
@@ -252,6 +253,15 @@ def open_page(browser: Any, url: str) -> Iterator[Any]:
         assert any(asked.startswith("ws://") for asked in watched.asked)
 
 
+SOURCES = [
+    {
+        "number": 1, "name": "west", "used": False, "state": "outvoted", "why": "the others agree", "hz": 50.1,
+        "rejected": {"outvoted": 30, "nan": 1}, "clock": {"drift_ppm": -12.34}, "kind": "iec61850", "address": "h:102",
+    },
+    {"number": 2, "name": "east", "used": True, "state": "used", "why": "the first", "hz": 49.95, "rejected": {}},
+]  # fmt: skip
+
+
 def test_figures_equal_what_was_written_and_change_live(source: Source, open_page: Any) -> None:
     source.hz = 49.95
     w = open_page()
@@ -283,6 +293,11 @@ def test_figures_equal_what_was_written_and_change_live(source: Source, open_pag
         w.expect(selector, text)
     assert w.texts("#latency-rows tr:last-child td") == ["total", "1.25", "6.50", "12.00"]
     # The owners' overrides first, then what takes most.
+    assert w.texts("#source-rows td") == [
+        "west", "outvoted", "50.100", "31", "−12.3", "east", "used", "49.950", "0", "—",
+    ]  # fmt: skip
+    assert w.page.get_attribute("#source-rows tr:first-child", "title") == "iec61850 h:102: the others agree"
+    assert w.page.locator("#source-rows tr.used").count() == 1
     assert w.texts("#withheld-rows td") == [
         "owner's wish", "4.5", "12.3", "cap of the site", "60.5", "5.0", "SoC window", "0.0", "40.0",
         "taper near full or empty", "1.0", "0.0",
@@ -432,6 +447,7 @@ def test_silence_turns_figures_into_dashes(source: Source, open_page: Any, tmp_p
     w.expect("#headroom-up", "0.0")
     w.expect("#capability-up-15", "0.0")
     w.expect("#withheld-rows tr:first-child td:last-child", "—")
+    assert w.texts("#source-rows tr:first-child td") == ["west", "—", "—", "—", "—"]
     assert w.page.get_attribute("body", "data-state") == "stale"
     assert [text.split()[0] for text in w.texts("#processes li")] == ["gateway", "ingest", "worker"]
     w.page.screenshot(path=str(tmp_path / "silent.png"), full_page=True)

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from telemetry.generator import (
     CLOCK_JUMP_NS,
     FAULTS,
+    LIE_HZ_S,
+    NOISE_HZ,
+    SKEW_NS_S,
     TRIP_HZ,
     Fault,
     Generator,
@@ -111,7 +114,9 @@ def test_fault_texts() -> None:
 
 @pytest.mark.parametrize("word", ["spike", "spike@", "spike@-1", "spyke@5", "spike@5+", "spike@5+x", "@5", "spike@5s"])
 def test_a_bad_fault_text_names_itself_and_the_kinds(word: str) -> None:
-    with pytest.raises(ValueError, match=r"spike, stuck, dead-bus, clock-jump, silence, nan, zero, invalid") as error:
+    with pytest.raises(
+        ValueError, match=r"spike, stuck, dead-bus, clock-jump, skew, lie, silence, nan, zero, invalid"
+    ) as error:
         parse_faults(f"nan@1,{word}")
     assert repr(word) in str(error.value)
     with pytest.raises(ValueError, match="unknown"):
@@ -160,6 +165,23 @@ def test_clock_silence_and_validity() -> None:
     assert np.flatnonzero(quiet("silence@4+1").block(0, 300).silent).tolist() == list(range(40, 50))
     assert np.flatnonzero(quiet("invalid@4+1").block(0, 300).quality == 2).tolist() == list(range(40, 50))
     assert quiet("silence@4+1").sample(45).silent is True
+
+
+def test_a_lie_slides_away_and_a_skewed_clock_gains() -> None:
+    where, hz, healthy = changed("lie@20+5")
+    assert np.flatnonzero(where).tolist() == list(range(201, 250))
+    np.testing.assert_allclose(hz[200:250], healthy[200:250] + LIE_HZ_S * 0.1 * np.arange(50))
+    skew = quiet("skew@3").block(0, 300).clock_offset_ns
+    assert skew[:31].tolist() == [0] * 31
+    assert skew[30:].tolist() == [round(SKEW_NS_S * 0.1 * k) for k in range(270)]
+
+
+def test_units_on_one_grid_differ_by_their_noise_alone() -> None:
+    one, two = Generator(50.0, 10.0, 1, math.inf), Generator(50.0, 10.0, 1, math.inf, unit=1)
+    apart = two.block(0, 3000).hz - one.block(0, 3000).hz
+    assert apart.std() == pytest.approx(NOISE_HZ * math.sqrt(2), rel=0.1)
+    assert np.abs(apart).max() < 10 * NOISE_HZ
+    assert abs(np.corrcoef(apart[:-1], apart[1:])[0, 1]) < 0.1
 
 
 # ---- recorded traces

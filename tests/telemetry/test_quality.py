@@ -127,8 +127,10 @@ def test_the_confirmed_value_becomes_the_reference():
     ],
 )
 @pytest.mark.parametrize("side", [1, -1])
-def test_the_spike_threshold(step_s, step_hz, expected, side):
-    assert marks(Gate(), block([50.0, 50.0 + side * step_hz], step_s=step_s)) == [0, expected]
+@pytest.mark.parametrize("nominal_hz", [50.0, 60.0])
+def test_the_spike_threshold(step_s, step_hz, expected, side, nominal_hz):
+    gate = Gate(GateSettings(nominal_hz=nominal_hz))
+    assert marks(gate, block([nominal_hz, nominal_hz + side * step_hz], step_s=step_s)) == [0, expected]
 
 
 def test_a_fast_real_ramp_is_never_a_spike():

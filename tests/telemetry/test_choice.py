@@ -1,0 +1,550 @@
+"""The choice among sources: its rules one by one, in virtual time, and what must hold for any of them."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise, permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from telemetry.agreement import middle
+from telemetry.choice import Choice, ChoiceError, ChoiceSettings
+from telemetry.samples import FREQUENCY, Block, Quality
+from telemetry.standing import Row, Standing
+
+S = 1_000_000_000
+MS = 1_000_000
+BEGIN = 1_000 * S
+Q = Quality
+PERIOD_S = 0.02
+SLEW = ChoiceSettings().slew_hz_s
+
+
+def grid(t_s):
+    """A frequency that moves, at 60 mHz/s at most."""
+    return 50.0 + 0.03 * np.sin(2.0 * t_s)
+
+
+def source(number, until_s=10.0, *, from_s=0.0, phase_s=0.0, period_s=PERIOD_S, off_hz=0.0, volt=1.0, hz=grid):
+    """Rows of one source. off_hz : its error, a number or a function of time"""
+    t_s = np.arange(from_s + phase_s, until_s, period_s)
+    rows = np.zeros(t_s.size, FREQUENCY)
+    rows["t_ns"] = BEGIN + np.round(t_s * S).astype(np.int64)
+    rows["rx_ns"], rows["source"], rows["volt_frac"] = rows["t_ns"] + MS, number, volt
+    rows["hz"] = hz(t_s) + (off_hz(t_s) if callable(off_hz) else off_hz)
+    return rows
+
+
+def together(*sources) -> Block:
+    rows = np.concatenate(sources)
+    return rows[np.argsort(rows["rx_ns"], kind="stable")]
+
+
+def seconds(rows):
+    return (rows["t_ns"] - BEGIN) / S
+
+
+def mark(rows, from_s, until_s, bits):
+    rows["quality"][(seconds(rows) >= from_s) & (seconds(rows) < until_s)] |= int(bits)
+    return rows
+
+
+def choose(rows, numbers=(1, 2, 3), **changes):
+    choice = Choice(numbers, ChoiceSettings(**changes))
+    return choice, choice.take(rows)
+
+
+def gaps_s(decided):
+    return np.diff(decided["rx_ns"]) / S
+
+
+# ---- priority
+
+
+def test_the_first_in_the_order_is_used_as_long_as_it_serves():
+    rows = together(source(1), source(2, phase_s=0.007, off_hz=0.004))
+    choice, got = choose(rows, (2, 1))
+    assert set(got.decided["source"][1:].tolist()) == {2}
+    mine = rows[rows["source"] == 2]
+    assert got.decided["hz"][1:].tolist() == pytest.approx(mine["hz"].tolist()[: got.decided.size - 1], abs=0.005)
+    assert got.decided["hz"][-1] == mine["hz"][-1]  # what was left of the start has been given back
+    assert not got.decided["quality"].any()
+    assert got.judged.tobytes() == rows.tobytes()
+    assert choice.switches == 1  # source 1 spoke first
+
+
+@pytest.mark.parametrize("phase_s", [0.001, 0.0049, 0.0051, 0.01, 0.0199])
+@pytest.mark.parametrize("dies_s", [5.0, 5.013])
+def test_no_decision_is_later_than_a_period_when_one_dies_and_the_other_lives(phase_s, dies_s):
+    rows = together(source(1, dies_s), source(2, phase_s=phase_s))
+    choice, got = choose(rows, (1, 2))
+    assert gaps_s(got.decided).max() < 2 * PERIOD_S
+    assert (np.diff(got.decided["rx_ns"][got.decided["rx_ns"] > BEGIN + 6 * S]) == 20 * MS).all()
+    assert got.decided["source"][-1] == 2
+    assert choice.lost(BEGIN + 10 * S) == [1]
+
+
+def test_a_late_row_is_stood_in_for_and_the_source_goes_on_after_it():
+    rows = source(1)
+    late = np.flatnonzero((seconds(rows) >= 5.0) & (seconds(rows) < 5.1))
+    rows["rx_ns"][late] = BEGIN + round(5.1 * S)  # a stall of the network, then all at once
+    choice, got = choose(together(rows, source(2, phase_s=0.01)), (1, 2))
+    assert gaps_s(got.decided).max() < 2 * PERIOD_S
+    assert set(got.decided["source"][seconds(got.decided) > 5.2].tolist()) == {1}
+    assert choice.lost(BEGIN + 10 * S) == []
+
+
+def test_a_source_that_came_back_waits_before_it_is_used():
+    rows = together(source(1, 3.0), source(1, 20.0, from_s=6.0), source(2, 20.0, phase_s=0.01))
+    choice, got = choose(rows, (1, 2), return_s=5.0)
+    used = got.decided["source"]
+    at = seconds(got.decided)
+    assert set(used[(at > 3.1) & (at < 10.9)].tolist()) == {2}
+    assert set(used[at > 11.1].tolist()) == {1}
+    assert choice.switches == 2
+
+
+def test_alone_a_source_that_came_back_is_used_at_once():
+    _, got = choose(together(source(1, 3.0), source(1, 8.0, from_s=6.0)), (1, 2))
+    assert seconds(got.decided).tolist() == seconds(together(source(1, 3.0), source(1, 8.0, from_s=6.0))).tolist()
+
+
+@pytest.mark.parametrize("bits", [Q.SPIKE, Q.INVALID, Q.DEAD_BUS, Q.CLOCK_JUMP, Q.TEST])
+def test_a_rejected_row_is_never_used_while_another_source_lives(bits):
+    rows = together(mark(source(1), 4.0, 6.0, bits), source(2, phase_s=0.01))
+    _, got = choose(rows, (1, 2))
+    assert not got.decided["quality"].any()
+    assert gaps_s(got.decided).max() <= 2 * PERIOD_S
+    at = seconds(got.decided)
+    assert set(got.decided["source"][(at >= 4.0) & (at < 6.0)].tolist()) == {2}
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_sources_that_measure_at_the_same_instants_make_one_decision_each_time(policy):
+    rng = np.random.default_rng(1)
+    rows = [source(n, off_hz=0.002 * n) for n in (1, 2, 3)]
+    for column in rows:
+        column["rx_ns"] += np.round(rng.exponential(1.5, column.size) * MS).astype(
+            np.int64
+        )  # who comes first is chance
+    _, got = choose(together(*rows), policy=policy)
+    assert 490 <= got.decided.size <= 505
+    assert gaps_s(got.decided).max() < 2 * PERIOD_S
+    # However often they take turns, the output stays between what they say.
+    assert np.abs(got.decided["hz"] - grid(seconds(got.decided))).max() < 0.0065
+    if policy == "priority":
+        assert (got.decided["source"] == 1).sum() > 300
+
+
+def test_slow_and_fast_sources_go_together():
+    rows = together(source(1, 5.0, period_s=0.02), source(2, 10.0, period_s=0.1, phase_s=0.005))
+    _, got = choose(rows, (1, 2))
+    assert gaps_s(got.decided).max() <= 0.1 + 1.25 * 0.02
+    rows = together(source(1, 5.0, period_s=0.1), source(2, 10.0, period_s=0.02, phase_s=0.005))
+    _, got = choose(rows, (1, 2))
+    assert gaps_s(got.decided).max() <= 0.12 + 0.02
+    at = seconds(got.decided)
+    assert set(got.decided["source"][(at > 0.3) & (at < 5.0)].tolist()) == {1}
+
+
+# ---- nobody usable
+
+
+def test_one_source_passes_as_it_is():
+    rows = mark(mark(source(1), 2.0, 3.0, Q.DEAD_BUS), 4.0, 4.1, Q.SPIKE)
+    for policy in ("priority", "voting"):
+        _, got = choose(rows, (1,), policy=policy)
+        assert got.decided.tobytes() == rows.tobytes()
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_a_dead_bus_of_all_is_told_within_a_period(policy):
+    rows = together(*(mark(source(n, phase_s=0.005 * n), 5.0, 7.0, Q.DEAD_BUS) for n in (1, 2, 3)))
+    _, got = choose(rows, policy=policy)
+    dead = got.decided[(got.decided["quality"] & int(Q.DEAD_BUS)) > 0]
+    assert seconds(dead)[0] < 5.0 + 2 * PERIOD_S
+    assert gaps_s(dead).max() <= 2 * PERIOD_S
+    assert seconds(dead)[-1] > 7.0 - PERIOD_S
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_a_dead_bus_of_the_one_that_is_left_is_told_at_once(policy):
+    rows = together(source(1, 5.0), mark(source(2, phase_s=0.01), 5.06, 7.0, Q.DEAD_BUS))
+    _, got = choose(rows, (1, 2), policy=policy)
+    dead = got.decided[got.decided["quality"] > 0]
+    assert seconds(dead)[0] == pytest.approx(5.07)
+
+
+def test_a_source_without_voltage_is_not_believed_beside_a_dead_bus():
+    ghost = source(2, phase_s=0.01, volt=math.nan, off_hz=lambda t: np.where(t > 5.0, -0.5 * (t - 5.0), 0.0))
+    rows = together(mark(source(1), 5.0, 10.0, Q.DEAD_BUS), ghost)
+    _, got = choose(rows, (1, 2))
+    at = seconds(got.decided)
+    assert (got.decided["quality"][at > 5.0] == int(Q.DEAD_BUS)).all()
+    assert at[-1] > 9.9
+    # One that measures its own voltage tells that a grid is there.
+    ghost["volt_frac"] = 1.0
+    assert not choose(together(mark(source(1), 5.0, 10.0, Q.DEAD_BUS), ghost), (1, 2))[1].decided["quality"].any()
+
+
+def test_silence_is_not_filled():
+    rows = together(source(1, 3.0), source(2, 3.0, phase_s=0.01), source(1, 10.0, from_s=8.0))
+    _, got = choose(rows, (1, 2))
+    assert gaps_s(got.decided).max() == pytest.approx(5.0, abs=2 * PERIOD_S)
+
+
+def test_an_honest_source_that_is_late_is_not_drowned_by_bad_rows():
+    rows = source(1)
+    rows = rows[(seconds(rows) < 5.0) | (seconds(rows) >= 5.3)]
+    bad = mark(source(2, phase_s=0.01), 4.0, 10.0, Q.INVALID)
+    _, got = choose(together(rows, bad), (1, 2))
+    assert not got.decided["quality"].any()
+    assert seconds(got.decided).max() > 9.9
+    # Longer than it may be out: then what is left is told.
+    rows = rows[(seconds(rows) < 5.0) | (seconds(rows) >= 6.0)]
+    _, got = choose(together(rows, bad), (1, 2))
+    told = seconds(got.decided)[got.decided["quality"] > 0]
+    assert told.min() == pytest.approx(5.0 + 0.5, abs=2 * PERIOD_S)
+    assert told.max() < 6.0
+
+
+def test_rows_of_strangers_are_marked_and_counted():
+    choice, got = choose(together(source(1), source(9)), (1, 2))
+    assert set(got.decided["source"].tolist()) == {1}
+    assert choice.strangers == 500
+    assert (got.judged["quality"][got.judged["source"] == 9] == int(Q.INVALID)).all()
+
+
+# ---- bumpless
+
+
+@pytest.mark.parametrize("off_hz", [0.015, -0.015])
+def test_a_switch_goes_on_from_where_it_was_and_gives_the_difference_back(off_hz):
+    rows = together(source(1, 5.0), source(2, phase_s=0.01, off_hz=off_hz))
+    _, got = choose(rows, (1, 2))
+    steps = np.abs(np.diff(got.decided["hz"]))
+    assert steps.max() <= 0.06 * 2 * PERIOD_S + SLEW * 2 * PERIOD_S + 1e-12
+    assert got.decided["hz"][-1] == pytest.approx(grid(seconds(got.decided)[-1]) + off_hz)
+    back = seconds(got.decided)[np.abs(got.decided["hz"] - grid(seconds(got.decided)) - off_hz) < 1e-9]
+    assert back[back > 5].min() == pytest.approx(5.0 + abs(off_hz) / SLEW, abs=0.1)
+
+
+def test_a_real_fall_during_the_switch_is_followed_at_once():
+    def fall(t_s):
+        return 50.0 - 0.8 * np.clip(t_s - 4.9, 0.0, 1.0)
+
+    rows = together(source(1, 5.0, hz=fall), source(2, phase_s=0.01, hz=fall, off_hz=0.01))
+    _, got = choose(rows, (1, 2))
+    assert np.abs(got.decided["hz"] - fall(seconds(got.decided))).max() < 0.0101
+
+
+def test_without_a_slew_the_difference_is_a_step():
+    rows = together(source(1, 5.0), source(2, phase_s=0.01, off_hz=0.015))
+    _, got = choose(rows, (1, 2), slew_hz_s=math.inf)
+    after = got.decided[got.decided["source"] == 2]
+    assert (after["hz"] == rows[rows["source"] == 2]["hz"][-after.size :]).all()
+    rows["rx_ns"] -= rows["rx_ns"] % (100 * MS)  # several at one instant: no time to give anything back in
+    assert np.isfinite(choose(rows, (1, 2), slew_hz_s=math.inf)[1].decided["hz"]).all()
+
+
+# ---- a liar
+
+
+def lie(from_s, hz_s):
+    return lambda t_s: hz_s * np.clip(t_s - from_s, 0.0, None)
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+@pytest.mark.parametrize("liar", [1, 2, 3])
+@pytest.mark.parametrize("hz_s", [-0.02, 0.5])
+def test_a_liar_is_outvoted_and_nothing_of_it_is_acted_on_after(policy, liar, hz_s):
+    rows = together(
+        *(source(n, phase_s=0.005 * n, off_hz=lie(3.0, hz_s) if n == liar else 0.001 * n) for n in (1, 2, 3))
+    )
+    choice, got = choose(rows, policy=policy)
+    told = got.judged[(got.judged["quality"] & int(Q.OUTVOTED)) > 0]
+    assert set(told["source"].tolist()) == {liar}
+    detected_s = seconds(told)[0]
+    assert detected_s < 3.0 + 0.021 / abs(hz_s) + 0.5 + 0.2
+    at = seconds(got.decided)
+    after = got.decided[at > detected_s]
+    assert liar not in after["source"]
+    assert np.abs(after["hz"] - grid(seconds(after))).max() < 0.0041
+    assert gaps_s(got.decided).max() < 2 * PERIOD_S
+    assert choice.disagreeing(BEGIN + 10 * S)
+    assert choice.sources[liar - 1].contradicted == told.size
+    if policy == "voting":  # the median never followed it farther than it follows anyone
+        assert np.abs(got.decided["hz"] - grid(at)).max() < 0.0041
+
+
+def test_a_former_liar_is_believed_after_it_has_agreed_for_a_while():
+    rows = together(*(source(n, 20.0, phase_s=0.005 * n) for n in (1, 2, 3)))
+    lying = (rows["source"] == 1) & (seconds(rows) > 3.0) & (seconds(rows) < 6.0)
+    rows["hz"][lying] += 0.1
+    choice, got = choose(rows, return_s=5.0)
+    at = seconds(got.decided)
+    assert set(got.decided["source"][(at > 3.6) & (at < 10.9)].tolist()) == {2}
+    assert set(got.decided["source"][at > 11.2].tolist()) == {1}
+    assert not choice.disagreeing(BEGIN + 20 * S)
+    assert choice.agreement.outvotings == 1
+
+
+def test_a_liar_that_is_left_alone_moves_nothing():
+    rows = together(source(1, 15.0, off_hz=lie(3.0, -0.1)), source(2, 8.0, phase_s=0.005), source(3, 8.0, phase_s=0.01))
+    choice, got = choose(rows)
+    last = got.decided[seconds(got.decided) > 8.7]
+    assert last.size > 300
+    assert (last["quality"] == int(Q.OUTVOTED)).all()  # told, and not usable
+    assert choice.lost(BEGIN + 15 * S) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_the_last_honest_one_beside_a_known_liar_goes_on(policy):
+    rows = together(
+        source(1, 15.0, off_hz=lie(3.0, -0.1)), source(2, 8.0, phase_s=0.005), source(3, 15.0, phase_s=0.01)
+    )
+    choice, got = choose(rows, policy=policy)
+    last = got.decided[seconds(got.decided) > 8.2]
+    assert not last["quality"].any()
+    assert set(last["source"].tolist()) == {3}
+    assert seconds(last)[-1] > 14.9
+    assert [s.outvoted for s in choice.sources] == [True, False, False]
+    assert not choice.agreement.disagreeing(BEGIN + 15 * S)  # that one is wrong is known, and told as such
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_of_two_that_disagree_the_first_is_believed_and_the_difference_told(policy):
+    rows = together(source(1), source(2, phase_s=0.01, off_hz=lambda t: np.where(t > 5.0, 0.1, 0.0)))
+    for order in ((1, 2), (2, 1)):
+        choice, got = choose(rows, order, policy=policy)
+        at = seconds(got.decided)
+        assert set(got.decided["source"][at > 5.1].tolist()) == {order[0]}
+        assert not (got.judged["quality"] & int(Q.OUTVOTED)).any()
+        assert choice.disagreeing(BEGIN + 10 * S)
+        assert gaps_s(got.decided).max() < 2 * PERIOD_S
+    # As long as they agree, it is nothing but noise.
+    assert not choose(rows[seconds(rows) < 5.0], (1, 2))[0].disagreeing(BEGIN + 5 * S)
+
+
+def test_three_that_all_differ_have_no_majority():
+    rows = together(*(source(n, phase_s=0.005 * n, off_hz=0.1 * n) for n in (1, 2, 3)))
+    choice, got = choose(rows, (2, 3, 1))
+    assert set(got.decided["source"][1:].tolist()) <= {1, 2, 3}
+    assert got.decided["source"][-1] == 2
+    assert not (got.judged["quality"] & int(Q.OUTVOTED)).any()
+    assert choice.disagreeing(BEGIN + 10 * S)
+
+
+def test_two_camps_of_two_have_no_majority_either():
+    rows = together(*(source(n, phase_s=0.004 * n, off_hz=0.1 * (n > 2)) for n in (1, 2, 3, 4)))
+    for policy in ("priority", "voting"):
+        choice, got = choose(rows, (4, 1, 2, 3), policy=policy)
+        assert got.decided["source"][-1] == 4
+        assert got.decided["hz"][-1] == pytest.approx(grid(seconds(got.decided)[-1]) + 0.1)
+        assert choice.disagreeing(BEGIN + 10 * S)
+        assert choice.agreement.outvotings == 0
+
+
+def test_a_fast_fall_seen_at_different_moments_outvotes_nobody():
+    def fall(t_s):
+        return 50.0 - 1.0 * np.clip(t_s - 3.0, 0.0, 2.0)
+
+    def late(t_s):
+        return fall(t_s - 0.08)
+
+    rows = together(source(1, hz=late), source(2, phase_s=0.006, hz=fall), source(3, phase_s=0.013, hz=fall))
+    for policy in ("priority", "voting"):
+        choice, got = choose(rows, policy=policy)
+        assert not (got.judged["quality"] & int(Q.OUTVOTED)).any()
+        assert not choice.disagreeing(BEGIN + 10 * S)
+
+
+# ---- voting
+
+
+def test_the_median_of_three_and_the_mean_of_two():
+    rows = together(*(source(n, phase_s=0.004 * n, off_hz=0.005 * n, hz=lambda t: 50.0 + 0 * t) for n in (1, 2, 3)))
+    _, got = choose(rows, policy="voting", slew_hz_s=math.inf)
+    assert set(got.decided["hz"][5:].tolist()) == {50.01}
+    assert set(got.decided["source"][5:].tolist()) == {2}
+    _, got = choose(rows[rows["source"] != 2], (1, 3), policy="voting", slew_hz_s=math.inf)
+    assert set(got.decided["hz"][5:].tolist()) == {(50.005 + 50.015) / 2}
+
+
+def test_no_row_carries_two_decisions_under_any_mixture_of_rates():
+    rows = together(source(1, period_s=0.02), source(2, period_s=0.1, phase_s=0.003), source(3, period_s=0.05))
+    _, got = choose(rows, policy="voting")
+    pairs = list(zip(got.decided["source"].tolist(), got.decided["t_ns"].tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert gaps_s(got.decided).max() <= 0.05
+
+
+@pytest.mark.parametrize("dies_s", [5.0, 5.004, 5.013])
+def test_under_voting_no_decision_is_later_than_a_period_either(dies_s):
+    rows = together(source(1, phase_s=0.003), source(2, phase_s=0.009), source(3, dies_s, phase_s=0.015))
+    _, got = choose(rows, policy="voting")
+    assert gaps_s(got.decided).max() < 2 * PERIOD_S
+
+
+def test_a_gap_is_no_new_period_and_a_burst_none_either():
+    one = Standing(1, 0, S // 2, 5 * S)
+
+    def hear(k, rx_k):
+        one.hear(Row(BEGIN + k * 20 * MS, BEGIN + rx_k * 20 * MS, 50.0, 1.0, 0, 1))
+
+    for k in range(50):
+        hear(k, k)
+    assert one.period_ns == 20 * MS
+    hear(70, 70)
+    assert one.period_ns <= 25 * MS + 1
+    for k in range(71, 90):
+        hear(k, 90)  # all at once, after a stall
+    assert one.period_ns == 20 * MS
+    assert one.fresh(BEGIN + 92 * 20 * MS)
+    assert not one.fresh(BEGIN + 93 * 20 * MS)
+    for k in range(20):
+        hear(90 + 50 * k, 90 + 50 * k)  # a slower rate is learnt in time
+    assert one.period_ns == S
+
+
+# ---- what must hold for any sources
+
+
+ERROR_HZ = st.integers(-9, 9).map(lambda mhz: mhz / 1000)  # within agreement
+BITS = st.sampled_from([0, 0, int(Q.SPIKE), int(Q.NAN), int(Q.DEAD_BUS), int(Q.TEST)])
+LIFE = st.tuples(
+    st.sampled_from([0.0, 0.0, 0.7]), st.sampled_from([3.0, 3.0, 3.0, 1.5]), st.sampled_from([0.02, 0.02, 0.05]),
+    st.integers(0, 19), ERROR_HZ, st.sampled_from([1.0, math.nan]), BITS,
+    st.sampled_from([(1.0, 1.02), (1.0, 1.5), (2.0, 2.6)]),
+)  # fmt: skip
+WORLD = st.lists(LIFE, min_size=2, max_size=4)  # two to four sources of one grid
+
+
+def made(world, *, dead=True) -> tuple[Block, list[int]]:
+    """Rows of the sources of a drawn world, and their numbers."""
+    sources = []
+    for number, (from_s, until_s, period_s, phase_ms, off_hz, volt, bits, stretch) in enumerate(world, 1):
+        rows = source(
+            number, until_s, from_s=from_s, period_s=period_s, phase_s=phase_ms / 1000, off_hz=off_hz, volt=volt
+        )
+        rows["hz"] = np.round(rows["hz"], 4)  # ties happen
+        rows = mark(rows, *stretch, bits if dead or bits != int(Q.DEAD_BUS) else int(Q.INVALID))
+        rows["hz"][(rows["quality"] & int(Q.NAN)) > 0] = math.nan
+        sources.append(rows)
+    return together(*sources), list(range(1, len(sources) + 1))
+
+
+POLICY = st.sampled_from(["priority", "voting"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(WORLD, POLICY, st.lists(st.integers(0, 700), max_size=6))
+def test_blocks_do_not_matter_and_the_future_is_not_known(world, policy, cuts):
+    rows, numbers = made(world)
+    whole = choose(rows, numbers, policy=policy)[1]
+    choice = Choice(numbers, ChoiceSettings(policy=policy))
+    pieces = [choice.take(piece) for piece in np.split(rows, sorted(min(cut, rows.size) for cut in cuts))]
+    assert np.concatenate([piece.decided for piece in pieces]).tobytes() == whole.decided.tobytes()
+    assert np.concatenate([piece.judged for piece in pieces]).tobytes() == whole.judged.tobytes()
+
+
+@settings(max_examples=80, deadline=None)
+@given(WORLD, POLICY)
+def test_nothing_rejected_is_used_and_every_decision_is_a_row_that_came(world, policy):
+    rows, numbers = made(world)
+    _, got = choose(rows, numbers, policy=policy)
+    came = {(r["source"].item(), r["t_ns"].item()): r for r in rows}
+    seen = set()
+    for decision in got.decided:
+        key = decision["source"].item(), decision["t_ns"].item()
+        assert key in came
+        assert key not in seen
+        seen.add(key)
+        row = came[key]
+        assert decision["rx_ns"] == row["rx_ns"]
+        if decision["quality"] == 0:
+            assert row["quality"] == 0
+            assert abs(decision["hz"] - row["hz"]) <= 2 * ChoiceSettings().agree_hz + 1e-9
+        else:
+            assert int(decision["quality"]) & ~int(Q.OUTVOTED | Q.INVALID) & 0xFFFF == row["quality"] & ~np.uint16(
+                Q.INVALID
+            )
+    order = got.decided["rx_ns"][got.decided["quality"] == 0]
+    if policy == "priority":
+        assert (np.diff(order) >= 0).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(WORLD, POLICY)
+def test_no_step_beyond_the_grids_own_and_the_slew(world, policy):
+    rows, numbers = made(world, dead=False)
+    _, got = choose(rows, numbers, policy=policy)
+    good = got.decided[got.decided["quality"] == 0]
+    for one, two in pairwise(good):
+        gap_s = abs(int(two["rx_ns"]) - int(one["rx_ns"])) / S
+        if gap_s <= 0.5:  # beyond, an outage: nothing to go on from
+            # The grid's own movement as a source may have seen it: since its row before, of the slowest 0.1 s ago.
+            assert abs(two["hz"] - one["hz"]) <= 0.06 * (gap_s + 0.12) + SLEW * gap_s + 4e-4
+
+
+@settings(max_examples=60, deadline=None)
+@given(WORLD)
+def test_under_voting_the_order_of_the_sources_does_not_matter(world):
+    rows, numbers = made(world)
+    results = []
+    for order in list(permutations(numbers))[:6]:
+        choice, got = choose(rows, order, policy="voting")
+        if choice.agreement.outvotings or choice.disagreeing(int(rows["rx_ns"][-1])):
+            return  # then the order decides, and says so
+        results.append(got.decided[got.decided["quality"] == 0].tobytes())
+    assert len(set(results)) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), POLICY)
+def test_any_bytes_never_raise(seed, policy):
+    rng = np.random.default_rng(seed)
+    rows = np.frombuffer(rng.integers(0, 256, 60 * FREQUENCY.itemsize, np.uint8).tobytes(), FREQUENCY).copy()
+    rows["source"] = rng.integers(0, 4, 60)
+    rows["quality"] = np.where(rng.random(60) < 0.6, 0, rows["quality"])
+    _, got = choose(rows, policy=policy)
+    usable = got.decided[got.decided["quality"] == 0]
+    assert np.isfinite(usable["hz"]).all()
+    assert got.judged.size == 60
+
+
+def test_our_own_clock_set_back_costs_no_more_than_the_rows_until_they_speak_again():
+    rows = together(source(1), source(2, phase_s=0.01))
+    back = seconds(rows) >= 5.0
+    rows["rx_ns"][back] -= 600 * S
+    _, got = choose(rows, (1, 2))
+    assert got.decided.size >= 499
+    assert not got.decided["quality"].any()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("policy", "best"), ("agree_hz", 0.0), ("agree_hz", math.inf), ("return_s", -1.0), ("slew_hz_s", math.nan)],
+)
+def test_an_impossible_setting_is_refused_by_name(field, value):
+    with pytest.raises(ChoiceError, match=f"^{field}: "):
+        ChoiceSettings(**{field: value})
+
+
+@pytest.mark.parametrize("numbers", [(), (1, 1)])
+def test_sources_are_named_once(numbers):
+    with pytest.raises(ChoiceError, match=r"^sources: "):
+        Choice(numbers)
+
+
+def test_the_middle_of_some_values():
+    assert middle([3.0]) == (3.0, 3.0)
+    assert middle([3.0, 1.0, 2.0]).hz == 2.0
+    assert middle([4.0, 1.0, 2.0, 3.0]) == (2.0, 3.0)
+    assert middle([4.0, 1.0]).hz == 2.5
+    assert middle([1.0, 3.0]).distance_hz(2.0) == 0.0
+    assert middle([1.0, 3.0]).distance_hz(0.5) == 0.5
+    assert middle([1.0, 3.0]).distance_hz(3.25) == 0.25
