@@ -73,15 +73,7 @@ def choice_settings(table: ChoiceTable) -> ChoiceSettings:
 
 def make(table: SourceTable, unit: UnitTable, number: int) -> FrequencySource:
     """The client of one source, not started; `number` is that of its rows. Raises SourceError."""
-    options = {
-        "nominal_volt": table.nominal_volt or unit.nominal_volt,
-        "silent_after_s": table.silent_after_s or unit.silent_after_s,
-        **table.options,
-    }
-    place: tuple[Any, ...] = table.host, table.port
-    if table.kind == "iec61850":
-        options = {"report_block": unit.report_block, **options}
-        place = options.pop("backend", unit.backend), *place
+    place, options = _addressed(table, unit)
     try:
         package = importlib.import_module(KINDS[table.kind])
     except ModuleNotFoundError as error:
@@ -93,6 +85,20 @@ def make(table: SourceTable, unit: UnitTable, number: int) -> FrequencySource:
     except ValueError as error:
         raise SourceError(f"`source` {table.name!r}: {error}") from error
     return source
+
+
+def _addressed(table: SourceTable, unit: UnitTable) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a kind's `make_client` is called with, by place and by name. Raises SourceError."""
+    if table.kind != "iec61850":
+        volt, silent_s = table.nominal_volt or unit.nominal_volt, table.silent_after_s or unit.silent_after_s
+        return (table.host, table.port), {"nominal_volt": volt, "silent_after_s": silent_s, **table.options}
+    from aggregator.measuring import client_options, device  # its package is only loaded where it is followed
+
+    try:
+        one = device(table, unit)
+    except ValueError as error:
+        raise SourceError(f"`source.options` of {table.name!r}: {error}") from error
+    return (one.backend, one.host, one.port, one.report_block), client_options(one)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,10 @@ class Package:
         return Deaf()
 
 
+# What a device without anything of its own is followed with.
+PLAIN = {"hz_ref": None, "volt_ref": None, "poll_ms": 20, "plaintext": False, "password": None, "tls": None}
+
+
 def configured(*tables: dict[str, Any], **more: Any) -> Config:
     return validate({"source": list(tables), **more}, "test")
 
@@ -231,16 +236,14 @@ def test_sources_are_made_in_the_order_of_their_priority(package: Package) -> No
     assert [one.table.name for one in found.followed.values()] == ["a", "b"]
     assert package.made == [
         ("192.0.2.1", 1, 1, 230.0, 2.0, {"idcode": 7}),
-        ("open61850", "127.0.0.1", 2, 2, 11547.0, 2.0, {"report_block": "X/LLN0.RP.a"}),
+        ("open61850", "127.0.0.1", 2, "X/LLN0.RP.a", 2, 11547.0, 2.0, PLAIN),
     ]
     assert found.followed[1].gate.settings.nominal_hz == 60.0
 
 
 def test_without_tables_the_unit_is_the_source_as_ever(package: Package) -> None:
     found = follow(validate({"unit": {"port": 9, "host": "192.0.2.7", "simulated": False}}, "test"), 50.0, BEGIN)
-    assert package.made == [
-        (None, "192.0.2.7", 9, 1, 11547.0, 3.0, {"report_block": "GRIDMEAS/LLN0.RP.urcb01"})
-    ]  # fmt: skip
+    assert package.made == [(None, "192.0.2.7", 9, None, 1, 11547.0, 3.0, PLAIN)]
     assert [one.table.name for one in found.followed.values()] == ["unit1"]
 
 
@@ -266,6 +269,25 @@ def test_settings_reach_gates_and_choice(package: Package) -> None:
 def test_options_that_no_client_takes_are_named(package: Package, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SourceError, match=message):
         make(SourceTable(name="p", kind="c37118", port=1, options=options), UnitTable(), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prot": 1}, r"^`source\.options` of 'p': unknown 'prot'; known are backend, "),
+        ({"port": 1}, r"^`source\.options` of 'p': unknown 'port'"),
+        ({"poll_ms": -1}, r"^`source\.options` of 'p': `poll_ms`: .*, got -1$"),
+        ({"tls": {"cert": "c"}}, r"^`source\.options` of 'p': `tls\.key`: Field required"),
+    ],
+)
+def test_options_of_a_device_are_those_of_the_unit(package: Package, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        make(SourceTable(name="p", port=1, options=options), UnitTable(), 1)
+    own = {"poll_ms": 0, "plaintext": True, "tls": {"cert": "c", "key": "k", "pins": ["p"]}}
+    make(SourceTable(name="p", port=1, options=own), UnitTable(volt_ref="X/MMXU1.PhV"), 3)
+    made = package.made[-1][-1]
+    assert (made["poll_ms"], made["plaintext"], made["volt_ref"]) == (None, True, "X/MMXU1.PhV")
+    assert made["tls"].pins == (Path("p"),)
 
 
 def test_a_kind_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
