@@ -27,6 +27,7 @@ from aggregator.process import Log, Stop
 from aggregator.roles import Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import ORDER, Line, newest, with_ports
+from aggregator.utility_figures import door
 from droop.limits import Derating
 from droop.products import load
 from settlement.scores import weighted_score
@@ -110,6 +111,8 @@ def run(
         seconds = max(lasts_s - LINE_UP_S, 1.0) if seconds is None else seconds
     # What the API process would refuse is refused here, before anything runs.
     settings(config, "unix:///", "0" * 32, 1.0)
+    if config.utility is not None:
+        door(config.utility, core.signal_max_kw, time.time_ns())
     config = with_ports(config)
     folder = config.folder / datetime.now(UTC).strftime("run-%Y%m%dT%H%M%S.%f")[:-3]
     folder.mkdir(mode=0o700, parents=True)
@@ -125,13 +128,21 @@ def run(
                 config, folder, url, core.to_json().decode(), core.nominal_hz,
                 str(trace.resolve()) if trace else None, trace_overrides, newest(url, streams(config.area)),
             ),
-            ORDER if config.unit.simulated else tuple(role for role in ORDER if role != "unit"),
+            _roles(config),
             log, store, begun_s=begun_s,
         )  # fmt: skip
         return {**_supervise(line, stop, seconds, browser, core), "folder": str(folder)}
     finally:
         if store is not None:
             store.stop()
+
+
+def _roles(config: Config) -> tuple[str, ...]:
+    """The processes that this configuration asks for, in the order of their start."""
+    left_out = {
+        role for role, wanted in (("unit", config.unit.simulated), ("utility", config.utility is not None)) if not wanted
+    }
+    return tuple(role for role in ORDER if role not in left_out)
 
 
 def _point_to(folder: Path) -> None:

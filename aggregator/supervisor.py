@@ -27,8 +27,8 @@ from aggregator.process import Log, Stop, rss_mb
 from aggregator.roles import Run
 from telemetry.redis_stream import connect
 
-ORDER: Final = ("gateway", "unit", "worker", "ingest", "settle", "api")
-STOP_ORDER: Final = ("unit", "ingest", "worker", "gateway", "settle", "api")
+ORDER: Final = ("gateway", "unit", "worker", "ingest", "settle", "api", "utility")
+STOP_ORDER: Final = ("utility", "unit", "ingest", "worker", "gateway", "settle", "api")
 RESTART_S: Final = 1.0
 # A process that dies so often, each time before it lived so long, will not do better the next time.
 RESTARTS_MAX: Final = 5
@@ -215,7 +215,10 @@ def with_ports(config: Config) -> Config:
     if unit.simulated:
         unit = unit.model_copy(update={"port": free_port(unit.host, unit.port, "unit.port")})
     api = api.model_copy(update={"port": free_port(api.host, api.port, "api.port")})
-    return config.model_copy(update={"unit": unit, "api": api})
+    utility = config.utility
+    if utility is not None:
+        utility = utility.model_copy(update={"port": free_port(utility.host, utility.port, "utility.port")})
+    return config.model_copy(update={"unit": unit, "api": api, "utility": utility})
 
 
 def _rss_of(pid: int) -> float:

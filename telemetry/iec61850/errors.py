@@ -5,6 +5,8 @@
     |- LibraryVersion     the library is not the one its signatures were written for
     |- PortInUse          the server's port belongs to someone else
     |- ServerError        the server would not start, or is not running
+    |- CertificateError   a certificate, its key or a pinned client cannot be used
+    |- UnsafeBind         others could reach the server, in plain text
     |- LayoutError        the data set does not hold what a frequency sample needs
     `- SubscribeError     an association or a report control block was refused
 
@@ -48,6 +50,14 @@ class PortInUse(LinkError):
 
 class ServerError(LinkError):
     """The measuring unit could not start, or is asked to publish while it is not running."""
+
+
+class CertificateError(LinkError, ValueError):
+    """A certificate, its key or a pinned client cannot be used."""
+
+
+class UnsafeBind(LinkError, ValueError):
+    """Others could reach the server, in plain text."""
 
 
 class LayoutError(LinkError):
