@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-
 Origin = Literal["bay", "station", "remote", "automatic_bay", "automatic_station", "automatic_remote"]
 
 

@@ -140,7 +140,9 @@ def run(
 def _roles(config: Config) -> tuple[str, ...]:
     """The processes that this configuration asks for, in the order of their start."""
     left_out = {
-        role for role, wanted in (("unit", config.unit.simulated), ("utility", config.utility is not None)) if not wanted
+        role
+        for role, wanted in (("unit", config.unit.simulated), ("utility", config.utility is not None))
+        if not wanted
     }
     return tuple(role for role in ORDER if role not in left_out)
 

@@ -1,4 +1,4 @@
-"""The utility's process: live figures out over IEC 61850, its set-points in and onto their stream; a line for the auditor.
+"""The utility's process: live figures out over IEC 61850, set-points in and onto their stream; a line for the auditor.
 
 The library's thread hands over commands and events; the loop does what may wait. Policies: of commands one is under way
 at most, the library sees to it. Events wait for the disk in memory up to `EVENTS_MAX`, then the newest are dropped; of
@@ -174,7 +174,9 @@ class Utility:
         except (Refusal, ValueError) as error:
             lost = isinstance(error, StoreLost)
             ticket.settle(AddCause.COMMUNICATION_LOST if lost else AddCause.INCONSISTENT_PARAMETERS)
-            self._audit.put("failed", time.time_ns(), power_kw=power_kw, reason=str(error), client=ticket.request.client)
+            self._audit.put(
+                "failed", time.time_ns(), power_kw=power_kw, reason=str(error), client=ticket.request.client
+            )
             return
         except BaseException:
             ticket.settle(AddCause.BLOCKED_BY_HEALTH)

@@ -26,29 +26,31 @@ METER_S: Final = 5.0  # age of a meter reading from which it says nothing of now
 LOST: Final = VALIDITY_INVALID | OLD_DATA
 WAYS: Final = ("up", "down")
 
-# Figure, LN.DO, kind, unit, description. Appended to only: what a utility has engineered must not move.
-DEFAULTS: Final = (
-    Point("power", "MMXU1.TotW", Kind.MEASURED, "kW", "power of the fleet, metered, positive into the grid"),
-    Point("hz", "MMXU1.Hz", Kind.MEASURED, "Hz", "frequency that is acted on"),
-    Point("requested", "DRCS1.ReqW", Kind.MEASURED, "kW", "power asked of the fleet, baseline included"),
-    Point("baseline", "DRCS1.BaseW", Kind.MEASURED, "kW", "declared baseline"),
-    Point("headroom_up", "DRCS1.HdrUp", Kind.MEASURED, "kW", "more power into the grid, now"),
-    Point("headroom_down", "DRCS1.HdrDn", Kind.MEASURED, "kW", "less power into the grid, now"),
-    *(
-        Point(
-            f"capability_{way}_{minutes}", f"DRCS1.Cap{short}{minutes}", Kind.MEASURED, "kW",
-            f"power {way} that can be sustained for {minutes} minutes",
-        )  # fmt: skip
-        for way, short in (("up", "Up"), ("down", "Dn"))
-        for minutes in MINUTES
-    ),
-    Point("mode", "DRCS1.OpMod", Kind.CODE, "", ", ".join(f"{mode.value} {mode.name.lower()}" for mode in Mode)),
-    Point("critical", "CALH1.GrAlm", Kind.FLAG, "", "a critical alarm stands"),
-    Point("warning", "CALH1.GrWrn", Kind.FLAG, "", "a warning stands"),
-    Point("alarms", "CALH1.AlmTxt", Kind.TEXT, "", "codes of the alarms that stand"),
-    *(Point(f"alarm_{code.lower()}", f"GGIO1.Alm{n}", Kind.FLAG, "", code) for n, code in enumerate(TABLE, 1)),
-    Point("setpoint", "DRCC1.OutWSet", Kind.SETPOINT, "kW", "power on top of the products, positive into the grid"),
-)  # fmt: skip
+
+def _defaults() -> Iterator[Point]:
+    """Every figure: name, LN.DO, kind, unit, description. Appended to only: what a utility has engineered stays."""
+    yield Point("power", "MMXU1.TotW", Kind.MEASURED, "kW", "power of the fleet, metered, positive into the grid")
+    yield Point("hz", "MMXU1.Hz", Kind.MEASURED, "Hz", "frequency that is acted on")
+    yield Point("requested", "DRCS1.ReqW", Kind.MEASURED, "kW", "power asked of the fleet, baseline included")
+    yield Point("baseline", "DRCS1.BaseW", Kind.MEASURED, "kW", "declared baseline")
+    yield Point("headroom_up", "DRCS1.HdrUp", Kind.MEASURED, "kW", "more power into the grid, now")
+    yield Point("headroom_down", "DRCS1.HdrDn", Kind.MEASURED, "kW", "less power into the grid, now")
+    for way, short in (("up", "Up"), ("down", "Dn")):
+        for minutes in MINUTES:
+            text = f"power {way} that can be sustained for {minutes} minutes"
+            yield Point(f"capability_{way}_{minutes}", f"DRCS1.Cap{short}{minutes}", Kind.MEASURED, "kW", text)
+    yield Point("mode", "DRCS1.OpMod", Kind.CODE, "", ", ".join(f"{mode.value} {mode.name.lower()}" for mode in Mode))
+    yield Point("critical", "CALH1.GrAlm", Kind.FLAG, "", "a critical alarm stands")
+    yield Point("warning", "CALH1.GrWrn", Kind.FLAG, "", "a warning stands")
+    yield Point("alarms", "CALH1.AlmTxt", Kind.TEXT, "", "codes of the alarms that stand")
+    for number, code in enumerate(TABLE, 1):
+        yield Point(f"alarm_{code.lower()}", f"GGIO1.Alm{number}", Kind.FLAG, "", code)
+    yield Point(
+        "setpoint", "DRCC1.OutWSet", Kind.SETPOINT, "kW", "power on top of the products, positive into the grid"
+    )
+
+
+DEFAULTS: Final = tuple(_defaults())
 
 
 class Door(NamedTuple):
@@ -77,7 +79,9 @@ def _model(table: UtilityTable) -> Model:
     for figure in table.names:
         if figure not in known:
             near = difflib.get_close_matches(figure, known, 1)
-            raise ValueError(f"names.{figure}: no such figure; {f'did you mean {near[0]}?' if near else ', '.join(known)}")
+            raise ValueError(
+                f"names.{figure}: no such figure; {f'did you mean {near[0]}?' if near else ', '.join(known)}"
+            )
     points = tuple(point._replace(reference=table.names.get(point.figure, point.reference)) for point in DEFAULTS)
     return check(Model(table.ied, table.device, points, table.control, table.select_s))
 

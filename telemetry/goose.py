@@ -31,7 +31,9 @@ STAMP: Final = 35  # SO_TIMESTAMPNS and SCM_TIMESTAMPNS, asm-generic/socket.h
 TIMESPEC: Final = struct.Struct("@ll")
 LOOK_S: Final = 0.1
 RETRY_S: Final = (0.1, 2.0)
-REMEDY: Final = "setcap cap_net_raw+ep on the interpreter, AmbientCapabilities=CAP_NET_RAW for a service, or another source"
+REMEDY: Final = (
+    "setcap cap_net_raw+ep on the interpreter, AmbientCapabilities=CAP_NET_RAW for a service, or another source"
+)
 
 
 class GooseUnavailable(RuntimeError):

@@ -1,11 +1,11 @@
 """GOOSE messages in, frequency rows out: numbers, lives and bits of one control block. Pure: time is passed in.
 
 A change of state (stNum) is a measurement; repetitions (sqNum) say that the publisher lives. What is not taken has a
-counter: `gaps` messages that the numbers say were lost, `repeats` repetitions and duplicates, `surprises` what could not
-be read or must not be believed, by reason in `refused`. Nothing is kept but the last message.
+counter: `gaps` messages that the numbers say were lost, `repeats` repetitions and duplicates, `surprises` what could
+not be read or must not be believed, by reason in `refused`. Nothing is kept but the last message.
 
-A state number below the last one is a publisher that began anew, or a message sent again by a third party: it is refused
-until the last message's time to live has run out (the rule of IEC 62351-6 for replayed messages), and believed then.
+A state number below the last one is a publisher that began anew, or a message that a third party sent again: it is
+refused until the last message's time to live has run out (as IEC 62351-6 has it), and believed then.
 """
 
 from __future__ import annotations
@@ -172,15 +172,13 @@ def _ahead(state: int, last: int) -> bool:
 
 
 def _at(values: Iterable[Value], path: Path, tag: int, what: str) -> Value:
-    here: object = tuple(values)
-    found = None
+    found = Value(0, tuple(values))
     for index in path:
-        if not isinstance(here, tuple) or index >= len(here):
+        if not isinstance(found.value, tuple) or index >= len(found.value):
             raise LookupError(f"{what}: the data set has no place {path}")
-        found = here[index]
-        here = found.value
-    if found is None or found.tag != tag:
-        raise ValueError(f"{what}: place {path} holds a {found.tag if found else 0:#04x}, expected {tag:#04x}")
+        found = found.value[index]
+    if found.tag != tag:
+        raise ValueError(f"{what}: place {path} holds a {found.tag:#04x}, expected {tag:#04x}")
     return found
 
 

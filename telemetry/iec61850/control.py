@@ -1,4 +1,4 @@
-"""Whether a command to the fleet's set-point is let in: authority, mode, value, range, age, pace. Pure: time is passed in.
+"""Whether a command to the fleet's set-point is let in: authority, value, range, age, pace. Pure: time is passed in.
 
 It knows requests and limits, no library and no connection. A refusal carries the AddCause that the utility sees and the
 name it is counted by. IEC 61850-7-2 has no AddCause for a value out of range: `inconsistent-parameters` stands for it,

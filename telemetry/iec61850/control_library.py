@@ -1,7 +1,7 @@
 """The functions of libiec61850 that a server with controls and TLS needs, beside those of `library`.
 
 Handlers are called by the library's own thread: keep every one referenced until the server is destroyed, and let
-nothing be raised into C. Calls go through `call`, which releases the GIL; `leaf` reads memory that the handler was given.
+nothing be raised into C. Calls go through `call`, which releases the GIL; `leaf` reads memory that a handler was given.
 
 Signatures: iec61850_server.h, iec61850_cdc.h, iso_connection_parameters.h, tls_config.h of libiec61850 1.6.
 """
@@ -25,13 +25,11 @@ WRITABLE: Final = (FC_SP, FC_SV, FC_CF, FC_DC, FC_SE, FC_BL)
 ACCESS_POLICY_DENY: Final = 1
 
 CDC_DESCRIPTION: Final = 1 << 2
-CDC_UNIT: Final = 1 << 6
-CDC_UNIT_MULTIPLIER: Final = 1 << 12
 CTL_CANCEL: Final = 1 << 4
 CTL_ORIGIN: Final = 1 << 6
 CTL_NUMBER: Final = 1 << 7
 CTL_SELECTED: Final = 1 << 8
-CTL_SBO_TIMEOUT: Final = 1 << 12
+INT32U: Final = 9  # DataAttributeType
 
 RESULT_FAILED: Final = 0  # ControlHandlerResult
 RESULT_OK: Final = 1
@@ -61,12 +59,15 @@ class Shown(c.Structure):
 
 _CALL: dict[str, tuple[Any, tuple[Any, ...]]] = {
     # model
+    "CAC_Unit_create": (_P, (_S, _P, _B)),
+    "DataAttribute_create": (_P, (_S, _P, _I, _I, c.c_uint8, _I, _U32)),
     "CDC_APC_create": (_P, (_S, _P, _U32, _U32, _B)),
     "CDC_SPS_create": (_P, (_S, _P, _U32)),
     "CDC_VSS_create": (_P, (_S, _P, _U32)),
     "IedServer_setWriteAccessPolicy": (None, (_P, _I, _I)),
     "IedServer_updateBooleanAttributeValue": (None, (_P, _P, _B)),
     "IedServer_updateInt32AttributeValue": (None, (_P, _P, c.c_int32)),
+    "IedServer_updateUnsignedAttributeValue": (None, (_P, _P, _U32)),
     "IedServer_updateVisibleStringAttributeValue": (None, (_P, _P, _S)),
     # control
     "IedServer_setPerformCheckHandler": (None, (_P, _P, CheckHandler, _P)),

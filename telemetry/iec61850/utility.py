@@ -121,12 +121,11 @@ class UtilityServer:
             self._secrets = pins.configure(self._tls) if self._tls else 0
             self._model = utility_model.build(self._shape)
             self._server = self._create()
-            self._handles = utility_model.handles(self._shape, self._model, self._server)
-            self._set_constants()
-            self._install()
-            for point in self._shape.points:
-                nothing = Shown("" if point.kind is Kind.TEXT else 0.0, 0, VALIDITY_INVALID | OLD_DATA)
-                self._put(point, nothing)
+            try:
+                self._prepare()
+            except ServerError:
+                self._destroy()
+                raise
             call.IedServer_setLocalIpAddress(self._server, self.host.encode())
             call.IedServer_start(self._server, self.port)
             if not call.IedServer_isRunning(self._server):
@@ -177,6 +176,15 @@ class UtilityServer:
             self._ctl.call.IedServer_setWriteAccessPolicy(server, constraint, ctl.ACCESS_POLICY_DENY)
         return server
 
+    def _prepare(self) -> None:
+        """Constants, handlers, and every figure as never known."""
+        self._handles = utility_model.handles(self._shape, self._model, self._server)
+        self._set_constants()
+        self._install()
+        for point in self._shape.points:
+            nothing = Shown("" if point.kind is Kind.TEXT else 0.0, 0, VALIDITY_INVALID | OLD_DATA)
+            self._put(point, nothing)
+
     def _set_constants(self) -> None:
         call = self._ctl.call
         for reference, value in utility_model.constants(self._shape):
@@ -185,6 +193,10 @@ class UtilityServer:
                 call.IedServer_updateVisibleStringAttributeValue(self._server, node, value.encode())
             else:
                 call.IedServer_updateInt32AttributeValue(self._server, node, value)
+        if self._shape.control == "select":
+            place = f"{self._shape.setpoint.reference}.{utility_model.SELECTION}"
+            node = utility_model.node(self._shape, self._model, place)
+            call.IedServer_updateUnsignedAttributeValue(self._server, node, round(self._shape.select_s * 1000))
 
     def _install(self) -> None:
         call, (check, operate, selected, admit, connected) = self._ctl.call, self._handlers

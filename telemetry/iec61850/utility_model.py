@@ -27,6 +27,7 @@ OPTIONS: Final = (
 )  # fmt: skip
 DIRECT_ENHANCED: Final = 3  # ctlModel
 SELECT_ENHANCED: Final = 4
+SELECTION: Final = "sboTimeout"
 CONTROL_MODELS: Final = {"direct": DIRECT_ENHANCED, "select": SELECT_ENHANCED}
 
 # SIUnit and multiplier of IEC 61850-7-3 (annex A): kilowatt, hertz.
@@ -124,18 +125,9 @@ def build(model: Model) -> int:
         if node not in nodes:
             nodes[node] = call.LogicalNode_create(node.encode(), device)
             call.CDC_ENS_create(b"Beh", nodes[node], 0)
-        options = ctl.CDC_DESCRIPTION | (ctl.CDC_UNIT | ctl.CDC_UNIT_MULTIPLIER if point.unit else 0)
-        match point.kind:
-            case Kind.MEASURED:
-                call.CDC_MV_create(name.encode(), nodes[node], options, False)
-            case Kind.FLAG:
-                more.CDC_SPS_create(name.encode(), nodes[node], options)
-            case Kind.CODE:
-                call.CDC_ENS_create(name.encode(), nodes[node], options)
-            case Kind.TEXT:
-                more.CDC_VSS_create(name.encode(), nodes[node], options)
-            case Kind.SETPOINT:
-                more.CDC_APC_create(name.encode(), nodes[node], options, _control_options(model), False)
+        made = _create(point.kind, name.encode(), nodes[node], model)
+        if point.unit:
+            more.CAC_Unit_create(b"units", made, True)
     for data_set, constraint in (("Figures", "MX"), ("Status", "ST")):
         members = [point.reference for point in model.points if point.kind.constraint == constraint]
         if members:
@@ -143,10 +135,30 @@ def build(model: Model) -> int:
     return int(handle)
 
 
+def _create(kind: Kind, name: bytes, parent: int, model: Model) -> int:
+    """A data object of a kind, with its description."""
+    call, more = ied.load().call, ctl.load().call
+    match kind:
+        case Kind.MEASURED:
+            made = call.CDC_MV_create(name, parent, ctl.CDC_DESCRIPTION, False)
+        case Kind.FLAG:
+            made = more.CDC_SPS_create(name, parent, ctl.CDC_DESCRIPTION)
+        case Kind.CODE:
+            made = call.CDC_ENS_create(name, parent, ctl.CDC_DESCRIPTION)
+        case Kind.TEXT:
+            made = more.CDC_VSS_create(name, parent, ctl.CDC_DESCRIPTION)
+        case Kind.SETPOINT:
+            made = more.CDC_APC_create(name, parent, ctl.CDC_DESCRIPTION, _control_options(model), False)
+            if model.control == "select":
+                # The library looks for it and has no option that makes it; without it a selection lives for 15 s.
+                more.DataAttribute_create(SELECTION.encode(), made, ctl.INT32U, ctl.FC_CF, 0, 0, 0)
+    return int(made)
+
+
 def _control_options(model: Model) -> int:
     options = CONTROL_MODELS[model.control] | ctl.CTL_ORIGIN | ctl.CTL_NUMBER
     if model.control == "select":
-        options |= ctl.CTL_CANCEL | ctl.CTL_SELECTED | ctl.CTL_SBO_TIMEOUT
+        options |= ctl.CTL_CANCEL | ctl.CTL_SELECTED
     return options
 
 
@@ -201,7 +213,7 @@ def node(model: Model, library_model: int, reference: str) -> int:
 
 
 def constants(model: Model) -> Iterator[tuple[str, int | str]]:
-    """(attribute, value) of what never changes: descriptions, units, the life of a selection, behaviour `on`."""
+    """(attribute, value) of what never changes: descriptions, units, behaviour `on`."""
     for point in model.points:
         yield f"{point.reference}.d", point.text
         if point.unit:
@@ -210,5 +222,3 @@ def constants(model: Model) -> Iterator[tuple[str, int | str]]:
             yield f"{point.reference}.units.multiplier", multiplier
     for logical in ("LLN0.Mod", *dict.fromkeys(f"{p.reference.partition('.')[0]}.Beh" for p in model.points)):
         yield f"{logical}.stVal", 1
-    if model.control == "select":
-        yield f"{model.setpoint.reference}.sboTimeout", round(model.select_s * 1000)
