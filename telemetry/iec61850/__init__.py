@@ -13,17 +13,20 @@ from typing import Any, Final, Protocol
 
 from telemetry.iec61850.errors import (
     BackendMissing,
+    CertificateError,
     LayoutError,
     LibraryVersion,
     LinkError,
     PortInUse,
     ServerError,
     SubscribeError,
+    UnsafeBind,
 )
 from telemetry.source import FrequencySource
 
 __all__ = [
     "BackendMissing",
+    "CertificateError",
     "LayoutError",
     "LibraryVersion",
     "LinkError",
@@ -31,6 +34,7 @@ __all__ = [
     "ServerError",
     "SubscribeError",
     "Unit",
+    "UnsafeBind",
     "backends",
     "make_client",
     "make_unit",

@@ -1,8 +1,8 @@
 """Who may come in over TLS: certificates pinned one by one, each with what its holder may do.
 
-The library's own list of known certificates compares their signatures, no more, and forgives everything else of one
-that matches; so its verdict is not the last: the certificate a client has proved to hold the key of must equal a pinned
-one in every octet, and be within its time. A certificate is revoked by taking it off the table.
+The library's verdict is not the last: releases of it compared the signatures of certificates and no more, and it
+forgives a known one its dates. The certificate that a client has proved to hold the key of must equal a pinned one in
+every octet, and be within its time. A certificate is revoked by taking it off the table.
 """
 
 from __future__ import annotations
