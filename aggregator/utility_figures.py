@@ -18,7 +18,7 @@ from droop.watch import Mode
 from telemetry.iec61850.control import Category, Limits
 from telemetry.iec61850.errors import LinkError
 from telemetry.iec61850.mapping import OLD_DATA, VALIDITY_GOOD, VALIDITY_INVALID
-from telemetry.iec61850.pins import Tls, pin, tls
+from telemetry.iec61850.pins import Tls, expect_loopback, pin, tls
 from telemetry.iec61850.utility_model import Kind, Model, Point, Shown, check
 
 SILENT_S: Final = 2.0  # without news for so long the worker counts as lost, as for the API
@@ -90,6 +90,7 @@ def _tls(table: UtilityTable, now_ns: int) -> Tls | None:
     if table.cert is None and table.key is None:
         if table.client:
             raise ValueError("client: certificates mean nothing without TLS; give cert and key")
+        expect_loopback(table.host)
         return None
     if table.cert is None or table.key is None:
         raise ValueError(f"{'cert' if table.cert is None else 'key'}: TLS needs both cert and key")

@@ -12,11 +12,12 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from telemetry.iec61850 import control_library as ctl
-from telemetry.iec61850.errors import CertificateError
+from telemetry.iec61850.errors import CertificateError, UnsafeBind
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,63}")
 
@@ -75,6 +76,16 @@ def tls(cert: Path, key: Path, pins: Sequence[Pin], now_ns: int) -> Tls:
         if other != one.name or [p.name for p in pins].count(one.name) > 1:
             raise CertificateError(f"client {one.name}: its name or certificate is also that of {other}; give each one")
     return Tls(cert, key, tuple(pins))
+
+
+def expect_loopback(host: str) -> None:
+    """Raises UnsafeBind for a host where others could reach a plain listener."""
+    try:
+        inside = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        inside = False
+    if not inside:
+        raise UnsafeBind(f"host {host} is reachable from outside and there is no TLS: give cert, key and client")
 
 
 def configure(served: Tls) -> int:

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 from telemetry.iec61850 import control as rules
@@ -26,7 +25,7 @@ from telemetry.iec61850 import library as ied
 from telemetry.iec61850 import pins, utility_model
 from telemetry.iec61850.address import claim
 from telemetry.iec61850.control import AddCause, Judge, Refusal, Request
-from telemetry.iec61850.errors import ServerError, UnsafeBind
+from telemetry.iec61850.errors import ServerError
 from telemetry.iec61850.mapping import OLD_DATA, VALIDITY_INVALID, decode_utc, encode_utc, time_quality
 from telemetry.iec61850.utility_model import Kind, Model, Shown
 
@@ -86,8 +85,8 @@ class UtilityServer:
         tls: pins.Tls | None = None,
         local: bool = False,
     ) -> None:
-        if tls is None and not _loopback(host):
-            raise UnsafeBind(f"host {host} is reachable from outside and there is no TLS: give cert, key and client")
+        if tls is None:
+            pins.expect_loopback(host)
         self._ied, self._ctl = ied.load(), ctl.load()
         self._shape, self._judge = utility_model.check(model), judge
         self._on_command, self._on_event = on_command, on_event
@@ -374,12 +373,3 @@ class UtilityServer:
             self._on_event(event)
         except Exception:
             self.counts["unrecorded"] += 1
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
