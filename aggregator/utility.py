@@ -112,7 +112,9 @@ class Utility:
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._figures: dict[str, Shown] = {}
+        self._read: dict[str, Any] | None = None
         self._surprises = 0
+        self._closing = False
         self.server = UtilityServer(
             settings.model, Judge(settings.limits), self._command, self._event,
             host=table.host, port=table.port, tls=settings.tls, local=table.local_operate,
@@ -132,8 +134,9 @@ class Utility:
                     ended.result()
                 await asyncio.sleep(LOOK_S)
         finally:
-            for task in tasks:
-                task.cancel()
+            # They look, and are not cancelled: a cancellation that meets the store client's own timeout is lost.
+            self._closing = True
+            self._woken.set()
             await asyncio.gather(*tasks, return_exceptions=True)
             # Off the loop: it waits for the library's thread, which may be in a handler.
             await asyncio.to_thread(self.server.stop)
@@ -160,7 +163,7 @@ class Utility:
 
     async def _carry_out(self) -> None:
         """Commands onto the stream, each answered."""
-        while True:
+        while not self._closing:
             await self._woken.wait()
             self._woken.clear()
             while self._tickets:
@@ -189,31 +192,37 @@ class Utility:
 
     async def _show(self) -> None:
         """The live figures, more than once a second; without news they are marked, whatever the store does."""
-        while True:
+        while not self._closing:
             live = await self._live()
             now_ns = time.time_ns()
             try:
                 figures, setpoint_kw = shown(live, self._figures, now_ns)
             except (KeyError, TypeError, ValueError) as error:
                 # A worker of another version: as good as silent.
+                if not self._surprises:
+                    self._log.warning("live figures not understood", error=f"{type(error).__name__}: {error}")
                 self._surprises += 1
-                self._log.warning("live figures not understood", error=f"{type(error).__name__}: {error}")
                 figures, setpoint_kw = shown(None, self._figures, now_ns)
             self.server.show(figures, setpoint_kw)
             self._figures = figures
             await asyncio.sleep(SHOW_S)
 
     async def _live(self) -> dict[str, Any] | None:
+        """The worker's figures as last read: a store that hesitates makes them older, not void."""
         try:
             data: Any = await self._store.get(f"live:{self._area}")
+        except STORE_ERRORS:
+            return self._read
+        try:
             found = orjson.loads(data) if data else None
-        except (*STORE_ERRORS, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        except ValueError:
+            found = {}  # not understood, and said so below
+        self._read = found if found is None or isinstance(found, dict) else {}
+        return self._read
 
     async def _record(self) -> None:
         due_s = 0.0
-        while True:
+        while not self._closing:
             self._flush()
             if time.monotonic() >= due_s:
                 due_s = time.monotonic() + STATS_S

@@ -15,6 +15,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from telemetry.goose_intake import GooseIntake, Subscription
@@ -47,6 +48,42 @@ def permitted() -> bool:
     except (OSError, GooseUnavailable):
         return False
     return True
+
+
+def make_client(
+    interface: str,
+    _port: int = 0,
+    *,
+    reference: str,
+    hz: Sequence[int] = (0,),
+    quality: Sequence[int] | None = (1,),
+    utc: Sequence[int] | None = (2,),
+    volts: Sequence[Sequence[int]] = (),
+    destination: str | None = None,
+    app_id: int | None = None,
+    revision: int | None = None,
+    nominal_volt: float = 230.0,
+    silent_after_s: float = 60.0,
+    source: int = 0,
+) -> GooseSource:
+    """A source from plain settings, not started: those of `Subscription`, and the addresses.
+
+    destination    : multicast address as text, 01-0C-CD-01-00-01
+    silent_after_s : longest life of a message, whatever its publisher says
+
+    Raises GooseUnavailable, ValueError.
+    """
+    address = None
+    if destination is not None:
+        try:
+            address = bytes.fromhex(destination.replace("-", "").replace(":", ""))
+        except ValueError:
+            raise ValueError(f"destination {destination!r}: give it as 01-0C-CD-01-00-01") from None
+    of = Subscription(
+        reference, tuple(hz), None if quality is None else tuple(quality), None if utc is None else tuple(utc),
+        tuple(tuple(place) for place in volts), nominal_volt, app_id, revision, source, silent_after_s,
+    )  # fmt: skip
+    return GooseSource(interface, of, address)
 
 
 class GooseSource:

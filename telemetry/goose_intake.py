@@ -22,7 +22,6 @@ from telemetry.goose_frame import BITS, FLOAT, UTC, GooseError, Message, Value, 
 from telemetry.iec61850.mapping import frequency_block, quality_from_bits, smallest
 from telemetry.samples import Block, Quality
 
-LIFE_MAX_S: Final = 60.0  # whatever the publisher promises
 NUMBERS: Final = 1 << 32
 
 Path = tuple[int, ...]
@@ -39,6 +38,7 @@ class Subscription:
     nominal_volt : what is 1.0
     app_id, revision : if given, others are refused
     source       : number of the measuring point
+    life_max_s   : longest life of a message, whatever its publisher says
     """
 
     reference: str
@@ -50,6 +50,7 @@ class Subscription:
     app_id: int | None = None
     revision: int | None = None
     source: int = 0
+    life_max_s: float = 60.0
 
     def __post_init__(self) -> None:
         if not (self.reference and self.reference.isascii() and len(self.reference) <= 129):
@@ -59,6 +60,8 @@ class Subscription:
             raise ValueError("hz, quality, utc, volts: places are indexes from 0, at least one each")
         if not (math.isfinite(self.nominal_volt) and self.nominal_volt > 0):
             raise ValueError(f"nominal_volt {self.nominal_volt}: give volts above 0")
+        if not self.life_max_s > 0:
+            raise ValueError(f"life_max_s {self.life_max_s}: give seconds above 0")
 
 
 class GooseIntake:
@@ -104,7 +107,7 @@ class GooseIntake:
         repeat = last is not None and last.state == message.state and last.values == message.values
         self.revivals += revived
         self._last = message
-        self._until_s = now_s + min(message.life_ms / 1000, LIFE_MAX_S)
+        self._until_s = now_s + min(message.life_ms / 1000, self._of.life_max_s)
         if repeat:
             self.repeats += 1
             return None

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import stat
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +22,19 @@ from aggregator import utility as process
 from aggregator.config import Config, ConfigError, UtilityTable, validate
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.core import Aggregator
+from aggregator.embedded import EmbeddedError, EmbeddedServer, find_binary
 from aggregator.figures import live as live_figures
 from aggregator.figures import survey
+from aggregator.process import logger
 from aggregator.utility import Audit
 from aggregator.utility_figures import DEFAULTS, LOST, door, shown
 from droop.products import load
+from telemetry import wire
 from telemetry.iec61850.mapping import VALIDITY_INVALID
 from telemetry.iec61850.utility_model import Kind, Shown
+from telemetry.redis_stream import connect
 from telemetry.samples import SIGNAL
+from tests.telemetry.utility_clients import foreign, need, own, until
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
@@ -199,6 +210,110 @@ def test_a_disk_that_is_full_drops_the_newest_and_counts(tmp_path: Path, monkeyp
     assert [row["t_ns"] - NOW for row in lines(audit)] == [0, 1, 2]
     assert lines(audit)[-1]["dropped"] == 2
     assert audit.lines == 3
+
+
+# ---- the process
+
+
+class Running:
+    """The process' loop in a thread of the test, on a store of its own."""
+
+    def __init__(self, url: str, folder: Path, **table: Any) -> None:
+        self.told = False
+        settings = UtilityTable(port=0, local_operate=True, control="direct", interval_s=0.0, **table)
+        config = Config(utility=settings, folder=folder)
+        made = door(settings, 100.0, time.time_ns())
+        self.utility = process.Utility(config, made, url, folder, logger("utility", "warning"))
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.utility.run(self)))  # type: ignore[arg-type]
+        self.thread.start()
+        until(self.listens)
+
+    def listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.utility.server.port), 5.0):
+            return True
+        return False
+
+    def __bool__(self) -> bool:
+        return self.told
+
+    def end(self) -> None:
+        self.told = True
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[Running, EmbeddedServer]]:
+    need("libiec61850", "open61850")
+    try:
+        find_binary()
+    except EmbeddedError as error:
+        pytest.skip(f"no embedded store: {error}")
+    with EmbeddedServer() as server:
+        made = Running(server.url, tmp_path)
+        try:
+            yield made, server
+        finally:
+            made.end()
+
+
+def say(server: EmbeddedServer, **changed: Any) -> None:
+    now_ns = time.time_ns()
+    row = live(**{"t_ns": now_ns, "rx_ns": now_ns, "now_ns": now_ns, "meter_t_ns": now_ns, **changed})
+    connect(server.url).set("live:ce", orjson.dumps(row))
+
+
+def headroom(client: Any) -> tuple[float, bytes]:
+    from open61850.mms.pdu import ObjectName
+
+    value, quality, _ = client.read(ObjectName("DRCS1$MX$HdrUp", "FLYBALLVPP")).members
+    return value.members[0].value, quality.value
+
+
+def test_a_command_is_on_the_stream_before_it_is_confirmed(running: tuple[Running, EmbeddedServer]) -> None:
+    made, server = running
+    say(server)
+    with foreign(made.utility.server.port) as reader, own(made.utility.server.port) as client:
+        until(lambda: headroom(reader) == (100.0, b"\0\0"))
+        say(server)
+        assert client.operate(33.0) is None
+        until(lambda: client.terminations)
+        assert client.terminations == [0]
+        entry = connect(server.url).xrevrange("signal:ce:u1", count=1)[0]  # type: ignore[index]
+    row = wire.decode(entry[1][b"b"])[0]
+    assert (row["power_kw"], row["source"], row["quality"]) == (33.0, 2, 0)
+    assert row["valid_until_ns"] - row["t_ns"] == 60 * S
+    until(lambda: [row["what"] for row in lines(made.utility._audit)] == ["started", "operate", "published"])
+    assert lines(made.utility._audit)[-1]["entry"] == entry[0].decode()
+
+
+def test_a_store_that_is_away_is_answered_and_marked(running: tuple[Running, EmbeddedServer]) -> None:
+    made, server = running
+    say(server)
+    with foreign(made.utility.server.port) as reader, own(made.utility.server.port) as client:
+        until(lambda: headroom(reader) == (100.0, b"\0\0"))
+        say(server, now_ns=time.time_ns() + S)  # so that it is heard for three seconds more
+        until(lambda: (made.utility._read or {})["now_ns"] > time.time_ns())
+        server.stop()
+        assert client.operate(33.0) is None
+        until(lambda: client.terminations)
+        assert client.terminations == [23]
+        until(lambda: headroom(reader) == (0.0, b"\x41\0"))
+        assert client.operate(34.0) == 13
+    until(lambda: "failed" in [row["what"] for row in lines(made.utility._audit)])
+
+
+def test_figures_of_another_version_are_as_good_as_none(running: tuple[Running, EmbeddedServer]) -> None:
+    made, server = running
+    say(server)
+    with foreign(made.utility.server.port) as reader:
+        until(lambda: headroom(reader) == (100.0, b"\0\0"))
+        for data in (b"[]", b"{", orjson.dumps(live(mode="other")), orjson.dumps({"now_ns": time.time_ns()})):
+            connect(server.url).set("live:ce", data)
+            until(lambda: headroom(reader) == (0.0, b"\x41\0"))
+            say(server)
+            until(lambda: headroom(reader) == (100.0, b"\0\0"))
+    until(lambda: orjson.loads(connect(server.url).get("stats:ce:utility") or b"{}").get("live_not_understood"))  # type: ignore[arg-type]
 
 
 # ---- several doors

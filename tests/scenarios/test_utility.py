@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,17 +148,13 @@ def test_a_utility_operates_and_the_fleet_follows(make_line: Callable[..., Line]
     assert json.loads(again.stdout)["same"] is True
 
 
-def test_a_utilitys_settings_are_refused_before_anything_starts(make_line: Callable[..., Line], tmp_path: Any) -> None:
-    for table, message in (
-        ('host = "0.0.0.0"\n', "`utility`: host 0.0.0.0 is reachable"),
-        ('names = { power = "MMXU1" }\n', "`utility`: power"),
-    ):
-        (tmp_path / "c.toml").write_text(f"[utility]\n{table}", encoding="utf-8")
-        ended = flyball(tmp_path, "run", "--config", "c.toml", "--no-browser", "--port", "0", "--json", "-")
-        assert ended.returncode == 2
-        assert ended.stdout == b""
-        assert message in ended.stderr.decode()
-        assert ended.stderr.count(b"\n") == 1, ended.stderr
+def test_a_utilitys_settings_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[utility]\nhost = "0.0.0.0"\n', encoding="utf-8")
+    ended = flyball(tmp_path, "run", "--config", "c.toml", "--no-browser", "--port", "0", "--json", "-")
+    assert ended.returncode == 2
+    assert ended.stdout == b""
+    assert "`utility`: host 0.0.0.0 is reachable" in ended.stderr.decode()
+    assert ended.stderr.count(b"\n") == 1, ended.stderr
     ended = flyball(tmp_path, "utility", env={"FLYBALL_REDIS_URL": "redis://127.0.0.1:1"})
     assert ended.returncode == 2
     assert b"[utility]" in ended.stderr

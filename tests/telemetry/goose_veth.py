@@ -52,10 +52,10 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 class Publisher:
     """libiec61850's, with (hz, quality, time) as its data set."""
 
-    def __init__(self, interface: str, vlan: int | None = None, life_ms: int = 500) -> None:
+    def __init__(self, interface: str, vlan: int | None = None, life_ms: int = 500, to: bytes = HOME) -> None:
         self.call = ied.declare(c.CDLL(ied.load().path), FUNCTIONS)
         self.leaf = ied.load().leaf
-        where = Parameters(4, vlan or 0, 0x1001, (c.c_uint8 * 6)(*HOME))
+        where = Parameters(4, vlan or 0, 0x1001, (c.c_uint8 * 6)(*to))
         self.handle = self.call.GoosePublisher_createEx(c.byref(where), interface.encode(), vlan is not None)
         assert self.handle, "no publisher"
         self.call.GoosePublisher_setGoCbRef(self.handle, REF.encode())
@@ -136,6 +136,13 @@ def main() -> None:
     told["silent"] = until(lambda: source.status().detail.startswith("silent")) and not source.status().connected
     publisher.state(50.1)
     told["back"] = until(lambda: source.status().connected) and source.status().reconnects
+
+    count, reports = len(rows), source.status().reports
+    Publisher("vb").state(49.0)  # what this end sends itself
+    Publisher("va", to=b"\x01\x0c\xcd\x01\x00\x02").state(49.0)  # and what goes to others
+    publisher.state(50.15)
+    until(lambda: rows[-1]["hz"][0] == np.float32(50.15))
+    told["others"] = [len(rows) - count, source.status().reports - reports]
 
     tagged = Publisher("va", vlan=5)
     time.sleep(0.6)  # the other's time to live

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_bits_repetitions_and_silence(told: dict[str, Any]) -> None:
 
 
 def test_tagged_frames_and_another_publisher_are_understood(told: dict[str, Any]) -> None:
+    assert told["others"] == [1, 1]
     assert told["tagged"] is True
     assert told["open61850"] == [60.0, 60.125, 60.25, 60.375, 60.5]
 
@@ -116,6 +118,20 @@ def test_an_interface_that_is_not_there_is_named_and_stopping_does_not_wait() ->
     source.stop()
     source.stop()
     assert source.status().detail == "stopped"
+
+
+def test_a_source_is_made_from_plain_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goose, "_raw", lambda: socket.socket())
+    made = goose.make_client(
+        "eth0", reference=OF.reference, hz=[0, 0, 0], quality=None, utc=[0, 2], volts=[[1], [2]],
+        destination="01-0C-CD-01-00-7f", app_id=0x1001, revision=3, nominal_volt=110.0, silent_after_s=2.0, source=5,
+    )  # fmt: skip
+    assert made._destination == b"\x01\x0c\xcd\x01\x00\x7f"
+    assert made._of == Subscription(
+        OF.reference, (0, 0, 0), None, (0, 2), ((1,), (2,)), 110.0, 0x1001, 3, 5, 2.0,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="destination 'all'"):
+        goose.make_client("eth0", reference=OF.reference, destination="all")
 
 
 @pytest.mark.parametrize(

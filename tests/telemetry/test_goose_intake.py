@@ -109,6 +109,10 @@ def test_a_publisher_whose_life_ran_out_is_silent_and_comes_back() -> None:
     assert not take.intake.alive(take.now_s + 0.501)
     assert take(message(8), 3.0) is not None
     assert take.intake.revivals == 1
+    brief = Virtual(Subscription(REF, life_max_s=2.0))
+    brief(message(life_ms=3_600_000))
+    assert brief.intake.alive(brief.now_s + 2.0)
+    assert not brief.intake.alive(brief.now_s + 2.1)
     assert take.intake.gaps == 0
 
 
@@ -172,7 +176,8 @@ def test_places_reach_into_structures_and_the_messages_own_time_stands_in() -> N
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"reference": ""}, {"hz": ()}, {"quality": (-1,)}, {"volts": ((),)}, {"nominal_volt": 0.0}]
+    "wrong",
+    [{"reference": ""}, {"hz": ()}, {"quality": (-1,)}, {"volts": ((),)}, {"nominal_volt": 0.0}, {"life_max_s": 0.0}],
 )
 def test_subscriptions_that_cannot_be_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
