@@ -1,10 +1,9 @@
 """The utility's process: live figures out over IEC 61850, set-points in and onto their stream; a line for the auditor.
 
 The library's thread hands over commands and events; the loop does what may wait. Policies: of commands one is under way
-at most, the library sees to it. Events wait for the disk in memory up to `EVENTS_MAX`, then the newest are dropped; of
-refusals no more than `REFUSALS_MAX` a second are written, for whoever knocks must not fill the disk. Both losses are
-counted in the audit and in the process' figures. A set-point that the store did not take is answered as failed, and may
-yet have been written (`Publisher.put`): it then ends by its own validity, like one of the HTTP door.
+at most, the library sees to it; what the record may lose is said in `aggregator.audit`. A set-point that the store did
+not take is answered as failed, and may yet have been written (`Publisher.put`): it then ends by its own validity, like
+one of the HTTP door.
 """
 
 from __future__ import annotations
@@ -24,11 +23,13 @@ from aggregator.api.feed import STORE_ERRORS
 from aggregator.api.models import SignalBody
 from aggregator.api.publish import store_at
 from aggregator.api.signals import SignalWriter, within
+from aggregator.audit import Audit
 from aggregator.config import Config, ConfigError
 from aggregator.process import Log, Stop, lower_nice, rss_mb
 from aggregator.utility_figures import Door, door, shown
+from telemetry.iec61850.commands import Event, Ticket
 from telemetry.iec61850.control import AddCause, Judge
-from telemetry.iec61850.utility import Event, Ticket, UtilityServer
+from telemetry.iec61850.utility import UtilityServer
 from telemetry.iec61850.utility_model import Shown
 
 NAME: Final = "u1"
@@ -37,8 +38,6 @@ LOOK_S: Final = 0.1
 SHOW_S: Final = 0.25
 STATS_S: Final = 1.0
 STORE_S: Final = 2.0
-EVENTS_MAX: Final = 10_000
-REFUSALS_MAX: Final = 100
 
 
 def serve(config: Config, url: str, folder: Path, sold_kw: float, stop: Stop, log: Log) -> None:
@@ -54,48 +53,6 @@ def serve(config: Config, url: str, folder: Path, sold_kw: float, stop: Stop, lo
     asyncio.run(Utility(config, settings, url, folder, log).run(stop))
 
 
-class Audit:
-    """One line an event, appended and flushed to the disk."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = folder / "utility.jsonl"
-        self.path.touch(mode=0o600)
-        self._waiting: deque[dict[str, Any]] = deque()
-        self.dropped = self.unwritten = self.lines = 0
-        self._second, self._refusals = 0, 0
-
-    def put(self, what: str, t_ns: int, **more: Any) -> None:
-        """Record an event; any thread. Never waits."""
-        if what.startswith("refused"):
-            self._second, self._refusals = (t_ns // 10**9, 0) if t_ns // 10**9 != self._second else (
-                self._second, self._refusals
-            )  # fmt: skip
-            self._refusals += 1
-            if self._refusals > REFUSALS_MAX:
-                self.unwritten += 1
-                return
-        if len(self._waiting) >= EVENTS_MAX:
-            self.dropped += 1
-            return
-        self._waiting.append({"what": what, "t_ns": t_ns, **more})
-
-    def flush(self) -> None:
-        """To the disk; on a full disk events wait on, and are dropped from `EVENTS_MAX` on."""
-        if not self._waiting:
-            return
-        rows = list(self._waiting)
-        losses = {"dropped": self.dropped, "unwritten": self.unwritten}
-        rows[-1] |= {name: count for name, count in losses.items() if count}
-        with self.path.open("ab") as file:
-            file.write(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-            file.flush()
-            os.fsync(file.fileno())
-        self.lines += len(rows)
-        for _ in rows:
-            self._waiting.popleft()
-
-
 class Utility:
     """The server between the store and the utility."""
 
@@ -105,7 +62,7 @@ class Utility:
             raise ConfigError("`utility`: the configuration has no such table")
         self._area, self._valid_s, self._log = config.area, table.valid_s, log
         self._most_kw = settings.limits.most_kw
-        self._audit = Audit(folder / "audit")
+        self._audit = Audit(folder / "audit", "utility")
         self._store: Redis = store_at(url, STORE_S)
         self._writer = SignalWriter(self._store, config.area, NAME, SOURCE)
         self._tickets: deque[Ticket] = deque()

@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.measure import write
 
-NAMES = ("split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "peers")
+NAMES = ("split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "utility", "peers")
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ SOL_PACKET: Final = 263  # linux/if_packet.h
 ADD_MEMBERSHIP: Final = 1
 MULTICAST: Final = 0
 ALL_MULTICAST: Final = 2
-OUTGOING: Final = 4
 STAMP: Final = 35  # SO_TIMESTAMPNS and SCM_TIMESTAMPNS, asm-generic/socket.h
 TIMESPEC: Final = struct.Struct("@ll")
 LOOK_S: Final = 0.1
@@ -182,11 +181,10 @@ class GooseSource:
     def _listen(self, listener: socket.socket) -> None:
         while not self._stopping.is_set():
             try:
-                frame, extras, _, sender = listener.recvmsg(FRAME_MAX, socket.CMSG_SPACE(TIMESPEC.size))
+                frame, extras, _, _ = listener.recvmsg(FRAME_MAX, socket.CMSG_SPACE(TIMESPEC.size))
             except TimeoutError:
                 continue
-            # What this machine sends itself comes by here as well.
-            if sender[2] == OUTGOING or (self._destination is not None and frame[:6] != self._destination):
+            if self._destination is not None and frame[:6] != self._destination:
                 continue
             block = self._intake.take(frame, _stamp(extras), time.monotonic())
             if block is not None and self._on_block is not None and not self._stopping.is_set():

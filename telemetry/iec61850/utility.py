@@ -4,59 +4,29 @@ It shows what it is given and asks its `Judge` about commands; what a command le
 is handed over in the library's thread, and settled later from any other. The answer to Oper says that the command was
 let in, the CommandTermination that the caller has done with it. Plain listeners on loopback only.
 
-The library's thread never waits and sees no exception: a handler that fails refuses the command (`fault`), and is
-counted. Nothing is queued here; one command is under way at most, and a second is refused by the library until the
-first is settled. A ticket that nobody settles within `ANSWER_S` is answered as failed.
+The library's thread never waits and sees no exception, see `commands`. Nothing is queued here.
 """
 
 from __future__ import annotations
 
 import ctypes as c
-import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from telemetry.iec61850 import control as rules
 from telemetry.iec61850 import control_library as ctl
 from telemetry.iec61850 import library as ied
 from telemetry.iec61850 import pins, utility_model
 from telemetry.iec61850.address import claim
-from telemetry.iec61850.control import AddCause, Judge, Refusal, Request
+from telemetry.iec61850.commands import Commands, Event, Ticket
+from telemetry.iec61850.control import Judge
 from telemetry.iec61850.errors import ServerError
-from telemetry.iec61850.mapping import OLD_DATA, VALIDITY_INVALID, decode_utc, encode_utc, time_quality
+from telemetry.iec61850.mapping import OLD_DATA, VALIDITY_INVALID, encode_utc, time_quality
 from telemetry.iec61850.utility_model import Kind, Model, Shown
 
 MAX_CONNECTIONS: Final = 8
-ANSWER_S: Final = 15.0
-IDENT_MAX: Final = 64
-ENDED: Final = {1: "cancelled", 2: "lapsed", 4: "unselected", 5: "disconnected"}  # SelectStateChangedReason
-
-
-class Event(NamedTuple):
-    """Something an auditor asks about: a select, an operate, a refusal, the end of a selection, a connection."""
-
-    what: str
-    t_ns: int
-    request: Request | None = None
-    reason: str = ""
-    cause: int = 0
-
-
-class Ticket:
-    """One command under way. Settle it once, from any thread."""
-
-    def __init__(self, request: Request, now_ns: int) -> None:
-        self.request, self.t_ns = request, now_ns
-        self.outcome: AddCause | None = None
-        self.done = False
-
-    def settle(self, failure: AddCause | None = None) -> None:
-        """The command was carried out, or not, with its AddCause."""
-        self.outcome = failure
-        self.done = True
 
 
 class UtilityServer:
@@ -88,25 +58,23 @@ class UtilityServer:
         if tls is None:
             pins.expect_loopback(host)
         self._ied, self._ctl = ied.load(), ctl.load()
-        self._shape, self._judge = utility_model.check(model), judge
-        self._on_command, self._on_event = on_command, on_event
+        self._shape = utility_model.check(model)
+        self._commands = Commands(judge, self._who, on_command, on_event)
         self.host, self.port = host, claim(host, port)
         self._tls, self._local = tls, local
         self._lock = threading.Lock()
         self._model = self._server = self._secrets = 0
         self._handles: dict[str, utility_model.Handles] = {}
         self._shown: dict[str, Shown] = {}
-        self._shown_kw: float | None = None
-        self._ticket: Ticket | None = None
-        self._under_way: Ticket | None = None
         self._by_octets = {one.octets: place for place, one in enumerate(tls.pins if tls else (), 1)}
-        self.counts: Counter[str] = Counter()  # what was let in and refused, by reason; written by the library's thread
         self.connections = 0
         # The library calls them until destroyed: keep them alive.
-        self._handlers = (
-            ctl.CheckHandler(self._check), ctl.OperateHandler(self._operate), ctl.SelectHandler(self._selected),
-            ctl.Authenticator(self._admit), ctl.ConnectionHandler(self._connected),
-        )  # fmt: skip
+        self._handlers = ctl.Authenticator(self._admit), ctl.ConnectionHandler(self._connected)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What was let in and refused, by reason."""
+        return self._commands.counts
 
     # ---- life
 
@@ -149,7 +117,7 @@ class UtilityServer:
         with self._lock:
             if not self._server:
                 raise ServerError("the utility server is not running: start it before showing figures")
-            self._shown_kw = setpoint_kw
+            self._commands.shown_kw = setpoint_kw
             points = {point.figure: point for point in self._shape.points}
             changed = [(points[name], shown) for name, shown in figures.items() if self._shown.get(name) != shown]
             self._ied.call.IedServer_lockDataModel(self._server)
@@ -198,7 +166,8 @@ class UtilityServer:
             call.IedServer_updateUnsignedAttributeValue(self._server, node, round(self._shape.select_s * 1000))
 
     def _install(self) -> None:
-        call, (check, operate, selected, admit, connected) = self._ctl.call, self._handlers
+        call = self._ctl.call
+        (check, operate, selected), (admit, connected) = self._commands.handlers, self._handlers
         target = utility_model.node(self._shape, self._model, self._shape.setpoint.reference)
         call.IedServer_setPerformCheckHandler(self._server, target, check, None)
         call.IedServer_setControlHandler(self._server, target, operate, None)
@@ -214,7 +183,7 @@ class UtilityServer:
             self._ctl.call.TLSConfiguration_destroy(self._secrets)
         self._model = self._server = self._secrets = 0
         self._shown.clear()
-        self._shown_kw = self._ticket = self._under_way = None
+        self._commands.forget()
         self.connections = 0
 
     def _put(self, point: utility_model.Point, shown: Shown) -> None:
@@ -235,72 +204,6 @@ class UtilityServer:
 
     # ---- handlers, in the library's thread
 
-    def _check(self, action: int, _parameter: Any, value: int | None, test: bool, _interlock: bool) -> int:
-        """A select or an operate, before anything is done: -1, or the error that the write answers."""
-        now_ns = time.time_ns()
-        request = None
-        try:
-            request = self._request(action, value, test)
-            refusal = self._judge.refuse(request, now_ns, self._shown_kw)
-        except Exception:
-            refusal = rules.FAULT
-        if refusal is None and request is not None:
-            # What is carried out is what was judged: the library's own copy may be of an earlier command.
-            self._ticket = None if request.select else Ticket(request, now_ns)
-            return int(rules.Access.ACCEPTED)
-        return self._refused(action, request, refusal or rules.FAULT, now_ns)
-
-    def _refused(self, action: int, request: Request | None, refusal: Refusal, now_ns: int) -> int:
-        self._ticket = None
-        self.counts[f"refused_{refusal.reason}"] += 1
-        self._ctl.leaf.ControlAction_setAddCause(action, int(refusal.cause))
-        self._tell(Event("refused", now_ns, request, refusal.reason, refusal.cause))
-        return int(refusal.access)
-
-    def _operate(self, action: int, _parameter: Any, _value: int | None, _test: bool) -> int:
-        """Called again and again until the ticket is settled."""
-        try:
-            return self._carry_out(action, time.time_ns())
-        except Exception:
-            self.counts["fault"] += 1
-            self._under_way = None
-            return ctl.RESULT_FAILED
-
-    def _carry_out(self, action: int, now_ns: int) -> int:
-        ticket = self._ticket
-        if ticket is not None:
-            self._ticket, self._under_way = None, ticket
-            self._judge.take(ticket.request.power_kw, now_ns)
-            self.counts["operated"] += 1
-            self._tell(Event("operate", now_ns, ticket.request))
-            self._on_command(ticket)
-            return ctl.RESULT_WAITING
-        ticket = self._under_way
-        if ticket is None:
-            return ctl.RESULT_FAILED
-        late = now_ns - ticket.t_ns > ANSWER_S * 1e9
-        if not ticket.done and not late:
-            return ctl.RESULT_WAITING
-        self._under_way = None
-        failure = ticket.outcome if ticket.done else AddCause.TIME_LIMIT_OVER
-        if failure is None:
-            self.counts["confirmed"] += 1
-            return ctl.RESULT_OK
-        self.counts["failed"] += 1
-        self._ctl.leaf.ControlAction_setAddCause(action, int(failure))
-        return ctl.RESULT_FAILED
-
-    def _selected(self, action: int, _parameter: Any, selected: bool, reason: int) -> None:
-        """A selection began or ended."""
-        now_ns = time.time_ns()
-        try:
-            what = "select" if selected else ENDED.get(reason, "")
-            if what:  # the end by an operate is told by the operate
-                self.counts[what] += 1
-                self._tell(Event(what, now_ns, self._request(action, None, False)))
-        except Exception:
-            self.counts["fault"] += 1
-
     def _admit(self, _parameter: Any, shown: int | None, token: Any, _application: Any) -> bool:
         """Whether a client may associate; its place among the pins becomes its token."""
         now_ns = time.time_ns()
@@ -314,8 +217,8 @@ class UtilityServer:
             reason = "certificate_out_of_time" if place else "certificate_unknown"
         except Exception:
             reason = "fault"
-        self.counts[f"refused_{reason}"] += 1
-        self._tell(Event("refused_client", now_ns, None, reason))
+        self._commands.counts[f"refused_{reason}"] += 1
+        self._commands.tell(Event("refused_client", now_ns, None, reason))
         return False
 
     def _place(self, shown: int | None) -> int:
@@ -329,27 +232,6 @@ class UtilityServer:
     def _connected(self, _server: Any, _connection: Any, connected: bool, _parameter: Any) -> None:
         self.connections += 1 if connected else -1
 
-    def _request(self, action: int, value: int | None, test: bool) -> Request:
-        leaf, call = self._ctl.leaf, self._ctl.call
-        size = c.c_int(0)
-        ident = leaf.ControlAction_getOrIdent(action, c.byref(size))
-        stamp = leaf.ControlAction_getT(action)
-        connection = call.ControlAction_getClientConnection(action)
-        client, may_operate = self._who(call.ClientConnection_getSecurityToken(connection) if connection else None)
-        address = call.ClientConnection_getPeerAddress(connection) if connection else None
-        return Request(
-            bool(leaf.ControlAction_isSelect(action)),
-            self._number(value),
-            decode_utc(c.string_at(stamp, 8))[0] if stamp else 0,
-            test,
-            leaf.ControlAction_getOrCat(action),
-            c.string_at(ident, min(size.value, IDENT_MAX)) if ident and size.value > 0 else b"",
-            leaf.ControlAction_getCtlNum(action),
-            client,
-            (address or b"").decode(errors="replace"),
-            may_operate,
-        )
-
     def _who(self, place: int | None) -> tuple[str, bool]:
         """(name, may operate) by the token of a connection."""
         if self._tls is None:
@@ -358,18 +240,3 @@ class UtilityServer:
             return "", False
         one = self._tls.pins[place - 1]
         return one.name, one.may_operate
-
-    def _number(self, value: int | None) -> float:
-        """The number in a ctlVal, an AnalogueValue or a bare FLOAT; NaN where there is none."""
-        leaf = self._ied.leaf
-        if value and leaf.MmsValue_getType(value) == ctl.MMS_STRUCTURE:
-            value = leaf.MmsValue_getElement(value, 0) if self._ctl.leaf.MmsValue_getArraySize(value) == 1 else None
-        if not value or leaf.MmsValue_getType(value) != ctl.MMS_FLOAT:
-            return math.nan
-        return float(leaf.MmsValue_toDouble(value))
-
-    def _tell(self, event: Event) -> None:
-        try:
-            self._on_event(event)
-        except Exception:
-            self.counts["unrecorded"] += 1

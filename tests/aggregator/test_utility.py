@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregator import audit as audits
 from aggregator import utility as process
+from aggregator.audit import Audit
 from aggregator.config import Config, ConfigError, UtilityTable, validate
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.core import Aggregator
@@ -26,7 +28,6 @@ from aggregator.embedded import EmbeddedError, EmbeddedServer, find_binary
 from aggregator.figures import live as live_figures
 from aggregator.figures import survey
 from aggregator.process import logger
-from aggregator.utility import Audit
 from aggregator.utility_figures import DEFAULTS, LOST, door, shown
 from droop.products import load
 from telemetry import wire
@@ -171,11 +172,11 @@ def lines(audit: Audit) -> list[dict[str, Any]]:
 
 
 def test_the_audit_holds_a_line_an_event_for_its_owner_alone(tmp_path: Path) -> None:
-    audit = Audit(tmp_path / "audit")
+    audit = Audit(tmp_path / "audit", "utility")
     audit.flush()
     audit.put("operate", NOW, client="tso", power_kw=float("nan"))
     audit.flush()
-    again = Audit(tmp_path / "audit")  # the next life appends
+    again = Audit(tmp_path / "audit", "utility")  # the next life appends
     again.put("published", NOW + 1, entry="1-1")
     again.flush()
     assert lines(audit) == [
@@ -186,7 +187,7 @@ def test_the_audit_holds_a_line_an_event_for_its_owner_alone(tmp_path: Path) -> 
 
 
 def test_whoever_knocks_does_not_fill_the_disk(tmp_path: Path) -> None:
-    audit = Audit(tmp_path)
+    audit = Audit(tmp_path, "utility")
     for k in range(1000):
         audit.put("refused", NOW + k)
     audit.put("operate", NOW)
@@ -197,8 +198,8 @@ def test_whoever_knocks_does_not_fill_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_drops_the_newest_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "EVENTS_MAX", 3)
-    audit = Audit(tmp_path)
+    monkeypatch.setattr(audits, "EVENTS_MAX", 3)
+    audit = Audit(tmp_path, "utility")
     audit.path.unlink()
     audit.path.mkdir()
     for k in range(5):
@@ -303,6 +304,24 @@ def test_a_store_that_is_away_is_answered_and_marked(running: tuple[Running, Emb
     until(lambda: "failed" in [row["what"] for row in lines(made.utility._audit)])
 
 
+def test_a_store_that_hesitates_makes_figures_older_and_not_void(tmp_path: Path) -> None:
+    need("libiec61850")
+    table = UtilityTable(port=0)
+    url = f"unix://{tmp_path}/nowhere.sock"
+    made = process.Utility(
+        Config(utility=table), door(table, 1.0, NOW), url, tmp_path, logger("utility", "warning")
+    )  # fmt: skip
+    made._read = live()
+
+    async def read() -> dict[str, Any] | None:
+        try:
+            return await made._live()
+        finally:
+            await made._store.aclose()
+
+    assert asyncio.run(read()) == live()
+
+
 def test_figures_of_another_version_are_as_good_as_none(running: tuple[Running, EmbeddedServer]) -> None:
     made, server = running
     say(server)
@@ -363,6 +382,7 @@ def test_one_door_whose_clock_was_set_back_is_still_heard() -> None:
     assert core.signal_kw_at(NOW + 3 * S) == 40.0
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(
         st.tuples(st.integers(0, 20), st.integers(1, 3), st.integers(-100, 100)), min_size=1, unique_by=lambda x: x[0]

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.iec61850 import control
@@ -77,6 +77,7 @@ def test_the_interval_counts_from_the_last_that_was_let_in() -> None:
 power = st.one_of(st.floats(-150, 150, width=32), st.sampled_from([math.nan, math.inf, -math.inf]))
 
 
+@settings(deadline=None)
 @given(
     power=power, shown=st.one_of(st.none(), st.floats(-100, 100)), taken=st.one_of(st.none(), st.floats(-100, 100)),
     since=st.integers(-3 * S, 5 * S), off=st.integers(-20 * S, 20 * S), category=st.integers(0, 8), test=st.booleans(),

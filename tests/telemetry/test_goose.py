@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,13 @@ def test_an_interface_that_is_not_there_is_named_and_stopping_does_not_wait() ->
     source.stop()
     source.stop()
     assert source.status().detail == "stopped"
+
+
+def test_arrival_is_the_kernels_stamp_where_it_gives_one() -> None:
+    stamp = goose.TIMESPEC.pack(1_700_000_000, 5)
+    assert goose._stamp([(0, 0, b""), (socket.SOL_SOCKET, 35, stamp)]) == 1_700_000_000_000_000_005
+    before_ns = time.time_ns()
+    assert before_ns <= goose._stamp([(socket.SOL_SOCKET, 35, b"")]) <= time.time_ns()
 
 
 def test_a_source_is_made_from_plain_settings(monkeypatch: pytest.MonkeyPatch) -> None:

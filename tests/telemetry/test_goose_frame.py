@@ -153,6 +153,7 @@ def foreign(values: list[Any], **more: Any) -> bytes:
     return made
 
 
+@settings(deadline=None)
 @given(
     hz=st.floats(width=32, allow_nan=True), quality=st.binary(min_size=2, max_size=2),
     micros=st.integers(0, 4 * 10**15), octet=st.integers(0, 255), state=st.integers(1, 2**32 - 1),
@@ -175,7 +176,7 @@ def test_what_open61850_sends_is_what_we_read(
         assert abs(t_ns - micros * 1000) <= 100
 
 
-@settings(max_examples=400)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_frame_is_refused_or_read_like_open61850_reads_it(data: st.DataObject) -> None:
     """What we let pass, its strict decoder lets pass as well, with the same numbers: nothing is made up."""
@@ -208,6 +209,7 @@ def test_a_damaged_frame_is_refused_or_read_like_open61850_reads_it(data: st.Dat
     assert len(ours.values) == len(pdu.all_data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_noise_is_refused_by_name_and_never_raises_anything_else(noise: bytes) -> None:
     pdu = tlv(0x61, noise)

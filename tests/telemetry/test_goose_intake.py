@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.goose_frame import BITS, FLOAT, STRUCTURE, UTC
@@ -184,6 +184,7 @@ def test_subscriptions_that_cannot_be_are_named(wrong: dict[str, Any]) -> None:
         Subscription(**{"reference": REF, **wrong})
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.001, 0.4)), max_size=60))
 def test_losses_are_counted_whatever_is_lost(steps: list[tuple[int, float]]) -> None:
     """A publisher that sends each state once; between two that arrive some are lost."""

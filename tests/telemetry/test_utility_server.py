@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from telemetry.iec61850 import CertificateError, PortInUse, ServerError, UnsafeBind, make_client, utility
+from telemetry.iec61850 import CertificateError, PortInUse, ServerError, UnsafeBind, commands, make_client
+from telemetry.iec61850 import library as ied
+from telemetry.iec61850.commands import Event, Ticket
 from telemetry.iec61850.control import AddCause, Judge, Limits
 from telemetry.iec61850.mapping import OLD_DATA, VALIDITY_INVALID
 from telemetry.iec61850.pins import Tls, pin, tls
-from telemetry.iec61850.utility import Event, Ticket, UtilityServer
+from telemetry.iec61850.utility import UtilityServer
 from telemetry.iec61850.utility_model import Kind, Model, Point, Shown
 from tests.telemetry.utility_clients import Papers, foreign, need, own, tunnel, until
 
@@ -31,6 +34,13 @@ POINTS = (
 )
 QUICK = Limits(100.0, interval_s=0.0)
 REFERENCE = "FLYBALLVPP/DRCC1.OutWSet"
+VALUES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "MmsValue_newFloat": (ctypes.c_void_p, (ctypes.c_float,)),
+    "MmsValue_newBoolean": (ctypes.c_void_p, (ctypes.c_bool,)),
+    "MmsValue_newIntegerFromInt32": (ctypes.c_void_p, (ctypes.c_int32,)),
+    "MmsValue_createEmptyStructure": (ctypes.c_void_p, (ctypes.c_int,)),
+    "MmsValue_setElement": (None, (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)),
+}
 
 
 class Served:
@@ -242,6 +252,27 @@ def test_a_value_of_another_type_is_refused_before_it_is_looked_at() -> None:
         assert not served.tickets
 
 
+def test_a_number_is_read_from_both_forms_of_a_value_and_from_nothing_else() -> None:
+    with serving() as served:
+        make = ied.declare(ctypes.CDLL(ied.load().path), VALUES)
+
+        def structure(*members: int) -> int:
+            made = make.MmsValue_createEmptyStructure(len(members))
+            for place, member in enumerate(members):
+                make.MmsValue_setElement(made, place, member)
+            return int(made)
+
+        number = served.server._commands.number
+        assert number(make.MmsValue_newFloat(-2.5)) == -2.5
+        assert number(structure(make.MmsValue_newFloat(7.25))) == 7.25
+        for wrong in (
+            None, make.MmsValue_newBoolean(True), make.MmsValue_newIntegerFromInt32(5), structure(),
+            structure(make.MmsValue_newIntegerFromInt32(5)), structure(structure(make.MmsValue_newFloat(1.0))),
+            structure(make.MmsValue_newFloat(1.0), make.MmsValue_newFloat(2.0)),
+        ):  # fmt: skip
+            assert math.isnan(number(wrong))
+
+
 def test_a_command_that_was_long_on_its_way_is_refused() -> None:
     need("open61850")
     from open61850.mms import control
@@ -334,7 +365,7 @@ def test_a_command_that_could_not_be_carried_out_is_terminated_with_its_cause() 
 
 
 def test_a_command_nobody_settles_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(utility, "ANSWER_S", 0.1)
+    monkeypatch.setattr(commands, "ANSWER_S", 0.1)
     with serving(settle=lambda _: None) as served, own(served.server.port) as client:
         assert client.operate(10.0) is None
         until(lambda: client.terminations)
