@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
+import random
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -411,6 +414,52 @@ def test_an_exception_in_a_handler_refuses_and_stops_nothing() -> None:
         until(lambda: served.server.counts["fault"])
         until(lambda: client.terminations)
         assert served.server.counts["confirmed"] == 0
+
+
+def test_it_stops_under_traffic_with_a_command_under_way_and_starts_again() -> None:
+    need("open61850")
+    with serving(settle=lambda _: None) as served:
+        port, ended = served.server.port, threading.Event()
+
+        def knock() -> None:
+            with contextlib.suppress(Exception), foreign(port) as client:
+                while not ended.is_set():
+                    read(client, "MMXU1$MX$TotW")
+
+        knockers = [threading.Thread(target=knock) for _ in range(3)]
+        for knocker in knockers:
+            knocker.start()
+        with own(port) as client:
+            assert client.operate(10.0) is None
+            until(lambda: served.tickets)
+            stopper = threading.Thread(target=served.server.stop)
+            stopper.start()
+            stopper.join(20.0)
+            assert not stopper.is_alive(), "hangs"
+            ended.set()
+        for knocker in knockers:
+            knocker.join(30.0)
+        served.tickets[0].settle()  # to nobody any more
+        served.server.start()
+        served.server.show({}, 0.0)
+        with own(port) as client:
+            assert client.operate(20.0) is None
+            until(lambda: served.powers == [10.0, 20.0])
+
+
+def test_noise_on_the_port_moves_nothing_and_disturbs_nobody() -> None:
+    seeded = random.Random(4)  # noqa: S311
+    cotp = bytes.fromhex("0300001611e00000000100c0010dc2020001c1020000")  # a connection request, and noise behind it
+    with serving() as served, own(served.server.port) as client:
+        for k in range(60):
+            with socket.create_connection(("127.0.0.1", served.server.port), 5.0) as peer:
+                noise = seeded.randbytes(seeded.randrange(1, 400))
+                head = b"\x03\x00" + (len(noise) + 4).to_bytes(2, "big") if k % 3 else b""
+                with contextlib.suppress(OSError):
+                    peer.sendall((cotp if k % 2 else b"") + head + noise)
+        assert client.operate(10.0) is None
+        until(lambda: client.terminations)
+        assert served.powers == [10.0]
 
 
 # ---- who may come in
