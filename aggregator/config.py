@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 if TYPE_CHECKING:
     from aggregator.journal_keeping import Limits
 
+Origin = Literal["bay", "station", "remote", "automatic_bay", "automatic_station", "automatic_remote"]
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; one line that names the field and the remedy."""
@@ -213,6 +215,35 @@ class ApiTable(Table):
     signal_max_kw: float | None = Field(None, ge=0, description="unset: as much as is sold")
 
 
+class UtilityClientTable(Table):
+    """A client of the utility's server, by its certificate."""
+
+    name: str = Field(min_length=1, max_length=64)
+    cert: Path
+    operate: bool = False
+
+
+class UtilityTable(Table):
+    """The IEC 61850 server on the utility's side; the process runs where this table stands."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(10103, ge=0, le=65535)
+    cert: Path | None = None
+    key: Path | None = None
+    client: tuple[UtilityClientTable, ...] = ()
+    local_operate: bool = Field(False, description="without TLS: whether any program of this machine may operate")
+    ied: str = "FLYBALL"
+    device: str = "VPP"
+    control: Literal["direct", "select"] = "select"
+    select_s: float = Field(30.0, gt=0, le=3600)
+    valid_s: float = Field(60.0, gt=0, le=3600)
+    interval_s: float = Field(0.5, ge=0, le=3600)
+    step_kw: float | None = Field(None, gt=0, allow_inf_nan=False)
+    age_s: float = Field(10.0, gt=0, le=3600)
+    categories: tuple[Origin, ...] = ("remote", "automatic_remote")
+    names: dict[str, str] = Field(default_factory=dict, description="figure = LN.DO")
+
+
 class StoreTable(Table):
     """The embedded server; `FLYBALL_REDIS_URL` takes its place."""
 
@@ -261,6 +292,7 @@ class Config(Table):
     api: ApiTable = ApiTable()
     store: StoreTable = StoreTable()
     journal: JournalTable = JournalTable()
+    utility: UtilityTable | None = None
 
     @model_validator(mode="after")
     def _sites(self) -> Config:
@@ -407,7 +439,7 @@ def _keys(place: list[str]) -> list[str]:
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "source": SourceTable,
         "choice": ChoiceTable, "quality": QualityTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
-        "journal": JournalTable, "tls": UnitTlsTable,
+        "journal": JournalTable, "tls": UnitTlsTable, "utility": UtilityTable, "client": UtilityClientTable,
     }  # fmt: skip
     for part in place:
         model = tables.get(part, model)

@@ -128,6 +128,7 @@ class Aggregator:
         self.meter_t_ns = 0
         self.signal_kw = 0.0
         self._signal_until_ns = 0
+        self._signal_door, self._signal_ns = 0, 0  # who said it, and when
         self._age_max_ns = round(settings.sample_age_max_s * 1e9)
         self._band_hz = tuple((1 + side * WIDEST_BAND_FRAC) * settings.nominal_hz for side in (-1, 1))
         self._declared = Declarations(settings.interval_s)
@@ -202,13 +203,22 @@ class Aggregator:
         self.engine.totals.due_ns[segment] = 0
 
     def on_signal(self, block: Block, now_ns: int) -> None:
-        """A balancing authority's set-point on top of the products; the newest stands. block : SIGNAL[n]"""
+        """A balancing authority's set-point on top of the products; the newest stands. block : SIGNAL[n]
+
+        Of one door that is the one that came last. Of two doors it is the one accepted last by their stamps, in
+        whatever order they are read: a set-point said before the one in force is void, and stays so when that expires.
+        """
         self._record(Kind.SIGNAL, now_ns, wire.encode(block) if self._journal else b"")
-        for _, _, valid_until_ns, power_kw, _, quality in block.tolist():
+        for t_ns, _, valid_until_ns, power_kw, door, quality in block.tolist():
             if quality or not math.isfinite(power_kw) or abs(power_kw) > self.settings.signal_max_kw:
                 self.sums.rejected["signal"] += 1
                 continue
+            said_ns = min(t_ns, now_ns)  # a clock ahead of ours must not shut the other door
+            if door != self._signal_door and said_ns < self._signal_ns:
+                self.sums.rejected["signal_older"] += 1
+                continue
             self.signal_kw, self._signal_until_ns = power_kw, valid_until_ns
+            self._signal_door, self._signal_ns = door, said_ns
 
     def on_wishes(self, block: Block, now_ns: int) -> None:
         """Owners' overrides of running sessions. block : WISH[n]"""

@@ -1,7 +1,7 @@
 """The processes of one run, as `python -m aggregator.roles ROLE FOLDER`: what the supervisor starts.
 
 A run's folder holds `run.json`, what every process of the run needs to know. Each role imports only what it
-needs, so that the measuring unit and the ingest alone load the IEC 61850 library.
+needs, so that the measuring unit, the ingest and the utility's server alone load the IEC 61850 library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aggregator.config import Config, UnitTable, redis_url, validate
 from aggregator.process import Log, Stop, logger
 
 RUN: str = "run.json"
-NAMES: dict[str, str] = {"ingest": "i1", "gateway": "g1", "api": "a1", "worker": "w1"}
+NAMES: dict[str, str] = {"ingest": "i1", "gateway": "g1", "api": "a1", "worker": "w1", "utility": "u1"}
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,13 @@ def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for 
     serve(run.config, run.url, run.folder / "keys", sum(sold_kw(run)), stop)
 
 
+def utility(run: Run, stop: Stop, log: Log) -> None:
+    """The utility's IEC 61850 server."""
+    from aggregator.utility import serve
+
+    serve(run.config, run.url, run.folder, sum(sold_kw(run)), stop, log)
+
+
 def sold_kw(run: Run) -> list[float]:
     """What the run sells, per contract [kW]."""
     return [float(entry["sold_kw"]) for entry in orjson.loads(run.core)["contracts"]]
@@ -126,14 +133,15 @@ def streams(area: str) -> list[str]:
         f"{name}:{area}:{NAMES[role]}"
         for name, role in (
             ("freq", "ingest"), ("sources", "ingest"), ("backfill", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"),
-            ("signal", "api"), ("wishes", "api"), ("journal", "worker"),
+            ("signal", "api"), ("signal", "utility"), ("wishes", "api"), ("journal", "worker"),
         )
     ]  # fmt: skip
 
 
-ROLES = {"unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "settle": settle, "api": api} | {
-    f"unit{number}": partial(unit, number=number) for number in range(2, 9)
-}
+ROLES = {
+    "unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "settle": settle, "api": api,
+    "utility": utility, **{f"unit{number}": partial(unit, number=number) for number in range(2, 9)},
+}  # fmt: skip
 
 
 def main() -> int:

@@ -28,6 +28,7 @@ from aggregator.roles import Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import Line, newest, roles_of, with_ports
 from aggregator.unit import faults_of, named_units
+from aggregator.utility_figures import door
 from droop.limits import Derating
 from droop.products import load
 from settlement.scores import weighted_score
@@ -121,6 +122,8 @@ def run(
         seconds = max(lasts_s - LINE_UP_S, 1.0) if seconds is None else seconds
     # What the API process would refuse is refused here, before anything runs.
     settings(config, "unix:///", "0" * 32, 1.0)
+    if config.utility is not None:
+        door(config.utility, core.signal_max_kw, time.time_ns())
     config = with_ports(config)
     folder = config.folder / datetime.now(UTC).strftime("run-%Y%m%dT%H%M%S.%f")[:-3]
     folder.mkdir(mode=0o700, parents=True)

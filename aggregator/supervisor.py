@@ -27,9 +27,9 @@ from aggregator.process import Log, Stop, rss_mb
 from aggregator.roles import Run
 from telemetry.redis_stream import connect
 
-ORDER: Final = ("gateway", "unit", "worker", "ingest", "settle", "api")
+ORDER: Final = ("gateway", "unit", "worker", "ingest", "settle", "api", "utility")
 DIGITS: Final = "0123456789"  # `unit2` is a further unit
-STOP_ORDER: Final = ("ingest", "worker", "unit", "gateway", "settle", "api")
+STOP_ORDER: Final = ("utility", "ingest", "worker", "unit", "gateway", "settle", "api")
 RESTART_S: Final = 1.0
 # A process that dies so often, each time before it lived so long, will not do better the next time.
 RESTARTS_MAX: Final = 5
@@ -225,7 +225,10 @@ def with_ports(config: Config) -> Config:
     if own:
         unit = unit.model_copy(update={"port": own[0], "count": 1})
     api = api.model_copy(update={"port": free_port(api.host, api.port, "api.port")})
-    return config.model_copy(update={"unit": unit, "source": sources, "api": api})
+    utility = config.utility
+    if utility is not None:
+        utility = utility.model_copy(update={"port": free_port(utility.host, utility.port, "utility.port")})
+    return config.model_copy(update={"unit": unit, "source": sources, "api": api, "utility": utility})
 
 
 def _with_port(source: SourceTable, name: str, taken: set[int]) -> SourceTable:
@@ -238,10 +241,13 @@ def _with_port(source: SourceTable, name: str, taken: set[int]) -> SourceTable:
 
 
 def roles_of(config: Config) -> tuple[str, ...]:
-    """The processes of a run, in the order of their start: one for each simulated unit."""
+    """The processes of a run, in the order of their start: one for each simulated unit, the utility's if wanted."""
     units = sum(source.simulated for source in config.sources)
-    named = ("unit", *(f"unit{number}" for number in range(2, units + 1)))[:units]
-    return tuple(name for role in ORDER for name in (named if role == "unit" else (role,)))
+    several = {
+        "unit": ("unit", *(f"unit{number}" for number in range(2, units + 1)))[:units],
+        "utility": ("utility",) if config.utility is not None else (),
+    }
+    return tuple(name for role in ORDER for name in several.get(role, (role,)))
 
 
 def _rss_of(pid: int) -> float:

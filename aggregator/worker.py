@@ -38,6 +38,7 @@ SURVEY_S: Final = 1.0
 COMMAND_MAXLEN: Final = (100, 2_000, 20_000_000)
 JOURNAL_MAXLEN: Final = (800, 8_000, 80_000_000)
 FLEET_WAIT_S: Final = 3.0
+SIGNAL_DOORS: Final = ("api", "utility")
 
 
 def serve(
@@ -46,7 +47,7 @@ def serve(
 ) -> None:  # fmt: skip
     """Run until told to stop.
 
-    names : ingest, gateway and api: whose streams to follow
+    names : ingest, gateway, api and utility: whose streams to follow
     since : newest entries when the run began, by stream; what is older is another run's
     """
     client = patient(url, stop, log)
@@ -74,7 +75,8 @@ class Worker:
         self._gateway, self._since = names["gateway"], since
         self._freq = f"freq:{area}:{names['ingest']}"
         self._fleet = f"fleet:{area}:{names['gateway']}"
-        self._signal = f"signal:{area}:{names['api']}"
+        # Every door that an authority's set-point may come in by; which of them stands is the core's rule.
+        self._signals = tuple(f"signal:{area}:{names[door]}" for door in SIGNAL_DOORS if door in names)
         self._wishes = f"wishes:{area}:{names['api']}"
         # Gives up after a second: a store that froze must not stop the core's time.
         self._follower = connect(url)
@@ -119,7 +121,7 @@ class Worker:
 
     def _await_fleet(self) -> None:
         """Take in the fleet before the first sample, for a while: the first baseline should know it."""
-        signal_from = self._resume()
+        signals_from = self._resume()
         while not self._stop and time.monotonic() - self._begun_s < FLEET_WAIT_S:
             # All that has gathered: vehicles whose reports still wait to be read would count as stale.
             if self._read() < BATCH and (self.core.engine.fleet.state > 0).any():
@@ -127,7 +129,7 @@ class Worker:
         while not self._stop:
             try:
                 start = {
-                    self._fleet: self._reader.positions[self._fleet], self._freq: "$", self._signal: signal_from,
+                    self._fleet: self._reader.positions[self._fleet], self._freq: "$", **signals_from,
                     # All of this run, once more: those that have lapsed or whose car has left are refused again.
                     self._wishes: self._since.get(self._wishes, "0"),
                 }  # fmt: skip
@@ -137,16 +139,16 @@ class Worker:
             except redis.RedisError as error:
                 self._store_away(error)
 
-    def _resume(self) -> str:
-        """Begin where an earlier life ended: the gateway's table of sessions, and the authority's last word again.
+    def _resume(self) -> dict[str, str]:
+        """Begin where an earlier life ended: the gateway's table of sessions, and the last word of each door again.
 
-        Returns the signal stream's position.
+        Returns the signal streams' positions.
         """
         while not self._stop:
             begin = self._since.get(self._fleet, "0")
             try:
                 table = sessions.read(self._client, self._area, self._gateway)
-                said: Any = self._client.xrevrange(self._signal, count=2)
+                said: dict[str, Any] = {key: self._client.xrevrange(key, count=2) for key in self._signals}
             except redis.RedisError as error:
                 self._store_away(error)
                 continue
@@ -154,9 +156,11 @@ class Worker:
                 begin = table.position
                 self.core.on_sessions(table.rows, time.time_ns())
             self._reader = StreamReader(self._follower, {self._fleet: begin})
-            before = said[1][0].decode() if len(said) == 2 else "0"
-            return max(before, self._since.get(self._signal, "0"), key=parse_id)
-        return "0"
+            return {
+                key: max(last[1][0].decode() if len(last) == 2 else "0", self._since.get(key, "0"), key=parse_id)
+                for key, last in said.items()
+            }
+        return {}
 
     def _read(self) -> int:
         """One batch of entries into the core, what the fleet and the authority say before the samples; how many."""
@@ -186,7 +190,7 @@ class Worker:
             self.core.on_sessions(block, time.time_ns())
         elif key == self._fleet and block.dtype == POWER:
             self.core.on_meters(block, time.time_ns())
-        elif key == self._signal and block.dtype == SIGNAL:
+        elif key in self._signals and block.dtype == SIGNAL:
             self.core.on_signal(block, time.time_ns())
         elif key in (self._wishes, self._fleet) and block.dtype == WISH:
             self.core.on_wishes(block, time.time_ns())

@@ -10,7 +10,7 @@ from benchmarks.measure import write
 
 NAMES = (
     "split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "peers", "traces", "c37118",
-    "iec61850", "journal",
+    "iec61850", "utility", "journal",
 )  # fmt: skip
 
 

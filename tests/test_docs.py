@@ -134,15 +134,21 @@ def shown(default: object) -> str:
     return "unset" if default is None else f"`{default}`"
 
 
+# Tables that a configuration has none of unless they are written.
+TABLES = {
+    "site": config.SiteTable, "source": config.SourceTable, "utility": config.UtilityTable, "utility.client": config.UtilityClientTable,
+}  # fmt: skip
+
+
 def test_the_configuration_reference_is_complete_and_its_defaults_are_true():
     table = rows(page("docs/operations.md"))
     keys = {}
     for name, field in config.Config.model_fields.items():
         default = config.ContractTable() if name == "contract" else field.get_default(call_default_factory=True)
-        for several, model in (("site", config.SiteTable), ("source", config.SourceTable)):
-            if name == several:
-                fields = model.model_fields.items()
-                keys |= {f"{name}.{key}": value.get_default(call_default_factory=True) for key, value in fields}
+        for place, kind in TABLES.items():
+            if place.partition(".")[0] == name:
+                fields = kind.model_fields.items()
+                keys |= {f"{place}.{key}": value.get_default(call_default_factory=True) for key, value in fields}
         if isinstance(default, config.Table):
             keys |= {f"{name}.{key}": value for key, value in default.__dict__.items()}
         else:

@@ -12,6 +12,8 @@ import json
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from aggregator.api.errors import Refusal, StoreLost
@@ -21,6 +23,19 @@ from telemetry.wire import encode
 
 FIELD: Final = b"b"
 KEEP: Final = 100_000  # entries kept, about
+
+
+def store_at(url: str, timeout_s: float) -> Redis:
+    """A client that fails fast and reconnects by itself; one retry, which explicit stream IDs make harmless."""
+    store: Redis = Redis.from_url(
+        url,
+        protocol=3,
+        legacy_responses=False,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 1),
+    )
+    return store
 
 
 class Publisher:

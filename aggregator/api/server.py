@@ -16,8 +16,6 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 from aiohttp import web
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from aggregator.api import routes
 from aggregator.api.errors import BadCertificate, CannotListen, PortInUse
@@ -25,6 +23,7 @@ from aggregator.api.explaining import Explainer
 from aggregator.api.feed import Feed
 from aggregator.api.hub import Hub
 from aggregator.api.metrics import make_registry
+from aggregator.api.publish import store_at
 from aggregator.api.security import make_guard, make_header_hook
 from aggregator.api.settings import Settings
 from aggregator.api.signals import SignalWriter
@@ -50,7 +49,7 @@ def make_app(
     app[routes.SETTINGS] = settings
     app[routes.FEED] = feed
     app[routes.HUB] = Hub(feed, settings)
-    app[routes.WRITER] = SignalWriter(store, settings)
+    app[routes.WRITER] = SignalWriter(store, settings.area, settings.name, settings.source)
     app[routes.WISHES] = WishWriter(store, settings)
     app[routes.EXPLAINER] = Explainer(store, settings)
     app[routes.REGISTRY] = make_registry(feed)
@@ -62,16 +61,8 @@ def make_app(
 
 
 def open_store(settings: Settings) -> Redis:
-    """A client that fails fast and reconnects by itself; one retry, which explicit stream IDs make harmless."""
-    store: Redis = Redis.from_url(
-        settings.redis_url,
-        protocol=3,
-        legacy_responses=False,
-        socket_timeout=settings.store_timeout_s,
-        socket_connect_timeout=settings.store_timeout_s,
-        retry=Retry(NoBackoff(), 1),
-    )
-    return store
+    """The client of the API's store."""
+    return store_at(settings.redis_url, settings.store_timeout_s)
 
 
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:

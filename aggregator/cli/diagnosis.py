@@ -79,6 +79,14 @@ def _iec61850() -> Finding:
     return Finding("IEC 61850", "ok" if found else "missing", ", ".join(found) or "none", "" if found else REMEDY)
 
 
+def _raw_sockets() -> Finding:
+    from telemetry.goose import REMEDY, permitted
+
+    if permitted():
+        return Finding("raw sockets", "ok", "permitted: GOOSE can be received")
+    return Finding("raw sockets", "optional", "not permitted: no source by GOOSE", REMEDY)
+
+
 def _kernels() -> Finding:
     from droop.numerics import cache_folder
 
@@ -124,4 +132,6 @@ def _uvloop() -> Finding:
         )
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (_python, _store, _iec61850, _kernels, _scheduling, _browser, _uvloop)
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    _python, _store, _iec61850, _raw_sockets, _kernels, _scheduling, _browser, _uvloop,
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""`flyball ied | pmu | ingest | worker | gateway | api | settle`: one process each, for machines of their own."""
+"""`flyball ied | pmu | ingest | worker | gateway | api | utility | settle`: one process each, for machines of their own."""
 
 from __future__ import annotations
 
@@ -105,6 +105,12 @@ def gateway(config: Config = None) -> None:
 def api(config: Config = None) -> None:
     """Serve REST, WebSocket and the dashboard."""
     _run("api", config)
+
+
+@app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball utility --config flyball.toml")
+def utility(config: Config = None) -> None:
+    """Be the IEC 61850 server that a utility reads from and operates; needs a table [utility]."""
+    _run("utility", config)
 
 
 @app.command(epilog="Example: flyball settle var/run-20261121T080000.000 --json statements.json")

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from telemetry.iec61850.client import ReportClient
 from telemetry.iec61850.errors import (
     BackendMissing,
+    CertificateError,
     LayoutError,
     LibraryVersion,
     LinkError,
@@ -23,6 +24,7 @@ from telemetry.iec61850.errors import (
     ServerError,
     SubscribeError,
     TlsError,
+    UnsafeBind,
     Unsupported,
 )
 from telemetry.iec61850.history import Bookmark, Gap
@@ -32,6 +34,7 @@ from telemetry.iec61850.tls import TlsFiles, require_protection
 __all__ = [
     "BackendMissing",
     "Bookmark",
+    "CertificateError",
     "Gap",
     "LayoutError",
     "LibraryVersion",
@@ -44,6 +47,7 @@ __all__ = [
     "TlsError",
     "TlsFiles",
     "Unit",
+    "UnsafeBind",
     "Unsupported",
     "backends",
     "make_client",

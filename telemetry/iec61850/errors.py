@@ -8,6 +8,8 @@
     |- SclError           a file that is no SCL, or is not to be trusted
     |- PortInUse          the server's port belongs to someone else
     |- ServerError        the server would not start, or is not running
+    |- CertificateError   a certificate, its key or a pinned client cannot be used
+    |- UnsafeBind         others could reach the server, in plain text
     |- LayoutError        the data set does not hold what a frequency sample needs
     `- SubscribeError     an association or a report control block was refused
        |- LinkLost        and there is no use in asking this peer anything more
@@ -65,6 +67,14 @@ class PortInUse(LinkError):
 
 class ServerError(LinkError):
     """The measuring unit could not start, or is asked to publish while it is not running."""
+
+
+class CertificateError(LinkError, ValueError):
+    """A certificate, its key or a pinned client cannot be used."""
+
+
+class UnsafeBind(LinkError, ValueError):
+    """Others could reach the server, in plain text."""
 
 
 class LayoutError(LinkError):

@@ -204,8 +204,9 @@ class Library:
     """The loaded library: `call` releases the GIL, `leaf` keeps it; a name outside the tables is an AttributeError."""
 
     def __init__(self, path: str) -> None:
-        self.call = _declare(c.CDLL(path), _CALL)
-        self.leaf = _declare(c.PyDLL(path), _LEAF)
+        self.path = path
+        self.call = declare(c.CDLL(path), _CALL)
+        self.leaf = declare(c.PyDLL(path), _LEAF)
         self.version: str = self.call.LibIEC61850_getVersionString().decode()
         if not self.version.startswith(SERIES):
             raise LibraryVersion(
@@ -228,7 +229,8 @@ def load() -> Library:
     return Library(str(extension.__file__))
 
 
-def _declare(library: c.CDLL, table: dict[str, tuple[Any, tuple[Any, ...]]]) -> SimpleNamespace:
+def declare(library: c.CDLL, table: dict[str, tuple[Any, tuple[Any, ...]]]) -> SimpleNamespace:
+    """The functions of a table, each with its result and argument types."""
     functions = SimpleNamespace()
     for name, (restype, argtypes) in table.items():
         function = getattr(library, name)

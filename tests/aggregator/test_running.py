@@ -166,14 +166,17 @@ def test_a_run_is_written_and_read_without_the_servers_address(tmp_path: Path, m
 
 def test_every_stream_of_an_area_is_known() -> None:
     assert set(roles.streams("ce")) == {
-        "freq:ce:i1", "sources:ce:i1", "backfill:ce:i1", "fleet:ce:g1", "cmd:ce:g1", "signal:ce:a1", "wishes:ce:a1",
+        "freq:ce:i1", "sources:ce:i1", "backfill:ce:i1", "fleet:ce:g1", "cmd:ce:g1", "signal:ce:a1", "signal:ce:u1",
+        "wishes:ce:a1",
         "journal:ce:w1",
     }  # fmt: skip
 
 
 def test_each_simulated_unit_has_a_port_and_a_process() -> None:
-    assert roles_of(load(None)) == ORDER
-    assert roles_of(load(None, unit__simulated=False)) == tuple(role for role in ORDER if role != "unit")
+    usual = tuple(role for role in ORDER if role != "utility")
+    assert roles_of(load(None)) == usual
+    assert roles_of(load(None, unit__simulated=False)) == tuple(role for role in usual if role != "unit")
+    assert roles_of(validate({"utility": {}}, "x")) == ORDER
     found = with_ports(load(None, unit__count=3, api__port=0))
     ports = [source.port for source in found.sources]
     assert len({*ports, found.api.port}) == 4
@@ -189,7 +192,7 @@ def test_real_sources_keep_their_ports_and_get_no_process() -> None:
     found = with_ports(load(None, source=tables, api__port=0))
     assert found.sources[0].port == 1
     assert found.sources[1].port > 1
-    assert roles_of(found) == ORDER
+    assert roles_of(found) == tuple(role for role in ORDER if role != "utility")
     assert roles.unit_table(found, 1).port == found.sources[1].port
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
