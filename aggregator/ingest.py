@@ -1,8 +1,9 @@
 """The ingest process: reports of the measuring unit -> quality gate -> the area's frequency stream.
 
-One entry a sample, so that the stream's counter counts samples. Policy while the store is away: samples wait,
-in order, up to the writer's bound; when it is back they are published late, and the core does not act on what
-is too old. Every sample is published, the rejected ones marked.
+One entry a sample, so that the stream's counter counts samples, on one server or on two independent ones
+(`telemetry.paired_writer`). Policy while a server is away: samples wait for it, in order, up to the writer's bound,
+and the other one has them at once; when it is back they are published late, and the core does not act on what is too
+old. Every sample is published, the rejected ones marked.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from collections import deque
 from threading import Event
 from typing import Final
 
-import redis
-
 from aggregator.config import Config
 from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient
 from telemetry import wire
 from telemetry.iec61850 import make_client
 from telemetry.quality import Gate, GateSettings
-from telemetry.redis_stream import StreamWriter
+from telemetry.paired_writer import PairedWriter
 from telemetry.samples import Block
+from telemetry.stages import note
 
 MAXLEN: Final = 20_000
 NAME: Final = "i1"
+SETTLE_S: Final = 1.0
 
 
 def gate_settings(config: Config, nominal_hz: float) -> GateSettings:
@@ -54,8 +55,8 @@ class Intake:
         return taken
 
 
-def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log) -> None:
-    """Follow the measuring unit and publish until told to stop."""
+def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url_b: str = "") -> None:
+    """Follow the measuring unit and publish until told to stop. url_b : a second server for the samples, or empty"""
     client = patient(url, stop, log)
     if client is None:
         return
@@ -66,7 +67,7 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log) -> 
         silent_after_s=unit.silent_after_s, source=1,
     )  # fmt: skip
     gate = Gate(gate_settings(config, nominal_hz), live=True)
-    writer = StreamWriter(client, f"freq:{config.area}:{NAME}", epoch(), maxlen=MAXLEN)
+    writer = PairedWriter([url, url_b] if url_b else [url], f"freq:{config.area}:{NAME}", epoch(), maxlen=MAXLEN)
     stats = Stats(client, config.area, "ingest")
     intake = Intake()
     source.start(intake.put)
@@ -76,43 +77,30 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log) -> 
         stats.write(_figures(writer, gate, source.status().__dict__))
     source.stop()
     _publish(writer, gate, intake.take(0.0), log)
-    _settle(writer, log)
+    if writer.settle(SETTLE_S):
+        log.warning("samples not published", pending=writer.pending, away=[why for why in writer.away if why])
     stats.write(_figures(writer, gate, source.status().__dict__), now=True)
+    writer.close()
 
 
-def _publish(writer: StreamWriter, gate: Gate, blocks: list[Block], log: Log) -> None:
-    """Judge and publish. A store that does not answer is asked once a batch: the samples behind wait in order."""
-    away = False
+def _publish(writer: PairedWriter, gate: Gate, blocks: list[Block], log: Log) -> None:
+    """Judge and publish; a server that does not answer is nobody's delay, and is named once."""
     for block in blocks:
+        taken_ns = time.time_ns()
         judged = gate.check(block)
         for row in range(judged.size):
-            payload = wire.encode(judged[row : row + 1])
-            if away:
-                writer.hold(payload)
-                continue
-            try:
-                writer.add(payload)
-            except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
-                away = True
-                log.warning("store away, samples kept", pending=writer.pending, error=str(error))
+            writer.add(wire.encode(judged[row : row + 1]), note(taken_ns, time.time_ns()))
+    for number, why in enumerate(writer.news()):
+        if why is not None:
+            log.warning("server away, samples kept" if why else "server back", server="AB"[number], error=why)
 
 
-def _settle(writer: StreamWriter, log: Log) -> None:
-    """Try for a second to publish what still waits."""
-    deadline_s = time.monotonic() + 1.0
-    while writer.pending and time.monotonic() < deadline_s:
-        try:
-            writer.retry()
-        except redis.RedisError as error:
-            log.warning("samples not published", pending=writer.pending, error=str(error))
-            time.sleep(0.1)
-
-
-def _figures(writer: StreamWriter, gate: Gate, status: dict[str, object]) -> dict[str, object]:
+def _figures(writer: PairedWriter, gate: Gate, status: dict[str, object]) -> dict[str, object]:
     return {
         "published": writer.counter - writer.pending,
         "epoch": writer.epoch,
         "dropped": writer.dropped,
+        "servers_away": sum(bool(why) for why in writer.away),
         "rejected": gate.rejected(),
         "source": status,
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from aggregator.config import Config, redis_url, validate
+from aggregator.config import Config, redis_url, redis_url_b, validate
 from aggregator.process import Log, Stop, logger
 
 RUN: str = "run.json"
@@ -26,6 +26,7 @@ class Run:
 
     folder : where journal and keys lie; core : the CoreSettings as JSON text
     since : newest entry of each stream when the run began; what is older is another run's
+    url, url_b : of the store, and of the second server for the frequency; empty: there is none
     """
 
     config: Config
@@ -36,12 +37,22 @@ class Run:
     trace: str | None = None
     trace_overrides: dict[str, Any] | None = None
     since: dict[str, str] | None = None
+    url_b: str = ""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The servers that hold the frequency, the store first."""
+        return (self.url, self.url_b) if self.url_b else (self.url,)
 
     def write(self) -> None:
         """Put the run where its processes find it."""
         # A server of one's own may have its password in its address: the environment hands it on, no file does.
         url = "" if self.url == redis_url(None) else self.url
-        table = {**self.__dict__, "config": self.config.model_dump(mode="json"), "folder": str(self.folder), "url": url}
+        url_b = "" if self.url_b == redis_url_b(None) else self.url_b
+        table = {
+            **self.__dict__, "config": self.config.model_dump(mode="json"), "folder": str(self.folder), "url": url,
+            "url_b": url_b,
+        }  # fmt: skip
         path = self.folder / RUN
         path.touch(mode=0o600)
         path.write_bytes(orjson.dumps(table))
@@ -53,6 +64,7 @@ def read(folder: Path) -> Run:
     table["config"] = validate(table["config"], str(folder / RUN))
     table["folder"] = Path(table["folder"])
     table["url"] = table["url"] or redis_url(None) or ""
+    table["url_b"] = table["url_b"] or redis_url_b(None) or ""
     return Run(**table)
 
 
@@ -68,7 +80,7 @@ def ingest(run: Run, stop: Stop, log: Log) -> None:
     """Reports to the frequency stream."""
     from aggregator.ingest import serve
 
-    serve(run.config, run.nominal_hz, run.url, stop, log)
+    serve(run.config, run.nominal_hz, run.url, stop, log, run.url_b)
 
 
 def worker(run: Run, stop: Stop, log: Log) -> None:
@@ -78,7 +90,8 @@ def worker(run: Run, stop: Stop, log: Log) -> None:
     from aggregator.worker import serve
 
     key = command_keys(run.folder / "keys")[KEY_ID]
-    serve(from_json(run.core.encode()), key, run.url, NAMES, stop, log, run.since)
+    settings = from_json(run.core.encode())
+    serve(settings, key, run.urls, NAMES, stop, log, run.since, run.config.store.snapshot_s)
 
 
 def gateway(run: Run, stop: Stop, log: Log) -> None:
@@ -114,7 +127,7 @@ def streams(area: str) -> list[str]:
         f"{name}:{area}:{NAMES[role]}"
         for name, role in (
             ("freq", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"), ("signal", "api"), ("wishes", "api"),
-            ("journal", "worker"),
+            ("journal", "worker"), ("backfill", "ingest"),
         )
     ]  # fmt: skip
 

@@ -57,12 +57,12 @@ class Child:
 
 @dataclass
 class Line:
-    """The running processes and the store they share."""
+    """The running processes and the embedded servers they share: `store`, and `store_b` beside it."""
 
     run: Run
     roles: tuple[str, ...]
     log: Log
-    store: EmbeddedServer | None = None
+    stores: dict[str, EmbeddedServer] = field(default_factory=dict)
     children: dict[str, Child] = field(default_factory=dict)
     begun_s: float = field(default_factory=time.monotonic)
     warm_start_s: float | None = None
@@ -164,15 +164,15 @@ class Line:
             self._spawn(role, restarts)
 
     def _look_after_store(self) -> None:
-        if self.store is not None and not self.store.alive():
-            self.log.warning("store ended, started again on its data")
-            self.restarts["store"] += 1
-            self.store.restart()
+        for name, store in self.stores.items():
+            if not store.alive():
+                self.log.warning("store ended, started again on its data", store=name)
+                self.restarts[name] += 1
+                store.restart()
 
     def _rss_mb(self) -> float:
         pids = [child.process.pid for child in self.children.values()]
-        if self.store is not None:
-            pids.append(self.store.pid)
+        pids += [store.pid for store in self.stores.values()]
         return rss_mb() + sum(_rss_of(pid) for pid in pids)
 
 

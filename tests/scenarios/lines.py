@@ -188,11 +188,14 @@ class Line:
         return found
 
     def role(self, name: str) -> Process:
-        """The process of one role, or the store (`valkey`)."""
+        """The process of one role, the store (`valkey`), or the second server (`valkey_b`)."""
 
         def find() -> Process | None:
             self.expect_alive()
-            wanted = "unixsocket" if name == "valkey" else f"aggregator.roles {name} "
+            wanted = f"aggregator.roles {name} "
+            if name.startswith("valkey"):
+                # Two servers: each by its socket.
+                wanted = self.table()["url" if name == "valkey" else "url_b"].removeprefix("unix://")
             shell = "flyball-valkey"
             return next((p for p in self.children() if wanted in p.name and shell not in p.name and p.alive()), None)
 
