@@ -17,8 +17,8 @@ from aggregator.config import Config
 from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient
 from telemetry import wire
 from telemetry.iec61850 import make_client
-from telemetry.quality import Gate, GateSettings
 from telemetry.paired_writer import PairedWriter
+from telemetry.quality import Gate, GateSettings
 from telemetry.samples import Block
 from telemetry.stages import note
 

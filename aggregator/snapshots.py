@@ -144,7 +144,7 @@ def restore(
         raise SnapshotRefused("run", f"of {head['journal']}, before this run began")
     if head["settings"] != digest_of(settings):
         raise SnapshotRefused("settings", "fleet, contracts or limits are not those it was taken with")
-    if not 0 <= settings.epoch - head["epoch"] or now_ns - head["t_ns"] > AGE_MAX_NS:
+    if settings.epoch < head["epoch"] or now_ns - head["t_ns"] > AGE_MAX_NS:
         raise SnapshotRefused("age", f"taken {(now_ns - head['t_ns']) / 1e9:.0f} s ago")
     core = Aggregator(replace(settings, epoch=head["epoch"]), journal=False)
     try:

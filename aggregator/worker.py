@@ -195,7 +195,7 @@ class Worker:
         return False
 
     def _places(self, found: snapshots.Restored) -> dict[str, str]:
-        """Where to go on reading. A fleet stream that has forgotten what came next is replaced by the sessions' table."""
+        """Where to go on reading; a fleet stream that has forgotten what came next gives way to the sessions' table."""
         places = {key: found.note.get(key, "0") for key in (self._fleet, self._freq, self._signal, self._wishes)}
         oldest: Any = self._client.xrange(self._fleet, count=1)
         epoch_, counter = parse_id(places[self._fleet])

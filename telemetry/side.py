@@ -80,7 +80,9 @@ class Side:
     def answer(self) -> list[Row]:
         """The entries of an answer that has come; call it when the socket can be read. Foreign ones have no payload."""
         try:
-            found = self._client.parse_response(self._connection, "XREAD")
+            # The client's own parser, without its waiting; it carries no types.
+            client: Any = self._client
+            found = client.parse_response(self._connection, "XREAD")
         except (redis.RedisError, OSError) as error:
             self._lose(str(error))
             return []
@@ -122,7 +124,7 @@ class Side:
         while not self._closed.wait(self._pause_s):
             self._pause_s = min(max(2 * self._pause_s, BACKOFF_S[0]), BACKOFF_S[1])
             try:
-                connection = self._client.connection_pool.make_connection()
+                connection: Any = self._client.connection_pool.make_connection()
                 connection.connect()
             except (redis.RedisError, OSError) as error:
                 self.why = str(error)

@@ -164,4 +164,5 @@ def test_a_run_is_written_and_read_without_the_servers_address(tmp_path: Path, m
 def test_every_stream_of_an_area_is_known() -> None:
     assert set(roles.streams("ce")) == {
         "freq:ce:i1", "fleet:ce:g1", "cmd:ce:g1", "signal:ce:a1", "wishes:ce:a1", "journal:ce:w1",
+        "backfill:ce:i1",
     }  # fmt: skip
