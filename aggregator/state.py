@@ -29,11 +29,9 @@ VERSION: Final = 1
 HEADER: Final = struct.Struct("<4sII")
 Column = npt.NDArray[Any]
 
-# What is sold is given anew; the others are written before they are read in every tick.
-LEFT_OUT: Final = (
-    "terms.", "room.scratch.", "room.heard", "room.least_kw", "room.most_kw", "out.slot", "out.setpoint_kw",
-    "out.command_kw", "out.near", "out.grade", "out.move_kw", "out.mark", "out.words",
-)  # fmt: skip
+# What is sold is given anew; the others are written before they are read in every tick. Not so the outbox: what it
+# knows of who may be moved outlives the tick.
+LEFT_OUT: Final = ("terms.", "room.scratch.", "room.heard", "room.least_kw", "room.most_kw")
 CORE: Final = (
     "last_sample", "baseline_kw", "metered_kw", "meter_t_ns", "signal_kw", "_signal_until_ns", "_first_ns", "_last_ns",
     "_sequence",
