@@ -30,6 +30,7 @@ from urllib.parse import quote
 SOCKET: Final = "r.sock"
 LOG: Final = "server.log"
 LOCK: Final = "lock"
+USERS: Final = "users.acl"
 # sockaddr_un.sun_path: 108 bytes on Linux, 104 on the BSDs and macOS, the closing zero included.
 PATH_LIMIT: Final = 104 if sys.platform == "darwin" else 108
 START_S: Final = 10.0
@@ -133,11 +134,16 @@ class EmbeddedServer:
     directory : where data, socket and log live, made with mode 0700; None for a temporary one, removed at the end
     maxmemory_mb : the server refuses writes beyond that (noeviction: a stream must not lose keys silently)
     system : take `valkey-server` or `redis-server` from PATH instead of the bundled binary
+    users : the server's ACL file; None: whoever may enter the directory may do everything. The default user in it
+        must be allowed PING
     """
 
-    def __init__(self, directory: Path | str | None = None, maxmemory_mb: int = 512, *, system: bool = False) -> None:
+    def __init__(
+        self, directory: Path | str | None = None, maxmemory_mb: int = 512, *, system: bool = False,
+        users: str | None = None,
+    ) -> None:  # fmt: skip
         self._given = None if directory is None else Path(directory).absolute()
-        self._maxmemory_mb, self._system = maxmemory_mb, system
+        self._maxmemory_mb, self._system, self._users = maxmemory_mb, system, users
         self._directory: Path | None = None
         self._lock: IO[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -242,10 +248,18 @@ class EmbeddedServer:
             time.sleep(0.003)
 
     def _command(self, binary: Path, sock: Path) -> list[str]:
+        users = []
+        if self._users is not None:
+            path = self.directory / USERS
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(self._users, encoding="ascii")
+            users = ["--aclfile", str(path)]
         return [
             str(binary), "--port", "0", "--unixsocket", str(sock), "--unixsocketperm", "700",
             "--dir", str(self.directory), "--daemonize", "no", "--save", "", "--appendonly", "yes",
             "--appendfsync", "everysec", "--maxmemory", f"{self._maxmemory_mb}mb", "--maxmemory-policy", "noeviction",
+            *users,
         ]  # fmt: skip
 
     def _obituary(self) -> str:

@@ -7,12 +7,13 @@ needs, so that the measuring unit and the ingest alone load the IEC 61850 librar
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from aggregator import users
 from aggregator.config import Config, redis_url, redis_url_b, validate
 from aggregator.process import Log, Stop, logger
 
@@ -43,6 +44,12 @@ class Run:
     def urls(self) -> tuple[str, ...]:
         """The servers that hold the frequency, the store first."""
         return (self.url, self.url_b) if self.url_b else (self.url,)
+
+    def as_user(self, name: str) -> Run:
+        """The same with the addresses that a user of the embedded servers takes."""
+        keys = self.folder / "keys"
+        url_b = users.address(self.url_b, keys, name) if self.url_b else ""
+        return replace(self, url=users.address(self.url, keys, name), url_b=url_b)
 
     def write(self) -> None:
         """Put the run where its processes find it."""
@@ -138,7 +145,7 @@ ROLES = {"unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "
 def main() -> int:
     """Run one role under a supervisor; standard input is its pipe."""
     role, folder = sys.argv[1], Path(sys.argv[2])
-    run = read(folder)
+    run = read(folder).as_user(role)
     log = logger(role, run.config.log)
     stop = Stop(guarded=True)
     try:

@@ -27,6 +27,7 @@ from aggregator.process import Log, Stop
 from aggregator.roles import Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import ORDER, Line, newest, with_ports
+from aggregator.users import acl, address, make_passwords
 from droop.limits import Derating
 from droop.products import load
 from settlement.scores import weighted_score
@@ -124,15 +125,17 @@ def run(
     stores: dict[str, EmbeddedServer] = {}
     try:
         if not given:
-            stores["store"] = EmbeddedServer(maxmemory_mb=config.store.maxmemory_mb).start()
-        if not given and config.store.paired:
-            stores["store_b"] = EmbeddedServer(maxmemory_mb=SECOND_MB).start()
+            allowed = acl(config.area, make_passwords(folder / "keys"))
+            stores["store"] = EmbeddedServer(maxmemory_mb=config.store.maxmemory_mb, users=allowed).start()
+            if config.store.paired:
+                stores["store_b"] = EmbeddedServer(maxmemory_mb=SECOND_MB, users=allowed).start()
         url = given or stores["store"].url
         url_b = given_b or (stores["store_b"].url if "store_b" in stores else "")
+        begin = newest(address(url, folder / "keys", "run"), streams(config.area))
         line = Line(
             Run(
                 config, folder, url, core.to_json().decode(), core.nominal_hz,
-                str(trace.resolve()) if trace else None, trace_overrides, newest(url, streams(config.area)), url_b,
+                str(trace.resolve()) if trace else None, trace_overrides, begin, url_b,
             ),
             ORDER if config.unit.simulated else tuple(role for role in ORDER if role != "unit"),
             log, stores, begun_s=begun_s,

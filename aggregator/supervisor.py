@@ -83,7 +83,7 @@ class Line:
 
     def watch(self, stop: Stop, seconds: float | None) -> None:
         """Look after the processes until told to stop, or for `seconds` of ticking."""
-        client = connect(self.run.url)
+        client = connect(self.run.as_user("run").url)
         while not stop:
             stop.wait(LOOK_S)
             self._look_after_store()
@@ -116,7 +116,7 @@ class Line:
 
     def summary(self) -> dict[str, Any]:
         """What the run came to, from the processes' own counters; `past` holds those of lives that ended early."""
-        client = connect(self.run.url)
+        client = connect(self.run.as_user("run").url)
         try:
             stated: Any = client.hgetall(f"statements:{self.run.config.area}")
         except redis.RedisError as error:

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import redis
 
-from aggregator import journal_files
+from aggregator import journal_files, users
 from aggregator.embedded import EmbeddedError, find_binary
 from aggregator.journal import Entry, Kind
 from telemetry.iec61850 import REMEDY, backends
@@ -215,7 +215,7 @@ class Line:
     @property
     def store(self) -> redis.Redis:
         """A client of the run's store."""
-        return connect(self.table()["url"])
+        return connect(users.address(self.table()["url"], self.run / "keys", users.ADMIN))
 
     def read(self, key: str) -> dict[str, Any]:
         """A JSON key of the store; empty while there is none or nobody answers."""

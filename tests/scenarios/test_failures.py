@@ -171,8 +171,8 @@ def without_the_store_samples_come_from_the_second_server_and_the_other_way_roun
         server = line.role(name)
         server.kill()
         line.replaced(server, name)
-        until(lambda at=1 - other, was=before["server_losses"]: line.stats("worker")["server_losses"][at] > was[at],
-              "the worker to notice")  # fmt: skip
+        was = before["server_losses"]
+        until(lambda at=1 - other, was=was: line.stats("worker").get("server_losses", was)[at] > was[at], "a loss")
         until(lambda: line.live.get("servers") == [True, True], "both servers again")
         regulating(line)
         after = line.stats("worker")
@@ -193,7 +193,15 @@ def the_end_is_clean_and_the_journal_whole(line: Line) -> None:
     assert summary["samples_in"] > 0
     assert summary["samples_lost"] == 0
     assert summary["ticks"] > 0
-    assert summary["restarts"] == {"unit": 2, "worker": 1, "gateway": 1, "settle": 1, "api": 1, "store": 2, "store_b": 1}
+    assert summary["restarts"] == {
+        "unit": 2,
+        "worker": 1,
+        "gateway": 1,
+        "settle": 1,
+        "api": 1,
+        "store": 2,
+        "store_b": 1,
+    }
     assert "FREQUENCY_LOST" in summary["alarms"]
     assert "Traceback" not in line.log()
     alarms = [json.loads(entry.payload) for entry in line.entries(Kind.ALARM)]
