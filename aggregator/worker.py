@@ -31,7 +31,7 @@ from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
 from aggregator.warming import warm
 from telemetry import wire
-from telemetry.clock import host_clock
+from telemetry.host_clock import host_clock
 from telemetry.paired import PairedReader
 from telemetry.redis_stream import Row, StreamWriter, entries, parse_id
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -68,12 +69,21 @@ class BlockTooLong(StreamError, ValueError):
     """A blocking read through a client whose socket gives up sooner."""
 
 
+class InsecureTls(StreamError, ValueError):
+    """TLS that would believe any server."""
+
+
 def connect(url: str, *, blocking: bool = False) -> redis.Redis:
-    """A client for `unix://` or `redis://` that never repeats a command on its own.
+    """A client for `unix://`, `redis://` or `rediss://` that never repeats a command on its own.
+
+    TLS: certificate and host name are verified, against the system's authorities or those of `?ssl_ca_certs=FILE`;
+    `&ssl_certfile=FILE&ssl_keyfile=FILE` is our own. Raises InsecureTls for an address that asks for less, ValueError
+    for one that is none.
 
     blocking : for `StreamReader.read` with a block time: waits as long as the server does. Others give up
         after `TIMEOUT_S`.
     """
+    _verified(url)
     return redis.Redis.from_url(
         url,
         protocol=3,
@@ -83,6 +93,18 @@ def connect(url: str, *, blocking: bool = False) -> redis.Redis:
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
     )
+
+
+def _verified(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return
+    asked = parse_qs(parts.query)
+    required = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+    for name, wanted in required.items():
+        if any(value.lower() not in (wanted, "1", "yes") for value in asked.get(name, [])):
+            raise InsecureTls(f"`{name}` in the store's address: only {wanted} is taken; name the authority instead, "
+                              "`?ssl_ca_certs=FILE`")  # fmt: skip
 
 
 def parse_id(entry_id: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from aggregator.cli import backtesting, catalogue, diagnosis, explaining, processes, replaying, running
+from aggregator.cli import access, backtesting, catalogue, diagnosis, explaining, processes, replaying, running
 from aggregator.cli.output import app, fail
 
 __all__ = ["app", "backtesting", "catalogue", "diagnosis", "explaining", "main", "processes", "replaying", "running"]

@@ -21,7 +21,7 @@ from aggregator.cli.output import text
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "ingest", "worker",
-    "gateway", "api", "settle", "replay", "explain",
+    "gateway", "api", "settle", "replay", "explain", "acl",
 )  # fmt: skip
 
 
