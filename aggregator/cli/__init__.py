@@ -15,7 +15,18 @@ import typer
 from aggregator.cli import access, backtesting, catalogue, diagnosis, explaining, processes, replaying, running
 from aggregator.cli.output import app, fail
 
-__all__ = ["app", "backtesting", "catalogue", "diagnosis", "explaining", "main", "processes", "replaying", "running"]
+__all__ = [
+    "access",
+    "app",
+    "backtesting",
+    "catalogue",
+    "diagnosis",
+    "explaining",
+    "main",
+    "processes",
+    "replaying",
+    "running",
+]
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
 WRONG_USE: Final[type[Exception]] = next(

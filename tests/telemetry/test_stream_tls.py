@@ -46,14 +46,18 @@ class TlsEnd:
             self._threads[-1].start()
 
     def _serve(self, plain: socket.socket) -> None:
-        with contextlib.suppress(OSError), plain, socket.socket(socket.AF_UNIX) as behind:
-            with self._context.wrap_socket(plain, server_side=True) as front:
-                self._open += [front, behind]
-                behind.connect(str(self._path))
-                back = threading.Thread(target=_pump, args=(behind, front), daemon=True)
-                back.start()
-                _pump(front, behind)
-                back.join()
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX) as behind,
+            self._context.wrap_socket(plain, server_side=True) as front,
+        ):
+            self._open += [front, behind]
+            behind.connect(str(self._path))
+            back = threading.Thread(target=_pump, args=(behind, front), daemon=True)
+            back.start()
+            _pump(front, behind)
+            back.join()
+        plain.close()
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
