@@ -207,10 +207,12 @@ def the_end_is_clean_and_the_journal_whole(line: Line) -> None:
     alarms = [json.loads(entry.payload) for entry in line.entries(Kind.ALARM)]
     lost = [bool(alarm["cleared_ns"]) for alarm in alarms if alarm["code"] == "FREQUENCY_LOST"]
     assert lost[:2] == [False, True]
-    modes = journal_files.read_ticks(line.run / "journal")["mode"]
+    ticks = journal_files.read_ticks(line.run / "journal")
+    modes = ticks["mode"]
     held = int(np.flatnonzero(modes == HOLD)[0])
     assert RAMP in modes[held:]
-    assert modes[-1] not in (RAMP, BASELINE)
+    # To its last sample: how long the processes take to stop after that is the machine's affair.
+    assert modes[np.isfinite(ticks["hz"])][-1] not in (HOLD, RAMP, BASELINE)
 
     # No entry twice, no sample twice, none missing within a life of the worker.
     tables = [pq.read_table(part.path, partitioning=None) for part in journal_files.parts(line.run / "journal")]

@@ -10,11 +10,16 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import redis
-import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from aggregator.embedded import SOCKET, EmbeddedServer
 from telemetry.paired import PairedReader
@@ -78,19 +83,52 @@ def _pump(here: socket.socket, there: socket.socket) -> None:
             one.shutdown(socket.SHUT_RDWR)
 
 
+class Authority:
+    """Signs certificates, its own first."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        self.path = folder / f"{name}.pem"
+        usage = x509.KeyUsage(True, *[False] * 4, True, True, False, False)
+        root = self._made(self._name, self._key).add_extension(x509.BasicConstraints(True, 0), critical=True)
+        root = root.add_extension(usage, critical=True).add_extension(self._identifier, critical=False)
+        self.path.write_bytes(root.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
+
+    def issue(self, host: str) -> Path:
+        """A file with a key and its certificate for `host`."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = self._made(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), key)
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        made = made.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._identifier), critical=False
+        )
+        path = self._folder / f"{host}.pem"
+        path.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            + made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        )
+        return path
+
+    def _made(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return x509.CertificateBuilder(
+            self._name, name, key.public_key(), x509.random_serial_number(), now - timedelta(hours=1),
+            now + timedelta(days=1),
+        )  # fmt: skip
+
+
 class World:
     """A server behind TLS that wants a certificate of its clients, and the files of both sides."""
 
     def __init__(self, folder: Path, server: EmbeddedServer) -> None:
-        authority = trustme.CA()
-        self.authority, self.other = folder / "ca.pem", folder / "other.pem"
-        authority.cert_pem.write_to_path(str(self.authority))
-        trustme.CA().cert_pem.write_to_path(str(self.other))
-        self.own = folder / "client.pem"
-        authority.issue_cert("ingest@flyball.example").private_key_and_cert_chain_pem.write_to_path(str(self.own))
+        authority = Authority(folder, "ca")
+        self.authority, self.other = authority.path, Authority(folder, "other").path
+        self.own = authority.issue("client")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(context)
-        authority.configure_trust(context)
+        context.load_cert_chain(authority.issue("localhost"))
+        context.load_verify_locations(authority.path)
         context.verify_mode = ssl.CERT_REQUIRED
         self.end = TlsEnd(context, server.directory / SOCKET)
 
