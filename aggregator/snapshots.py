@@ -14,15 +14,16 @@ with the next. The copy that waits for the store is one; while it waits none is 
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
 import redis
 
 from aggregator import journal, state
+from aggregator.aside import Aside
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
 from aggregator.journal import Kind
@@ -56,23 +57,29 @@ def digest_of(settings: CoreSettings) -> str:
 
 
 class Keeper:
-    """Brings snapshots to the store, one at a time, from a thread of its own.
-
-    busy   : whether one is on its way
-    written, failed : how many arrived, and did not
-    """
+    """Brings snapshots to the store, one at a time, from a thread of its own; the copy's memory is used again."""
 
     def __init__(self, url: str, area: str, worker: str) -> None:
         self._client = connect(url)
         self._key = key(area, worker)
         self._turn = 0
-        self._thread: threading.Thread | None = None
-        self.written = self.failed = 0
+        self._aside = Aside("snapshot")
+        self._data = bytearray()
 
     @property
     def busy(self) -> bool:
         """Whether a snapshot is on its way."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._aside.busy
+
+    @property
+    def written(self) -> int:
+        """How many arrived."""
+        return self._aside.done
+
+    @property
+    def failed(self) -> int:
+        """How many met a store that is away."""
+        return self._aside.failed
 
     def keep(self, core: Aggregator, journal_id: str, seq: int, note: bytes, now_ns: int) -> None:
         """Copy the state as it stands and send it; only when not `busy`.
@@ -83,34 +90,27 @@ class Keeper:
             "t_ns": now_ns, "journal": journal_id, "seq": seq, "note": note.decode(), "epoch": core.settings.epoch,
             "settings": digest_of(core.settings),
         }  # fmt: skip
-        data = state.capture(core)
-        self._thread = threading.Thread(target=self._send, args=(head, data), name="snapshot", daemon=True)
-        self._thread.start()
+        self._data = state.capture(core, self._data)
+        self._aside.offer(partial(self._send, head, self._data))
 
     def close(self) -> None:
         """Wait for the one on its way."""
-        if self._thread is not None:
-            self._thread.join(5.0)
+        self._aside.close()
 
     def _send(self, head: dict[str, Any], data: bytearray) -> None:
         self._turn = 1 - self._turn
         place = f"{self._key}:{self._turn}"
         digest = hashlib.blake2b(digest_size=16)
-        try:
-            self._client.delete(place)
-            pieces = 0
-            for start in range(0, len(data), PIECE):
-                # A piece at a time: packing holds the interpreter, and a decision may be due.
-                piece = bytes(data[start : start + PIECE])
-                digest.update(piece)
-                self._client.hset(place, str(pieces), piece)
-                pieces += 1
-            head |= {"place": place, "pieces": pieces, "digest": digest.hexdigest()}
-            self._client.set(self._key, orjson.dumps(head))
-        except redis.RedisError:
-            self.failed += 1
-        else:
-            self.written += 1
+        self._client.delete(place)
+        pieces = 0
+        for start in range(0, len(data), PIECE):
+            # A piece at a time: packing holds the interpreter, and a decision may be due.
+            piece = bytes(data[start : start + PIECE])
+            digest.update(piece)
+            self._client.hset(place, str(pieces), piece)
+            pieces += 1
+        head |= {"place": place, "pieces": pieces, "digest": digest.hexdigest()}
+        self._client.set(self._key, orjson.dumps(head))
 
 
 @dataclass

@@ -35,6 +35,8 @@ RESTARTS_MAX: Final = 5
 STEADY_S: Final = 10.0
 STOP_S: Final = 8.0
 LOOK_S: Final = 0.25
+# A server that is there and does not answer is busy for so long, and stuck after that.
+MUTE_S: Final = 5.0
 
 
 class StartError(RuntimeError):
@@ -71,6 +73,7 @@ class Line:
     pids: dict[str, int] = field(default_factory=dict)
     past: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     restarts: Counter[str] = field(default_factory=Counter)
+    _mute_since: dict[str, float] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start everything, in order; nothing is left running if a part fails."""
@@ -165,7 +168,12 @@ class Line:
 
     def _look_after_store(self) -> None:
         for name, store in self.stores.items():
-            if not store.alive():
+            if store.alive():
+                self._mute_since.pop(name, None)
+            elif store.mute() and time.monotonic() - self._mute_since.setdefault(name, time.monotonic()) < MUTE_S:
+                continue
+            else:
+                self._mute_since.pop(name, None)
                 self.log.warning("store ended, started again on its data", store=name)
                 self.restarts[name] += 1
                 store.restart()

@@ -26,6 +26,7 @@ import orjson
 import redis
 
 from aggregator import explained, figures, journal, sessions, snapshots, views
+from aggregator.aside import Aside
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
@@ -33,7 +34,7 @@ from aggregator.warming import warm
 from telemetry import wire
 from telemetry.host_clock import host_clock
 from telemetry.paired import PairedReader
-from telemetry.redis_stream import Row, StreamWriter, entries, parse_id
+from telemetry.redis_stream import Row, StreamWriter, connect, entries, parse_id
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block
 from telemetry.stages import Stages
 
@@ -94,6 +95,9 @@ class Worker:
         self._servers = len(urls)
         self._done: dict[str, str] = {}  # of each stream, the newest entry that the core has seen
         self._keeper = snapshots.Keeper(urls[0], area, NAME)
+        self._aside = Aside("view")
+        self._aside_client = connect(urls[0])
+        self._view_due = False
         self._snapshot_s = snapshot_s
         self._snapshot_due_s = time.monotonic() + snapshot_s
         self._sent_seq = -1
@@ -127,6 +131,7 @@ class Worker:
         self._send([])
         self._stats.write(self.figures(), now=True)
         self._keeper.close()
+        self._aside.close()
         self._reader.close()
 
     def _step(self) -> None:
@@ -373,7 +378,10 @@ class Worker:
 
     def _show(self, now_s: float) -> None:
         """Live figures and the fleet's snapshot, when due."""
-        if self._lost or now_s < self._live_due_s:
+        if self._lost:
+            return
+        if now_s < self._live_due_s:
+            self._view()
             return
         now_ns = time.time_ns()
         try:
@@ -381,7 +389,7 @@ class Worker:
                 self._survey_due_s = now_s + SURVEY_S
                 self._slow = figures.survey(self.core, now_ns)
                 self._supervise(now_ns)
-                self._client.set(f"fleetview:{self._area}", views.encode(now_ns, figures.fleetview(self.core, now_ns)))
+                self._view_due = True
             self._live_due_s = now_s + LIVE_S
             live = orjson.dumps(self._live(now_ns), option=orjson.OPT_SERIALIZE_NUMPY)
             with self._client.pipeline(transaction=False) as pipeline:
@@ -395,6 +403,14 @@ class Worker:
         except redis.RedisError as error:
             self._store_away(error)
         self._stats.write(self.figures())
+
+    def _view(self) -> None:
+        """The fleet's snapshot for the API, in a step of its own; bringing it to the store is nobody's wait."""
+        if self._view_due and not self._aside.busy:
+            self._view_due = False
+            now_ns = time.time_ns()
+            data = views.encode(now_ns, figures.fleetview(self.core, now_ns))
+            self._aside.offer(lambda: self._aside_client.set(f"fleetview:{self._area}", data))
 
     def _supervise(self, now_ns: int) -> None:
         self.core.supervise(*figures.endured_kw(self.core, self._slow["capability"]), now_ns)
