@@ -1,6 +1,7 @@
 """One job at a time beside the loop: what takes long and nobody waits for, such as bringing megabytes to the store.
 
-A loop that sends them itself stands still meanwhile, and so does the sample that comes then. Jobs must not touch what the loop works on: they are given copies.
+A loop that sends them itself stands still meanwhile, and so does the sample that comes then. Jobs must not touch what
+the loop works on: they are given copies.
 
 Policy: a job offered while another runs is refused, and what it would have done is done with the next one offered. A
 job that meets a store that is away has failed, which is counted; the loop learns of the store by itself.

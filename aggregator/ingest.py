@@ -57,7 +57,7 @@ class Intake:
 
 def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url_b: str = "") -> None:
     """Follow the measuring unit and publish until told to stop. url_b : a second server for the samples, or empty"""
-    client = patient(url, stop, log)
+    client = patient(url, stop, log, url_b)
     if client is None:
         return
     lower_nice(-5)

@@ -319,3 +319,17 @@ def test_a_store_that_is_away_costs_a_snapshot_and_nothing_else(owner: Owner) ->
     lost.close()
     assert (lost.written, lost.failed, lost.busy) == (0, 1, False)
     assert snapshots.key("ce", "w1") == "snapshot:ce:w1"
+
+
+def test_the_memory_of_a_copy_is_used_again_and_holds_the_new_one() -> None:
+    world = World(Aggregator(settings()))
+    for k in range(20):
+        world.step(k)
+    first = capture(world.core)
+    for k in range(20, 40):
+        world.step(k)
+    second = capture(world.core, first)
+    again = Aggregator(settings())
+    state.restore(again, second)
+    assert differing(world.core, again) == []
+    assert capture(Aggregator(settings(rows=N + 8)), second) is not second

@@ -229,6 +229,8 @@ def test_now_is_the_further_of_both_servers(pair, key):
     with connect(pair[0].url) as a, connect(pair[1].url) as b:
         a.xadd(key, {b"b": b"x"}, id="1-4")
         b.xadd(key, {b"b": b"x"}, id="1-7")
+        with reading(pair, [{key: "1-3"}, {key: "1-5"}]) as reader:
+            assert reader.positions == {key: "1-5"}
         with reading(pair, [{key: "$"}, {key: "$"}]) as reader:
             assert reader.positions == {key: "1-7"}
             b.xadd(key, {b"b": b"x"}, id="1-8")
