@@ -4,9 +4,9 @@ A thread for each server does the writing, so that one that is frozen or away ne
 entry over and returns. Exactly-once, in order, one writer, on each server: see `telemetry.redis_stream`.
 
 Policy for buffers and losses:
-- Up to `pending_max` entries wait for a server's thread, and as many again, in order, for a server that is away;
-  beyond that they are dropped for this server and counted. What the other one holds is not lost: readers of both
-  see no gap.
+- For a server that is away up to `pending_max` entries wait, in order; beyond that the oldest are dropped for this
+  server and counted. As many again wait for its thread while the server lets that one wait; beyond that the newest
+  are. What the other server holds is not lost: readers of both see no gap.
 - `pending` counts what no server holds yet, `dropped` what no server will ever hold.
 - A conflict on either server ends the writer: somebody else writes this stream.
 
@@ -80,7 +80,6 @@ class ServerWriter:
             except redis.RedisError as error:
                 self.losses += not self.away
                 self.away = str(error) or type(error).__name__
-                self._hold()
                 pause_s = min(2 * pause_s, BACKOFF_S[1])
             else:
                 self.away, pause_s = "", BACKOFF_S[0]
@@ -95,17 +94,6 @@ class ServerWriter:
         self._writer.skip_to(counter)
         self.taken = counter
         self._writer.add(payload, note)
-
-    def _hold(self) -> None:
-        """What came while the server let us wait joins what is pending."""
-        for _ in range(self._items.qsize()):
-            item = self._items.get()
-            if item is None:
-                self._items.put(None)
-                return
-            self._writer.skip_to(item[0])
-            self._writer.hold(item[1], item[2])
-            self.taken = item[0]
 
 
 class PairedWriter:

@@ -112,14 +112,20 @@ def test_a_server_killed_costs_no_sample_and_none_comes_late(pair, key, victim):
         pair[victim].restart()
         until(lambda: rows.extend(reader.read(50)) or all(reader.answering))
         rows += gathered(reader, counters(rows)[-1] + 50)
+        # It is back for good: alone, it brings the next ones too.
+        other = 1 - victim
+        until(lambda: rows.extend(reader.read(50)) or not any(writer.away))
+        os.kill(pair[other].pid, signal.SIGKILL)
+        rows += gathered(reader, counters(rows)[-1] + 50)
+        pair[other].restart()
+        until(lambda: rows.extend(reader.read(50)) or not any(writer.away))
         stop.set()
         source.join()
         assert writer.settle(BOUND_S) == 0
         until(lambda: rows.extend(reader.read(10)) or counters(rows)[-1] == writer.counter)
         assert counters(rows) == list(range(1, writer.counter + 1))
         assert (reader.missing, reader.late, writer.dropped) == (0, 0, 0)
-        assert reader.losses[victim] >= 1
-        assert reader.losses[1 - victim] == 0
+        assert min(reader.losses) >= 1
     # The one that was dead has all of it as well, in order: nothing was written twice.
     assert held(pair[victim], key) == held(pair[1 - victim], key)
 
