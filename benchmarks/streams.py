@@ -7,9 +7,12 @@ judged and taken into the fleet's columns by one core.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,27 +47,42 @@ for _ in range(count):
     time.sleep(max(0.0, due - time.monotonic()))
     row["rx_ns"] = time.time_ns()
     writer.add(wire.encode(row))
-writer.settle(2.0)
+writer.settle(30.0)
 """
 
 
-def hop(urls: list[str], seconds: float) -> Histogram:
-    """Publish to follow [ns], at RATE_HZ, from another process."""
+class Hop(NamedTuple):
+    """spans : publish to follow [ns]; seen : samples; lost : of those published; gap_s : longest time between two"""
+
+    spans: Histogram
+    seen: int
+    lost: int
+    gap_s: float
+
+
+def hop(urls: list[str], seconds: float, victim: EmbeddedServer | None = None) -> Hop:
+    """Samples at RATE_HZ from another process; half-way a server is killed with SIGKILL, if one is given."""
     for url in urls:
         connect(url).delete(KEY)
     count = round(seconds * RATE_HZ)
     reader = PairedReader(urls, [{KEY: "0"}] * len(urls))
     publisher = subprocess.Popen([sys.executable, "-c", PUBLISH, str(count), KEY, *urls])
-    found, seen, deadline_s = Histogram(), 0, time.monotonic() + seconds + 30
+    found, seen, gap_s, last_s = Histogram(), 0, 0.0, 0.0
+    deadline_s = time.monotonic() + seconds + 30
     while seen < count and time.monotonic() < deadline_s:
         for row in reader.read(50):
-            now_ns = time.time_ns()
+            now_ns, now_s = time.time_ns(), time.monotonic()
             seen += 1
             if seen > RATE_HZ:  # the first second warms up both sides
                 found.add_ns(now_ns - int(wire.decode(row.payload)["rx_ns"][0]))
+                gap_s = max(gap_s, now_s - last_s)
+            last_s = now_s
+        if victim is not None and seen > count // 2:
+            os.kill(victim.pid, signal.SIGKILL)
+            victim = None
     publisher.wait(30)
     reader.close()
-    return found
+    return Hop(found, seen, count - seen + reader.missing, gap_s)
 
 
 def reports_per_s(url: str) -> float:
@@ -113,12 +131,16 @@ def run(quick: bool) -> list[Figure]:
     if quick:
         return []
     with EmbeddedServer(maxmemory_mb=256) as first, EmbeddedServer(maxmemory_mb=64) as second:
-        paired = hop([first.url, second.url], 20)
-        single = hop([first.url], 20)
+        paired = hop([first.url, second.url], 20).spans
+        single = hop([first.url], 20).spans
         rate = reports_per_s(first.url)
+        killed = hop([first.url, second.url], 10, first)
+    against = f"A killed with SIGKILL; of {killed.seen} at {RATE_HZ} Hz"
     return [
         Figure("stream.hop_p50_ms", paired.quantile_ms(0.5), "ms", "goal 0.5; two servers, 100 Hz"),
         Figure("stream.hop_p99_ms", paired.quantile_ms(0.99), "ms"),
         Figure("stream.hop_single_p50_ms", single.quantile_ms(0.5), "ms", "one server"),
+        Figure("stream.killed_lost", killed.lost, "samples", f"goal 0; {against}"),
+        Figure("stream.killed_gap_ms", 1e3 * killed.gap_s, "ms", f"longest between two samples; {against}"),
         Figure("ingest.reports_per_s", rate, "1/s", "goal 3e5; processor time of one core"),
     ]

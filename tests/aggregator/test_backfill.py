@@ -31,7 +31,9 @@ def rows(first: int, count: int) -> np.ndarray:
 
 
 def told(client: redis.Redis) -> list[int]:
-    found = StreamReader(client, {"backfill:ce:i1": "0"}).read(count=1000)
+    reader = StreamReader(client, {"backfill:ce:i1": "0-0"})
+    found = reader.read(count=1000)
+    assert [entry_id for _, entry_id, _ in found] == [f"3-{n}" for n in range(1, len(found) + 1)]
     return np.concatenate([wire.decode(payload)["t_ns"] for _, _, payload in found]).tolist() if found else []
 
 
