@@ -27,7 +27,7 @@ FOLLOW: Final = "+xread +xrange +xrevrange +get +set"
 # Keys with {area} to be filled in: read, read and written, and the commands. The table of streams and keys with who
 # writes what is in docs/operations.md.
 ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
-    "ingest": ((), ("freq:{area}:*", "backfill:{area}:*"), WRITE),
+    "ingest": ((), ("freq:{area}:*", "sources:{area}:*", "backfill:{area}:*"), WRITE),
     "worker": (
         ("freq:{area}:*", "fleet:{area}:*", "signal:{area}:*", "wishes:{area}:*", "sessions:{area}:*"),
         (
@@ -37,7 +37,9 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
         f"{WRITE} +lpop +hset +hgetall +del",
     ),
     "gateway": (("cmd:{area}:*",), ("fleet:{area}:*", "sessions:{area}:*"), WRITE),
-    "settle": (("journal:{area}:*", "backfill:{area}:*"), ("statements:{area}",), f"{FOLLOW} +hset"),
+    "settle": (
+        ("journal:{area}:*", "sources:{area}:*", "backfill:{area}:*"), ("statements:{area}",), f"{FOLLOW} +hset",
+    ),
     "api": (
         (
             "live:{area}", "fleetview:{area}", "explained:{area}:*", "statements:{area}", "stats:{area}:*",
@@ -45,10 +47,11 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
         ("signal:{area}:*", "wishes:{area}:*", "explain:{area}"),
         f"{WRITE} +getrange +mget +hkeys +hmget +rpush +ltrim +expire",
     ),
+    "utility": (("live:{area}",), ("signal:{area}:*",), WRITE),
     "run": (
         (
             "stats:{area}:*", "statements:{area}", "freq:{area}:*", "fleet:{area}:*", "cmd:{area}:*", "signal:{area}:*",
-            "wishes:{area}:*", "journal:{area}:*", "backfill:{area}:*",
+            "wishes:{area}:*", "journal:{area}:*", "backfill:{area}:*", "sources:{area}:*",
         ),
         (),
         "+get +hgetall +xrevrange",

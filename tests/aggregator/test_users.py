@@ -48,12 +48,13 @@ def as_user(server: EmbeddedServer, keys: Path) -> Iterator:
 # Who may write which kind of key; whoever is not named must be refused. `*` stands for a name.
 WRITERS = {
     "freq:ce:i1": {"ingest"}, "backfill:ce:i1": {"ingest"}, "cmd:ce:g1": {"worker"}, "journal:ce:w1": {"worker"},
-    "fleet:ce:g1": {"gateway"}, "signal:ce:a1": {"api"}, "wishes:ce:a1": {"api"},
+    "fleet:ce:g1": {"gateway"}, "signal:ce:a1": {"api", "utility"}, "wishes:ce:a1": {"api"},
+    "sources:ce:i1": {"ingest"},
 }  # fmt: skip
 READERS = {
     "freq:ce:i1": {"ingest", "worker", "run"}, "backfill:ce:i1": {"ingest", "settle", "run"},
     "cmd:ce:g1": {"worker", "gateway", "run"}, "journal:ce:w1": {"worker", "settle", "run"},
-    "fleet:ce:g1": {"worker", "gateway", "run"}, "signal:ce:a1": {"worker", "api", "run"},
+    "fleet:ce:g1": {"worker", "gateway", "run"}, "signal:ce:a1": {"worker", "api", "utility", "run"},
     "wishes:ce:a1": {"worker", "api", "run"},
 }  # fmt: skip
 STRINGS = {
@@ -65,9 +66,9 @@ STRINGS = {
 @pytest.mark.parametrize("role", ROLES)
 def test_a_process_writes_its_own_streams_and_no_others(as_user, role):
     client = as_user(role)
-    for number, (key, who) in enumerate(WRITERS.items()):
+    for key, who in WRITERS.items():
         if role in who:
-            StreamWriter(client, key, 1000 + number).add(b"x")
+            StreamWriter(client, key, 1000 + list(ROLES).index(role)).add(b"x")
         else:
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.xadd(key, {b"b": b"x"})
