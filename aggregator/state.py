@@ -5,7 +5,8 @@ were told and how they respond, the declared baseline, the products' motion, run
 come from a store, and data must not be able to run anything. Scratch of a single tick is left out.
 
 Bytes are a magic and version, the length of a head, the head in JSON (columns with name, dtype, shape and place; plain
-values), then the columns. A copy is made of all of it, some 350 bytes a charger, at the memory's speed.
+values), then the columns. A copy is made of all of it, some 400 bytes a charger: 2 ms for 10 000 of them, 6 ms for
+100 000.
 """
 
 from __future__ import annotations
