@@ -139,7 +139,7 @@ class PairedReader:
         rows: list[Row] = []
         for key, merge in self._merges.items():
             rows += merge.ready([self._sides[number].answering for number in self._places[key]], now_s)
-        known = [row for row in rows if row.payload]
+        known = [row for row in rows if not row.foreign]
         self.skipped += len(rows) - len(known)
         return known
 

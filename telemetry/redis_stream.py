@@ -42,12 +42,13 @@ def entries(rows: int, least: int, most: int, budget: int) -> int:
 
 
 class Row(NamedTuple):
-    """One entry as read."""
+    """One entry as read; `foreign` says that it has no payload of ours."""
 
     key: str
     entry_id: str
     payload: bytes
     note: bytes = b""
+    foreign: bool = False
 
 
 class StreamError(Exception):
@@ -288,12 +289,12 @@ class StreamReader:
         streams: dict[Any, Any] = {**self.positions}
         answer: Any = self._client.xread(streams, count=count, block=block_ms or None)
         rows: list[tuple[str, str, bytes]] = []
-        for row, known in told(answer):
+        for row in told(answer):
             self._follow(row.key, row.entry_id)
-            if known:
-                rows.append(row[:3])
-            else:
+            if row.foreign:
                 self.skipped += 1
+            else:
+                rows.append(row[:3])
         return rows
 
     def _follow(self, key: str, entry_id: str) -> None:
@@ -315,13 +316,13 @@ class StreamReader:
             )
 
 
-def told(answer: Any) -> Iterator[tuple[Row, bool]]:
-    """The entries of an XREAD's answer in its order, each with whether it has a payload."""
+def told(answer: Any) -> Iterator[Row]:
+    """The entries of an XREAD's answer in its order."""
     for key, found in (answer or {}).items():
         for entry_id, fields in found:
             payload = fields.get(FIELD) if fields else None
             note = fields.get(NOTE, b"") if fields else b""
-            yield Row(key.decode(), entry_id.decode(), payload or b"", note), payload is not None
+            yield Row(key.decode(), entry_id.decode(), payload or b"", note, payload is None)
 
 
 def newest(client: redis.Redis, key: str) -> str:

@@ -78,7 +78,7 @@ class Side:
             self._asked_s = now_s
 
     def answer(self) -> list[Row]:
-        """The entries of an answer that has come; call it when the socket can be read. Foreign ones have no payload."""
+        """The entries of an answer that has come; call it when the socket can be read."""
         try:
             # The client's own parser, without its waiting; it carries no types.
             client: Any = self._client
@@ -88,7 +88,7 @@ class Side:
             return []
         self._asked_s = None
         self._pause_s, self.why = 0.0, ""
-        return [row for row, _ in told(found)]
+        return list(told(found))
 
     def doubt(self) -> None:
         """Take it for away until it has answered to a new connection."""
