@@ -166,7 +166,8 @@ class Book:
                 self.note("contracts changed within the interval; settled by the last")
         self.sold = list(sold.values())
         self._signal_max_kw = settings.signal_max_kw
-        self._run += 1
+        # A life that goes on from another's state is held to the baseline that the other declared.
+        self._run += settings.continues == (0, 0) or not self._run
 
     def _take(self, entry: Entry, block: Block) -> None:
         if entry.kind is Kind.SAMPLES:

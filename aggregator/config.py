@@ -1,8 +1,8 @@
 """The configuration: one TOML file, checked once, frozen. Secrets are not in it.
 
 Every table and key has a default that makes `flyball run` work on one machine. An unknown key is refused with
-the nearest valid one; a bad value names its place. Environment: `FLYBALL_REDIS_URL`, `FLYBALL_API_TOKEN`,
-`FLYBALL_COMMAND_KEY`.
+the nearest valid one; a bad value names its place. Environment: `FLYBALL_REDIS_URL`, `FLYBALL_REDIS_URL_B`,
+`FLYBALL_API_TOKEN`, `FLYBALL_COMMAND_KEY`.
 """
 
 from __future__ import annotations
@@ -245,9 +245,11 @@ class UtilityTable(Table):
 
 
 class StoreTable(Table):
-    """The embedded server; `FLYBALL_REDIS_URL` takes its place."""
+    """The embedded servers; `FLYBALL_REDIS_URL` takes their place."""
 
     maxmemory_mb: int = Field(512, ge=64)
+    paired: bool = Field(True, description="a second one beside the first, which has the frequency as well")
+    snapshot_s: float = Field(5.0, ge=1, le=60, description="the worker's state for a new owner")
 
 
 class JournalTable(Table):
@@ -405,6 +407,19 @@ def validate(table: dict[str, Any], where: str) -> Config:
 def redis_url(embedded_url: str | None) -> str | None:
     """The store to use: the environment's, or the embedded one."""
     return os.environ.get("FLYBALL_REDIS_URL") or embedded_url
+
+
+def redis_url_b(embedded_url: str | None) -> str | None:
+    """The second server, for the frequency: the environment's, or the embedded one beside an embedded first.
+
+    Raises ConfigError for a second one without a first, and for one that is the first.
+    """
+    first, second = os.environ.get("FLYBALL_REDIS_URL"), os.environ.get("FLYBALL_REDIS_URL_B")
+    if second and not first:
+        raise ConfigError("FLYBALL_REDIS_URL_B is set and FLYBALL_REDIS_URL is not; set both, or neither")
+    if second and second == first:
+        raise ConfigError("FLYBALL_REDIS_URL_B names the same server as FLYBALL_REDIS_URL; name an independent one")
+    return second or (None if first else embedded_url)
 
 
 def _put(table: dict[str, Any], names: list[str], value: Any) -> None:

@@ -88,6 +88,8 @@ class CoreSettings:
     losses: tuple[float, float] = (0.0, 0.0)
     derating: tuple[float, ...] = tuple(Derating())
     sites: tuple[Site, ...] = ()
+    # (epoch, seq) of the last journal entry of the life this one goes on from; (0, 0): it begins anew.
+    continues: tuple[int, int] = (0, 0)
 
     @property
     def nominal_hz(self) -> float:
@@ -135,7 +137,7 @@ def from_json(data: bytes) -> CoreSettings:
     sites = tuple(Site(**site) for site in table.pop("sites"))
     return CoreSettings(
         contracts=contracts, sites=sites, derating=tuple(table.pop("derating")),
-        losses=tuple(table.pop("losses")), **table,
+        losses=tuple(table.pop("losses")), continues=tuple(table.pop("continues", (0, 0))), **table,
     )  # fmt: skip
 
 

@@ -150,6 +150,12 @@ class Aggregator:
         self.engine = self.engine._replace(out=joined(self.engine.out))
         self._held = hold(Running(self.engine, self._settings))
 
+    def take_over(self, settings: CoreSettings) -> None:
+        """Go on under another epoch: a new owner's journal begins, and says in its START where it goes on from."""
+        self.settings = settings
+        self._journal, self._seq, self._entries = True, 0, []
+        self._record(Kind.START, 0, settings.to_json())
+
     # ---- what comes in -------------------------------------------------------------------------------------
 
     def on_samples(self, block: Block, now_ns: int) -> None:
@@ -157,7 +163,13 @@ class Aggregator:
         self._record(Kind.SAMPLES, now_ns, wire.encode(block) if self._journal else b"")
         oldest_ns = now_ns - self._age_max_ns
         low_hz, high_hz = self._band_hz
-        for t_ns, rx_ns, hz, _, quality, _ in block.tolist():
+        rows = block.tolist()
+        newest_ns = rows[-1][1] if rows else 0
+        for t_ns, rx_ns, hz, _, quality, _ in rows:
+            if rx_ns < oldest_ns <= newest_ns:
+                # Taken in late, together with one that is fresh: there is nothing to decide on it any more.
+                self.sums.rejected["overtaken"] += 1
+                continue
             mark = quality | AGE if rx_ns < oldest_ns else quality
             if not mark and not low_hz < hz < high_hz:
                 mark = (RANGE if hz else ZERO) if math.isfinite(hz) else NAN

@@ -146,19 +146,23 @@ class Stats:
             return
 
 
-def patient(url: str, stop: Stop, log: Log) -> redis.Redis | None:
-    """A client whose server answers; None if told to stop before it did."""
-    client = connect(url)
+def patient(url: str, stop: Stop, log: Log, other: str = "") -> redis.Redis | None:
+    """A client of a server that answers; None if told to stop before it did.
+
+    other : a second server that is enough to begin with; the client is the first one's all the same
+    """
+    clients = [connect(one) for one in (url, other) if one]
     wait_s = RECONNECT_S[0]
     while not stop:
-        try:
-            client.ping()
-            return client
-        except redis.RedisError as error:
-            if wait_s == RECONNECT_S[0]:
-                log.warning("the store does not answer, trying on", error=str(error))
-            stop.wait(wait_s)
-            wait_s = min(wait_s * 2, RECONNECT_S[1])
+        for client in clients:
+            try:
+                client.ping()
+                return clients[0]
+            except redis.RedisError as error:
+                if wait_s == RECONNECT_S[0]:
+                    log.warning("the store does not answer, trying on", error=str(error))
+        stop.wait(wait_s)
+        wait_s = min(wait_s * 2, RECONNECT_S[1])
     return None
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from aggregator.contracts import from_json
+from aggregator.contracts import CoreSettings, from_json
 from aggregator.core import Aggregator
 from aggregator.journal import TIME, Entry, Kind
 from telemetry import wire
+
+NOBODY: Final = (0, 0)
 
 
 class ReplayError(ValueError):
@@ -49,7 +52,7 @@ def replay(entries: Iterable[Entry], keys: Mapping[int, bytes]) -> Comparison:
         if entry.kind is Kind.START:
             found.extra += len(made)
             settings = from_json(entry.payload)
-            core, key, made = Aggregator(settings), _key(keys, settings.key_id), []
+            core, key, made = _begun(core, settings), _key(keys, settings.key_id), []
         elif entry.kind is Kind.GAP:
             found.gaps += 1
         elif core is None:
@@ -63,6 +66,17 @@ def replay(entries: Iterable[Entry], keys: Mapping[int, bytes]) -> Comparison:
             core.drain_entries()
     found.extra += len(made)
     return found
+
+
+def _begun(core: Aggregator | None, settings: CoreSettings) -> Aggregator:
+    """The core that a START begins: a new one, or the one before it under a new owner."""
+    if settings.continues == NOBODY:
+        return Aggregator(settings)
+    if core is None or core.settings.epoch != settings.continues[0]:
+        raise ReplayError(f"epoch {settings.epoch} goes on from epoch {settings.continues[0]}, which is not before it")
+    core.take_over(settings)
+    core.drain_entries()
+    return core
 
 
 def call(core: Aggregator, entry: Entry) -> None:

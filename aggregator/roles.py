@@ -7,14 +7,15 @@ needs, so that the measuring unit, the ingest and the utility's server alone loa
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from aggregator.config import Config, UnitTable, redis_url, validate
+from aggregator import users
+from aggregator.config import Config, UnitTable, redis_url, redis_url_b, validate
 from aggregator.process import Log, Stop, logger
 
 RUN: str = "run.json"
@@ -28,6 +29,7 @@ class Run:
     folder : where journal and keys lie; core : the CoreSettings as JSON text
     since : newest entry of each stream when the run began; what is older is another run's
     begun_ns : when the simulated units' time began, one for all of them and for their next lives
+    url, url_b : of the store, and of the second server for the frequency; empty: there is none
     """
 
     config: Config
@@ -39,12 +41,28 @@ class Run:
     trace_overrides: dict[str, Any] | None = None
     since: dict[str, str] | None = None
     begun_ns: int | None = None
+    url_b: str = ""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The servers that hold the frequency, the store first."""
+        return (self.url, self.url_b) if self.url_b else (self.url,)
+
+    def as_user(self, name: str) -> Run:
+        """The same with the addresses that a user of the embedded servers takes."""
+        keys = self.folder / "keys"
+        url_b = users.address(self.url_b, keys, name) if self.url_b else ""
+        return replace(self, url=users.address(self.url, keys, name), url_b=url_b)
 
     def write(self) -> None:
         """Put the run where its processes find it."""
         # A server of one's own may have its password in its address: the environment hands it on, no file does.
         url = "" if self.url == redis_url(None) else self.url
-        table = {**self.__dict__, "config": self.config.model_dump(mode="json"), "folder": str(self.folder), "url": url}
+        url_b = "" if self.url_b == redis_url_b(None) else self.url_b
+        table = {
+            **self.__dict__, "config": self.config.model_dump(mode="json"), "folder": str(self.folder), "url": url,
+            "url_b": url_b,
+        }  # fmt: skip
         path = self.folder / RUN
         path.touch(mode=0o600)
         path.write_bytes(orjson.dumps(table))
@@ -56,6 +74,7 @@ def read(folder: Path) -> Run:
     table["config"] = validate(table["config"], str(folder / RUN))
     table["folder"] = Path(table["folder"])
     table["url"] = table["url"] or redis_url(None) or ""
+    table["url_b"] = table["url_b"] or redis_url_b(None) or ""
     return Run(**table)
 
 
@@ -80,7 +99,7 @@ def ingest(run: Run, stop: Stop, log: Log) -> None:
     """Reports to the frequency stream."""
     from aggregator.ingest import serve
 
-    serve(run.config, run.nominal_hz, run.url, stop, log)
+    serve(run.config, run.nominal_hz, run.url, stop, log, run.url_b)
 
 
 def worker(run: Run, stop: Stop, log: Log) -> None:
@@ -90,7 +109,8 @@ def worker(run: Run, stop: Stop, log: Log) -> None:
     from aggregator.worker import serve
 
     key = command_keys(run.folder / "keys")[KEY_ID]
-    serve(from_json(run.core.encode()), key, run.url, NAMES, stop, log, run.since)
+    settings = from_json(run.core.encode())
+    serve(settings, key, run.urls, NAMES, stop, log, run.since, run.config.store.snapshot_s)
 
 
 def gateway(run: Run, stop: Stop, log: Log) -> None:
@@ -147,7 +167,7 @@ ROLES = {
 def main() -> int:
     """Run one role under a supervisor; standard input is its pipe."""
     role, folder = sys.argv[1], Path(sys.argv[2])
-    run = read(folder)
+    run = read(folder).as_user(role)
     log = logger(role, run.config.log)
     stop = Stop(guarded=True)
     try:

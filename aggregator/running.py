@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aggregator.auth import load_token
-from aggregator.config import Config, ConfigError, SiteTable, redis_url
+from aggregator.config import Config, ConfigError, SiteTable, redis_url, redis_url_b
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.embedded import EmbeddedServer
 from aggregator.keys import command_keys
@@ -28,11 +28,13 @@ from aggregator.roles import Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import Line, newest, roles_of, with_ports
 from aggregator.unit import faults_of, named_units
+from aggregator.users import acl, address, make_passwords
 from aggregator.utility_figures import door
 from droop.limits import Derating
 from droop.products import load
 from settlement.scores import weighted_score
 from telemetry.redis_stream import parse_id
+from telemetry.stages import ALIASES
 from telemetry.traces import open_trace
 
 # Sold when nobody says how much: well within what a plugged-in vehicle can sustain both ways.
@@ -41,6 +43,8 @@ SOLD_KW_PER_VEHICLE: Final = 2.0
 REPORT_DELAY_S: Final = 1.0
 # From the measuring unit's first sample to the first tick, generously.
 LINE_UP_S: Final = 5.0
+# The second server holds the frequency alone.
+SECOND_MB: Final = 64
 TOKEN: Final = "api.token"  # noqa: S105 - a file's name
 
 
@@ -131,20 +135,27 @@ def run(
     stop = Stop(guarded=False)
     begun_s = time.monotonic()
     given = redis_url(None)
-    store = None if given else EmbeddedServer(maxmemory_mb=config.store.maxmemory_mb).start()
+    given_b = redis_url_b(None)
+    stores: dict[str, EmbeddedServer] = {}
     try:
-        url = given or (store.url if store else "")
+        if not given:
+            allowed = acl(config.area, make_passwords(folder / "keys"))
+            stores["store"] = EmbeddedServer(maxmemory_mb=config.store.maxmemory_mb, users=allowed).start()
+            if config.store.paired:
+                stores["store_b"] = EmbeddedServer(maxmemory_mb=SECOND_MB, users=allowed).start()
+        url = given or stores["store"].url
+        url_b = given_b or (stores["store_b"].url if "store_b" in stores else "")
+        begin = newest(address(url, folder / "keys", "run"), streams(config.area))
         line = Line(
             Run(
                 config, folder, url, core.to_json().decode(), core.nominal_hz,
-                str(trace.resolve()) if trace else None, trace_overrides, newest(url, streams(config.area)),
-                time.time_ns(),
+                str(trace.resolve()) if trace else None, trace_overrides, begin, time.time_ns(), url_b,
             ),
-            roles_of(config), log, store, begun_s=begun_s,
+            roles_of(config), log, stores, begun_s=begun_s,
         )  # fmt: skip
         return {**_supervise(line, stop, seconds, browser, core), "folder": str(folder)}
     finally:
-        if store is not None:
+        for store in stores.values():
             store.stop()
 
 
@@ -170,7 +181,7 @@ def _supervise(line: Line, stop: Stop, seconds: float | None, browser: bool, cor
         line.watch(stop, seconds)
     finally:
         line.stop()
-    return summarise(line.summary(), core)
+    return summarise(line.summary(), core, 1.0 / line.run.config.unit.rate_hz)
 
 
 def _open(page: str, stop: Stop) -> None:
@@ -187,10 +198,14 @@ def _open(page: str, stop: Stop) -> None:
         webbrowser.open(page)
 
 
-def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
-    """The summary's keys from the processes' counters, those of lives that ended early included."""
+def summarise(parts: dict[str, Any], core: CoreSettings, period_s: float = math.inf) -> dict[str, Any]:
+    """The summary's keys from the processes' counters, those of lives that ended early included.
+
+    period_s : of the source; commands that leave more than that after their sample's stamp are late
+    """
     past: dict[str, list[dict[str, Any]]] = parts.get("past", {})
-    workers = [*past.get("worker", []), parts["worker"]]
+    lives = [*past.get("worker", []), parts["worker"]]
+    workers = _last_of_each(lives)
     gateways = [*past.get("gateway", []), parts["gateway"]]
     ingests = [*past.get("ingest", []), parts["ingest"]]
     ticked = int(_sum(workers, "ticked"))
@@ -204,10 +219,12 @@ def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
     return {
         "samples_in": samples_in,
         "samples_lost": samples_in - ticked,
+        "samples_late": sum(_late(life, period_s) for life in lives),
         "ticks": _sum(workers, "ticks"),
         "commands": _sum(workers, "commands"),
         "rejected": rejected,
-        "latency_ms": _latency(workers),
+        "latency_ms": _latency(lives),
+        "clock": parts["worker"].get("clock", {}),
         "requested_kwh": _sum(workers, "requested_kwh"),
         "delivered_kwh": _sum(workers, "delivered_kwh"),
         "unserved_kwh": _sum(workers, "unserved_kwh"),
@@ -230,6 +247,19 @@ def summarise(parts: dict[str, Any], core: CoreSettings) -> dict[str, Any]:
 def _told(source: dict[str, Any]) -> dict[str, Any]:
     """What the summary says of a source: who it is, how much of it was acted on, what of it was refused."""
     return {name: source.get(name) for name in ("name", "address", "decided", "rejected", "clock")}
+
+
+def _last_of_each(lives: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lives whose totals no later one has taken over."""
+    taken_over = {life.get("continues") for life in lives if life.get("continues")}
+    return [life for life in lives if life.get("epoch") not in taken_over]
+
+
+def _late(life: dict[str, Any], period_s: float) -> int:
+    """Samples whose commands took longer than a period, or than the next bound that is counted by."""
+    found = life.get("histograms", {}).get("total", {"le": {}, "count": 0})
+    within = [count for bound, count in found["le"].items() if float(bound) >= period_s]
+    return int(found["count"] - within[0]) if within else 0
 
 
 def _published(ingests: list[dict[str, Any]], workers: list[dict[str, Any]]) -> int:
@@ -265,7 +295,7 @@ def _latency(lives: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             for name, value in found.items():
                 before = kept.get(name, math.nan)
                 kept[name] = before if math.isnan(value) or value < before else value
-    return worst
+    return worst | {old: worst[new] for old, new in ALIASES.items() if new in worst}
 
 
 def _score(rows: list[dict[str, Any]]) -> tuple[float | None, str, list[dict[str, Any]]]:

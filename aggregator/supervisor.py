@@ -36,6 +36,8 @@ RESTARTS_MAX: Final = 5
 STEADY_S: Final = 10.0
 STOP_S: Final = 8.0
 LOOK_S: Final = 0.25
+# A server that is there and does not answer is busy for so long, and stuck after that.
+MUTE_S: Final = 5.0
 
 
 class StartError(RuntimeError):
@@ -58,12 +60,12 @@ class Child:
 
 @dataclass
 class Line:
-    """The running processes and the store they share."""
+    """The running processes and the embedded servers they share: `store`, and `store_b` beside it."""
 
     run: Run
     roles: tuple[str, ...]
     log: Log
-    store: EmbeddedServer | None = None
+    stores: dict[str, EmbeddedServer] = field(default_factory=dict)
     children: dict[str, Child] = field(default_factory=dict)
     begun_s: float = field(default_factory=time.monotonic)
     warm_start_s: float | None = None
@@ -72,6 +74,7 @@ class Line:
     pids: dict[str, int] = field(default_factory=dict)
     past: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     restarts: Counter[str] = field(default_factory=Counter)
+    _mute_since: dict[str, float] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start everything, in order; nothing is left running if a part fails."""
@@ -84,7 +87,7 @@ class Line:
 
     def watch(self, stop: Stop, seconds: float | None) -> None:
         """Look after the processes until told to stop, or for `seconds` of ticking."""
-        client = connect(self.run.url)
+        client = connect(self.run.as_user("run").url)
         while not stop:
             stop.wait(LOOK_S)
             self._look_after_store()
@@ -120,7 +123,7 @@ class Line:
 
     def summary(self) -> dict[str, Any]:
         """What the run came to, from the processes' own counters; `past` holds those of lives that ended early."""
-        client = connect(self.run.url)
+        client = connect(self.run.as_user("run").url)
         try:
             stated: Any = client.hgetall(f"statements:{self.run.config.area}")
         except redis.RedisError as error:
@@ -168,15 +171,20 @@ class Line:
             self._spawn(role, restarts)
 
     def _look_after_store(self) -> None:
-        if self.store is not None and not self.store.alive():
-            self.log.warning("store ended, started again on its data")
-            self.restarts["store"] += 1
-            self.store.restart()
+        for name, store in self.stores.items():
+            if store.alive():
+                self._mute_since.pop(name, None)
+            elif store.mute() and time.monotonic() - self._mute_since.setdefault(name, time.monotonic()) < MUTE_S:
+                continue
+            else:
+                self._mute_since.pop(name, None)
+                self.log.warning("store ended, started again on its data", store=name)
+                self.restarts[name] += 1
+                store.restart()
 
     def _rss_mb(self) -> float:
         pids = [child.process.pid for child in self.children.values()]
-        if self.store is not None:
-            pids.append(self.store.pid)
+        pids += [store.pid for store in self.stores.values()]
         return rss_mb() + sum(_rss_of(pid) for pid in pids)
 
 

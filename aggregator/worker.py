@@ -1,32 +1,43 @@
 """The worker process: frequency in, set-points out, and nothing else in the process.
 
-Follows the frequency, fleet, signal and wish streams with one blocking read, calls the core, and sends what it
-decided together with the journal of the call in one round trip. Policy while the store is away: time goes on
-for the core (hold, ramp, baseline), set-points that could not be sent are dropped, not queued, because newer
-ones replace them; when the store is back every vehicle is commanded anew.
+Follows the frequency on both servers and the fleet, signal and wish streams on the first, with one poll; calls the
+core, and sends what it decided together with the journal of the call in one round trip.
+
+Policy while the store is away: samples go on coming from the second server, time goes on for the core where there is
+none (hold, ramp, baseline); set-points that could not be sent are dropped, not queued, because newer ones replace
+them; when the store is back every vehicle is commanded anew. A store that is away is not waited for: only the first
+message that meets a frozen one is, for a second. Samples that fell behind while nobody read are taken in as one
+block: the core decides on what is fresh and counts the others as overtaken.
+
+A worker that follows another goes on from its state (`aggregator.snapshots`), and commands everybody anew: whether
+the other's last messages arrived is not known.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
 import orjson
 import redis
 
-from aggregator import explained, figures, journal, sessions, views
+from aggregator import explained, figures, journal, sessions, snapshots, views
+from aggregator.aside import Aside
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
 from aggregator.warming import warm
 from telemetry import wire
-from telemetry.latency import Histogram
-from telemetry.redis_stream import StreamReader, StreamWriter, connect, entries, parse_id
+from telemetry.host_clock import host_clock
+from telemetry.paired import PairedReader
+from telemetry.redis_stream import Row, StreamWriter, connect, entries, parse_id
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block
+from telemetry.stages import Stages
 
-STAGES: Final = ("report", "stream", "engine", "publish", "total")
 NAME: Final = "w1"
 BLOCK_MS: Final = 50
 BATCH: Final = 256
@@ -42,33 +53,37 @@ SIGNAL_DOORS: Final = ("api", "utility")
 
 
 def serve(
-    settings: CoreSettings, key: bytes, url: str, names: dict[str, str], stop: Stop, log: Log,
-    since: dict[str, str] | None = None,
+    settings: CoreSettings, key: bytes, urls: Sequence[str], names: dict[str, str], stop: Stop, log: Log,
+    since: dict[str, str] | None = None, snapshot_s: float = snapshots.PERIOD_S,
 ) -> None:  # fmt: skip
     """Run until told to stop.
 
+    urls  : of the store, and of the second server that has the frequency
     names : ingest, gateway, api and utility: whose streams to follow
     since : newest entries when the run began, by stream; what is older is another run's
     """
-    client = patient(url, stop, log)
+    client = patient(urls[0], stop, log)
     if client is None:
         return
-    settings = replace(settings, epoch=epoch())
     warm(settings, log)
+    settings = replace(settings, epoch=epoch())
     scheduling = urgent()
     settle_memory()
     log.info("worker warm", epoch=settings.epoch, scheduling=scheduling)
-    Worker(settings, key, client, url, names, stop, log, scheduling, since or {}).run()
+    Worker(settings, key, client, urls, names, stop, log, scheduling, since or {}, snapshot_s).run()
 
 
 class Worker:
     """One core between its streams."""
 
     def __init__(
-        self, settings: CoreSettings, key: bytes, client: redis.Redis, url: str, names: dict[str, str], stop: Stop,
-        log: Log, scheduling: str, since: dict[str, str],
+        self, settings: CoreSettings, key: bytes, client: redis.Redis, urls: Sequence[str] | str,
+        names: dict[str, str], stop: Stop, log: Log, scheduling: str, since: dict[str, str],
+        snapshot_s: float = snapshots.PERIOD_S,
     ) -> None:  # fmt: skip
+        urls = [urls] if isinstance(urls, str) else list(urls)
         area = settings.area
+        self._settings = settings
         self.core = Aggregator(settings)
         self._key, self._client, self._stop, self._log = key, client, stop, log
         self._area, self._scheduling = area, scheduling
@@ -78,9 +93,17 @@ class Worker:
         # Every door that an authority's set-point may come in by; which of them stands is the core's rule.
         self._signals = tuple(f"signal:{area}:{names[door]}" for door in SIGNAL_DOORS if door in names)
         self._wishes = f"wishes:{area}:{names['api']}"
-        # Gives up after a second: a store that froze must not stop the core's time.
-        self._follower = connect(url)
-        self._reader = StreamReader(self._follower, {self._fleet: "0"})
+        self._reader = PairedReader(urls, [{}], BATCH)
+        self._servers = len(urls)
+        self._done: dict[str, str] = {}  # of each stream, the newest entry that the core has seen
+        self._keeper = snapshots.Keeper(urls[0], area, NAME)
+        self._aside = Aside("view")
+        self._aside_client = connect(urls[0])
+        self._view_due = False
+        self._snapshot_s = snapshot_s
+        self._snapshot_due_s = time.monotonic() + snapshot_s
+        self._sent_seq = -1
+        self._restored: dict[str, Any] = {}
         self._commands = StreamWriter(
             client, f"cmd:{area}:{names['gateway']}", settings.epoch, entries(settings.rows, *COMMAND_MAXLEN)
         )
@@ -89,7 +112,8 @@ class Worker:
         )
         self._stats = Stats(client, area, "worker")
         self._explaining = explained.Explaining(client, area, log)
-        self._latency = {stage: Histogram() for stage in STAGES}
+        self._stages = Stages()
+        self._clock = host_clock()
         self._refused: Counter[str] = Counter()
         self._first_id, self._ticked = "", 0
         self._sample_id = (0, 0)
@@ -109,6 +133,9 @@ class Worker:
         self._step()
         self._send([])
         self._stats.write(self.figures(), now=True)
+        self._keeper.close()
+        self._aside.close()
+        self._reader.close()
 
     def _step(self) -> None:
         self._read()
@@ -120,7 +147,11 @@ class Worker:
         self._show(now_s)
 
     def _await_fleet(self) -> None:
-        """Take in the fleet before the first sample, for a while: the first baseline should know it."""
+        """Begin where the last owner ended; or take in the fleet before the first sample, for a while, so that the
+        first baseline knows it.
+        """
+        if self._go_on():
+            return
         signals_from = self._resume()
         while not self._stop and time.monotonic() - self._begun_s < FLEET_WAIT_S:
             # All that has gathered: vehicles whose reports still wait to be read would count as stale.
@@ -128,16 +159,63 @@ class Worker:
                 break
         while not self._stop:
             try:
-                start = {
+                self._follow({
                     self._fleet: self._reader.positions[self._fleet], self._freq: "$", **signals_from,
                     # All of this run, once more: those that have lapsed or whose car has left are refused again.
                     self._wishes: self._since.get(self._wishes, "0"),
-                }  # fmt: skip
-                self._reader = StreamReader(self._follower, start)
+                })  # fmt: skip
                 self._sample_id = parse_id(self._reader.positions[self._freq])
                 return
             except redis.RedisError as error:
                 self._store_away(error)
+
+    def _follow(self, start: dict[str, str]) -> None:
+        """Follow these streams, the frequency on every server."""
+        frequency = {key: entry_id for key, entry_id in start.items() if key == self._freq}
+        self._reader.follow([start, *([frequency] * (self._servers - 1) if frequency else [])])
+        self._done = self._reader.positions
+
+    def _go_on(self) -> bool:
+        """Take over the state of the worker before, where there is one to go on from."""
+        begun_s = time.monotonic()
+        while not self._stop:
+            try:
+                found = snapshots.restore(self._client, self._settings, NAME, time.time_ns(), self._since)
+                if found is None:
+                    return False
+                self._follow(self._places(found))
+            except snapshots.SnapshotRefused as refusal:
+                self._log.warning("state of the worker before not taken over", reason=str(refusal))
+                return False
+            except redis.RedisError as error:
+                self._store_away(error)
+                continue
+            self._lost = False
+            self._sample_id = parse_id(found.note.get(self._freq, "0"))
+            self.core = found.core
+            self._ticked = int(found.note.get("ticked", "0"))
+            self._first_id = found.note.get("first", "")
+            self._restored = {
+                "continues": self.core.settings.continues[0], "restored_calls": found.calls,
+                "restored_s": round(time.monotonic() - begun_s, 3),
+            }  # fmt: skip
+            self.core.on_renew(time.time_ns())
+            self._log.info("goes on from the worker before", **self._restored)
+            return True
+        return False
+
+    def _places(self, found: snapshots.Restored) -> dict[str, str]:
+        """Where to go on reading; a fleet stream that has forgotten what came next gives way to the sessions' table."""
+        followed = self._fleet, self._freq, self._wishes, *self._signals
+        places = {key: found.note.get(key, "0") for key in followed}
+        oldest: Any = self._client.xrange(self._fleet, count=1)
+        epoch_, counter = parse_id(places[self._fleet])
+        if oldest and parse_id(oldest[0][0].decode()) > (epoch_, counter + 1):
+            table = sessions.read(self._client, self._area, self._gateway)
+            if table is not None and table.newer_than(places[self._fleet]):
+                places[self._fleet] = table.position
+                found.core.on_sessions(table.rows, time.time_ns())
+        return places
 
     def _resume(self) -> dict[str, str]:
         """Begin where an earlier life ended: the gateway's table of sessions, and the last word of each door again.
@@ -155,7 +233,7 @@ class Worker:
             if table is not None and table.newer_than(begin):
                 begin = table.position
                 self.core.on_sessions(table.rows, time.time_ns())
-            self._reader = StreamReader(self._follower, {self._fleet: begin})
+            self._follow({self._fleet: begin})
             return {
                 key: max(last[1][0].decode() if len(last) == 2 else "0", self._since.get(key, "0"), key=parse_id)
                 for key, last in said.items()
@@ -165,26 +243,44 @@ class Worker:
     def _read(self) -> int:
         """One batch of entries into the core, what the fleet and the authority say before the samples; how many."""
         try:
-            entries = self._reader.read(block_ms=BLOCK_MS, count=BATCH)
+            rows = self._reader.read(block_ms=BLOCK_MS)
         except redis.RedisError as error:
             self._store_away(error)
             return 0
         read_ns = time.time_ns()
-        for key, entry_id, payload in sorted(entries, key=lambda entry: entry[0] == self._freq):
-            self._take(key, entry_id, payload, read_ns)
-        return len(entries)
+        samples: list[tuple[Row, Block]] = []
+        for row in rows:
+            block = self._block(row)
+            if block is None:
+                self._done[row.key] = row.entry_id
+            elif row.key == self._freq:
+                samples.append((row, block))
+            else:
+                self._take(row.key, row.entry_id, block)
+        self._samples(samples, read_ns)
+        return len(rows)
 
-    def _take(self, key: str, entry_id: str, payload: bytes, read_ns: int) -> None:
-        """One entry of any stream into the core."""
+    def _block(self, row: Row) -> Block | None:
+        """What an entry holds; None, counted, if that is nothing for its stream."""
         try:
-            block = wire.decode(payload)
+            block = wire.decode(row.payload)
         except wire.WireError as error:
             self._refused[f"wire_{error.reason}"] += 1
-            self._log.warning("entry refused", stream=key, entry=entry_id, error=str(error))
-            return
-        if key == self._freq and block.dtype == FREQUENCY:
-            self._sample(block, entry_id, read_ns)
-        elif key == self._fleet and block.dtype == VEHICLE:
+            self._log.warning("entry refused", stream=row.key, entry=row.entry_id, error=str(error))
+            return None
+        if row.key == self._freq and block.dtype != FREQUENCY:
+            self._misplaced(row.key, row.entry_id)
+            return None
+        return block
+
+    def _misplaced(self, key: str, entry_id: str) -> None:
+        self._refused["wire_stream"] += 1
+        self._log.warning("entry refused", stream=key, entry=entry_id, error="a kind this stream does not carry")
+
+    def _take(self, key: str, entry_id: str, block: Block) -> None:
+        """One entry of any stream but the frequency's into the core."""
+        self._done[key] = entry_id
+        if key == self._fleet and block.dtype == VEHICLE:
             self.core.on_vehicles(block, time.time_ns())
         elif key == self._fleet and block.dtype == SESSION:
             self.core.on_sessions(block, time.time_ns())
@@ -195,25 +291,48 @@ class Worker:
         elif key in (self._wishes, self._fleet) and block.dtype == WISH:
             self.core.on_wishes(block, time.time_ns())
         else:
-            self._refused["wire_stream"] += 1
-            self._log.warning("entry refused", stream=key, entry=entry_id, error="a kind this stream does not carry")
+            self._misplaced(key, entry_id)
 
-    def _sample(self, block: Block, entry_id: str, read_ns: int) -> None:
-        self._note_lost(entry_id)
-        self._first_id = self._first_id or entry_id
+    def _samples(self, samples: list[tuple[Row, Block]], read_ns: int) -> None:
+        """Samples one at a time; those that are too old already go with the next, which overtakes them."""
+        behind: list[Block] = []
+        oldest_ns = read_ns - round(self.core.settings.sample_age_max_s * 1e9)
+        for place, (row, block) in enumerate(samples):
+            self._note_lost(row.entry_id)
+            last = place == len(samples) - 1
+            if block.size and not last and int(block["rx_ns"][-1]) < oldest_ns:
+                behind.append(block)
+                self._first_id = self._first_id or row.entry_id
+                continue
+            self._sample(np.concatenate([*behind, block]) if behind else block, row, read_ns)
+            behind = []
+
+    def _sample(self, block: Block, row: Row, read_ns: int) -> None:
+        self._first_id = self._first_id or row.entry_id
         self._ticked += int(block.size)
-        self.core.on_samples(block, time.time_ns())
+        self._done[row.key] = row.entry_id
+        begun_ns = time.time_ns()
+        self.core.on_samples(block, begun_ns)
         decided_ns = time.time_ns()
         self._last_tick_s = time.monotonic()
         if self._send(self.core.drain_commands()):
             sent_ns = time.time_ns()
             t_ns, rx_ns = int(block["t_ns"][-1]), int(block["rx_ns"][-1])
-            for stage, span_ns in zip(
-                STAGES,
-                (rx_ns - t_ns, read_ns - rx_ns, decided_ns - read_ns, sent_ns - decided_ns, sent_ns - t_ns),
-                strict=True,
-            ):
-                self._latency[stage].add_ns(span_ns)
+            self._stages.add(t_ns, rx_ns, row.note, read_ns, begun_ns, decided_ns, sent_ns)
+            self._keep()
+
+    def _keep(self) -> None:
+        """A snapshot, when due; the store holds every call so far."""
+        now_s = time.monotonic()
+        if now_s < self._snapshot_due_s or self._keeper.busy:
+            return
+        self._snapshot_due_s = now_s + self._snapshot_s
+        entry_id = f"{self._journal.epoch}-{self._journal.counter}"
+        self._keeper.keep(self.core, entry_id, self._sent_seq, self._note(), time.time_ns())
+
+    def _note(self) -> bytes:
+        """How far this worker has read, for who goes on from here; it travels with the journal."""
+        return orjson.dumps({**self._done, "ticked": str(self._ticked), "first": self._first_id})
 
     def _note_lost(self, entry_id: str) -> None:
         """Put on record which samples the stream lost before this one: what became of each is in the journal."""
@@ -235,7 +354,8 @@ class Worker:
                 for message in messages:
                     self._commands.queue(pipeline, message)
                 if entries:
-                    self._journal.queue(pipeline, journal.pack(entries))
+                    self._journal.queue(pipeline, journal.pack(entries), self._note())
+                    self._sent_seq = entries[-1].seq
                 pipeline.execute()
         except redis.RedisError as error:
             self._store_away(error)
@@ -247,16 +367,21 @@ class Worker:
     def _journal_wait(self, entries: list[journal.Entry]) -> None:
         """Keep entries for the store's return, within the writer's bound."""
         if entries:
-            self._journal.hold(journal.pack(entries))
+            self._journal.hold(journal.pack(entries), self._note())
+            self._sent_seq = entries[-1].seq
 
     def _store_away(self, error: redis.RedisError) -> None:
         if not self._lost:
             self._log.warning("store away: holding, then ramping to the baseline", error=str(error))
         self._lost = True
-        self._stop.wait(0.05)
+        self._reader.doubt(0)
+        if not any(self._reader.answering):
+            self._stop.wait(0.05)
 
     def _returned(self) -> bool:
         """Whether the store is back; then old set-points are dropped and everybody is commanded anew."""
+        if not self._reader.answering[0]:
+            return False  # asked from a thread of its own; nobody waits for it here
         try:
             self._client.ping()
             self._journal.retry()
@@ -270,7 +395,10 @@ class Worker:
 
     def _show(self, now_s: float) -> None:
         """Live figures and the fleet's snapshot, when due."""
-        if self._lost or now_s < self._live_due_s:
+        if self._lost:
+            return
+        if now_s < self._live_due_s:
+            self._view()
             return
         now_ns = time.time_ns()
         try:
@@ -278,7 +406,7 @@ class Worker:
                 self._survey_due_s = now_s + SURVEY_S
                 self._slow = figures.survey(self.core, now_ns)
                 self._supervise(now_ns)
-                self._client.set(f"fleetview:{self._area}", views.encode(now_ns, figures.fleetview(self.core, now_ns)))
+                self._view_due = True
             self._live_due_s = now_s + LIVE_S
             live = orjson.dumps(self._live(now_ns), option=orjson.OPT_SERIALIZE_NUMPY)
             with self._client.pipeline(transaction=False) as pipeline:
@@ -293,15 +421,33 @@ class Worker:
             self._store_away(error)
         self._stats.write(self.figures())
 
+    def _view(self) -> None:
+        """The fleet's snapshot for the API, in a step of its own; bringing it to the store is nobody's wait."""
+        if self._view_due and not self._aside.busy:
+            self._view_due = False
+            now_ns = time.time_ns()
+            data = views.encode(now_ns, figures.fleetview(self.core, now_ns))
+            self._aside.offer(lambda: self._aside_client.set(f"fleetview:{self._area}", data))
+
     def _supervise(self, now_ns: int) -> None:
         self.core.supervise(*figures.endured_kw(self.core, self._slow["capability"]), now_ns)
 
     def _live(self, now_ns: int) -> dict[str, Any]:
         shown = figures.live(self.core, now_ns, self._slow)
-        shown["latency_ms"] = {stage: histogram.summary() for stage, histogram in self._latency.items()}
+        shown["latency_ms"] = self._stages.summary()
+        shown["clock"] = self._clocks()
+        shown["servers"] = self._reader.answering
         shown["worker"] = {"epoch": self.core.settings.epoch, "scheduling": self._scheduling}
         shown["rejected"] = dict(Counter(shown["rejected"]) + self._refused)
         return shown
+
+    def _clocks(self) -> dict[str, Any]:
+        """How far the stamps behind `source` and `total` can be trusted."""
+        return {
+            "synchronised": self._clock.synchronised,
+            "host_error_ms": self._clock.max_ms,
+            "least_source_ms": self._stages.least_source_ms(),
+        }
 
     def figures(self) -> dict[str, Any]:
         """Counters of this worker, for the store and for the summary of a run."""
@@ -314,6 +460,12 @@ class Worker:
             "last_id": position,
             "ticked": self._ticked,
             "missing": self._reader.missing,
+            "duplicates": self._reader.duplicates,
+            "late": self._reader.late,
+            "server_losses": self._reader.losses,
+            "snapshots": self._keeper.written,
+            "snapshots_failed": self._keeper.failed,
+            **self._restored,
             "ticks": sums.ticks,
             "commands": sums.commands,
             "rejected": dict(Counter(self.core.rejected()) + self._refused),
@@ -325,5 +477,7 @@ class Worker:
             "alarms": self.core.alarms.raised,
             "explained": self._explaining.answered,
             "questions_malformed": self._explaining.malformed,
-            "latency_ms": {stage: histogram.summary() for stage, histogram in self._latency.items()},
+            "latency_ms": self._stages.summary(),
+            "clock": self._clocks(),
+            "histograms": self._stages.buckets(),
         }

@@ -21,6 +21,11 @@ _PER_LOG: Final = 1.0 / math.log(RATIO)
 _LOG_LOWEST: Final = math.log(LOWEST_NS)
 BUCKETS: Final = math.ceil(math.log(HIGHEST_NS / LOWEST_NS) * _PER_LOG) + 1
 _NS_PER_MS: Final = 1e6
+_NS_PER_S: Final = 1e9
+# What a scraper is told: a sample's way takes between a tenth of a millisecond and, when something is wrong, seconds.
+BOUNDS_S: Final = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+)  # fmt: skip
 
 
 class Histogram:
@@ -28,13 +33,15 @@ class Histogram:
 
     counts : int64[BUCKETS]  bucket b holds LOWEST_NS * RATIO**b up to the next edge
     max_ns : the largest value seen, exact; 0 when empty
+    sum_ns : of all values, exact; negative ones count as 0
     """
 
-    __slots__ = ("counts", "max_ns")
+    __slots__ = ("counts", "max_ns", "sum_ns")
 
     def __init__(self) -> None:
         self.counts: npt.NDArray[np.int64] = np.zeros(BUCKETS, np.int64)
         self.max_ns = 0
+        self.sum_ns = 0
 
     @property
     def count(self) -> int:
@@ -45,6 +52,8 @@ class Histogram:
         """One duration in ns. Negative ones (two clocks disagree) count as the shortest."""
         if value_ns > self.max_ns:
             self.max_ns = value_ns
+        if value_ns > 0:
+            self.sum_ns += value_ns
         if value_ns <= LOWEST_NS:
             self.counts[0] += 1
             return
@@ -57,6 +66,7 @@ class Histogram:
         if values.size == 0:
             return
         self.max_ns = max(self.max_ns, int(values.max()))
+        self.sum_ns += int(np.maximum(values, 0).sum())
         logs = np.log(np.maximum(values, LOWEST_NS).astype(np.float64))
         buckets = np.minimum(((logs - _LOG_LOWEST) * _PER_LOG).astype(np.int64), BUCKETS - 1)
         self.counts += np.bincount(buckets, minlength=BUCKETS)
@@ -65,6 +75,7 @@ class Histogram:
         """Add the values of `other` to this one."""
         self.counts += other.counts
         self.max_ns = max(self.max_ns, other.max_ns)
+        self.sum_ns += other.sum_ns
 
     def quantile_ms(self, fraction: float) -> float:
         """The value at nearest rank, within one bucket (2 %) and never above the maximum, in ms; NaN when empty."""
@@ -75,6 +86,17 @@ class Histogram:
         bucket = int(np.searchsorted(np.cumsum(self.counts), rank))
         middle_ns = LOWEST_NS * math.pow(RATIO, bucket + 0.5)
         return min(middle_ns, float(self.max_ns)) / _NS_PER_MS
+
+    def cumulative(self) -> dict[str, Any]:
+        """`{"le": {bound in s: values at or below it}, "count", "sum_s"}`; each bound within one bucket (2 %)."""
+        running = np.cumsum(self.counts)
+        places = ((np.log(np.array(BOUNDS_S) * _NS_PER_S) - _LOG_LOWEST) * _PER_LOG).astype(np.int64)
+        below = running[places].tolist()
+        return {
+            "le": dict(zip(map(str, BOUNDS_S), below, strict=True)),
+            "count": self.count,
+            "sum_s": self.sum_ns / _NS_PER_S,
+        }
 
     def summary(self) -> dict[str, float]:
         """`{"p50", "p99", "max"}` in ms; NaN (null in JSON) when empty, because 0 would read as fast."""

@@ -9,29 +9,46 @@ Policy for buffers and losses:
 - A reader that fell behind that, or a writer that dropped, shows as `missing`: counters skipped within an epoch.
 - Entries of a foreign form are counted (`skipped`) and passed over.
 
-This file knows payloads as bytes; what they mean is `telemetry.wire`'s affair. Connection failures leave as
+One server; the same stream on two of them is `telemetry.paired` and `telemetry.paired_writer`. This file knows
+payloads as bytes; what they mean is `telemetry.wire`'s affair. A note may travel beside a payload, in a field of its
+own: when an entry left, how far its writer had read. Connection failures leave as
 redis-py raises them (`redis.ConnectionError`, `redis.TimeoutError`); all positions survive them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 FIELD: Final = b"b"
+NOTE: Final = b"n"
 TIMEOUT_S: Final = 1.0  # longer than an fsync hiccup, shorter than a lease
 DEFAULT_MAXLEN: Final = 10_000
 DEFAULT_PENDING: Final = 1_000
 
 
+Fields = dict[bytes, bytes]
+
+
 def entries(rows: int, least: int, most: int, budget: int) -> int:
     """Entries a stream may keep when one can hold `rows` rows and all together about `budget` of them."""
     return max(least, min(most, budget // max(rows, 1)))
+
+
+class Row(NamedTuple):
+    """One entry as read; `foreign` says that it has no payload of ours."""
+
+    key: str
+    entry_id: str
+    payload: bytes
+    note: bytes = b""
+    foreign: bool = False
 
 
 class StreamError(Exception):
@@ -53,12 +70,21 @@ class BlockTooLong(StreamError, ValueError):
     """A blocking read through a client whose socket gives up sooner."""
 
 
+class InsecureTls(StreamError, ValueError):
+    """TLS that would believe any server."""
+
+
 def connect(url: str, *, blocking: bool = False) -> redis.Redis:
-    """A client for `unix://` or `redis://` that never repeats a command on its own.
+    """A client for `unix://`, `redis://` or `rediss://` that never repeats a command on its own.
+
+    TLS: certificate and host name are verified, against the system's authorities or those of `?ssl_ca_certs=FILE`;
+    `&ssl_certfile=FILE&ssl_keyfile=FILE` is our own. Raises InsecureTls for an address that asks for less, ValueError
+    for one that is none.
 
     blocking : for `StreamReader.read` with a block time: waits as long as the server does. Others give up
         after `TIMEOUT_S`.
     """
+    _verified(url)
     return redis.Redis.from_url(
         url,
         protocol=3,
@@ -68,6 +94,18 @@ def connect(url: str, *, blocking: bool = False) -> redis.Redis:
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
     )
+
+
+def _verified(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return
+    asked = parse_qs(parts.query)
+    required = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+    for name, wanted in required.items():
+        if any(value.lower() not in (wanted, "1", "yes") for value in asked.get(name, [])):
+            raise InsecureTls(f"`{name}` in the store's address: only {wanted} is taken; name the authority instead, "
+                              "`?ssl_ca_certs=FILE`")  # fmt: skip
 
 
 def parse_id(entry_id: str) -> tuple[int, int]:
@@ -99,7 +137,7 @@ class StreamWriter:
         self.counter = 0  # of the newest entry, written or pending
         self.dropped = 0
         self._client, self._maxlen, self._pending_max = client, maxlen, pending_max
-        self._pending: deque[tuple[str, bytes]] = deque()
+        self._pending: deque[tuple[str, Fields]] = deque()
         self._conflict: str | None = None
 
     @property
@@ -107,7 +145,7 @@ class StreamWriter:
         """Entries whose fate is unknown; `retry` or the next `add` settles them."""
         return len(self._pending)
 
-    def add(self, payload: bytes) -> str:
+    def add(self, payload: bytes, note: bytes = b"") -> str:
         """Append one entry, and before it whatever is pending; its ID.
 
         Raises redis.ConnectionError or redis.TimeoutError (the entry stays pending; do not add it again),
@@ -115,12 +153,12 @@ class StreamWriter:
         """
         self._check()
         first = not self._pending
-        entry_id = self._push(payload)
+        entry_id, fields = self._push(payload, note)
         if not first:
             self.retry()
             return entry_id
         try:
-            self._xadd(self._client, entry_id, payload)
+            self._xadd(self._client, entry_id, fields)
         except redis.ResponseError as error:
             if _is_too_small(error):
                 raise self._fail(entry_id) from error
@@ -128,20 +166,28 @@ class StreamWriter:
         self._pending.clear()
         return entry_id
 
-    def queue(self, pipeline: redis.client.Pipeline, payload: bytes) -> str:
+    def queue(self, pipeline: redis.client.Pipeline, payload: bytes, note: bytes = b"") -> str:
         """Put one entry into someone's pipeline; call `confirm` once it was executed without error.
 
         Until then do not `add`. If `execute` fails the entry stays pending and `retry` settles it. A pipeline that
         is no transaction takes one entry of each stream at most (see `retry`).
         """
         self._check()
-        entry_id = self._push(payload)
-        self._xadd(pipeline, entry_id, payload)
+        entry_id, fields = self._push(payload, note)
+        self._xadd(pipeline, entry_id, fields)
         return entry_id
 
-    def hold(self, payload: bytes) -> str:
+    def hold(self, payload: bytes, note: bytes = b"") -> str:
         """Keep one entry for a server that is away; `retry` or the next `add` sends it."""
-        return self._push(payload)
+        return self._push(payload, note)[0]
+
+    def skip_to(self, counter: int) -> None:
+        """Number the next entry `counter`: those up to it never came here. Counted; readers see the gap.
+
+        With entries pending the gap lies behind them. A counter that is not ahead changes nothing.
+        """
+        self.dropped += max(counter - self.counter - 1, 0)
+        self.counter = max(self.counter, counter - 1)
 
     def forget(self) -> None:
         """Give up what is pending: newer entries make it void. Readers see the gap."""
@@ -162,8 +208,8 @@ class StreamWriter:
         if not settled:
             return 0
         self._check()
-        newest = parse_id(_newest(self._client, self.key))
-        while self._pending and parse_id(self._pending[0][0]) <= newest:
+        top = parse_id(newest(self._client, self.key))
+        while self._pending and parse_id(self._pending[0][0]) <= top:
             self._confirm_held(*self._pending[0])
             self._pending.popleft()
         if self._pending:
@@ -175,20 +221,20 @@ class StreamWriter:
         # All or nothing: with a plain pipeline an out-of-memory answer to one entry could be followed by a later
         # entry written, and the refused one could then never be appended.
         with self._client.pipeline(transaction=True) as pipeline:
-            for entry_id, payload in entries:
-                self._xadd(pipeline, entry_id, payload)
+            for entry_id, fields in entries:
+                self._xadd(pipeline, entry_id, fields)
             answers = pipeline.execute(raise_on_error=False)
-        for (entry_id, payload), answer in zip(entries, answers, strict=True):
+        for (entry_id, fields), answer in zip(entries, answers, strict=True):
             if isinstance(answer, Exception):
                 if not _is_too_small(answer):
                     raise answer
                 # A first try that was still in a socket's buffer has come in just before.
-                self._confirm_held(entry_id, payload)
+                self._confirm_held(entry_id, fields)
             self._pending.popleft()
 
-    def _confirm_held(self, entry_id: str, payload: bytes) -> None:
+    def _confirm_held(self, entry_id: str, fields: Fields) -> None:
         held: Any = self._client.xrange(self.key, entry_id, entry_id)
-        if not held or held[0][1].get(FIELD) != payload:
+        if not held or held[0][1].get(FIELD) != fields[FIELD]:
             raise self._fail(entry_id)
 
     def _fail(self, entry_id: str) -> StreamConflict:
@@ -200,17 +246,18 @@ class StreamWriter:
         if self._conflict is not None:
             raise StreamConflict(self.key, self._conflict)
 
-    def _push(self, payload: bytes) -> str:
+    def _push(self, payload: bytes, note: bytes) -> tuple[str, Fields]:
         self.counter += 1
         entry_id = f"{self.epoch}-{self.counter}"
-        self._pending.append((entry_id, payload))
+        fields = {FIELD: payload, NOTE: note} if note else {FIELD: payload}
+        self._pending.append((entry_id, fields))
         if len(self._pending) > self._pending_max:
             self._pending.popleft()
             self.dropped += 1
-        return entry_id
+        return entry_id, fields
 
-    def _xadd(self, target: Any, entry_id: str, payload: bytes) -> None:
-        target.xadd(self.key, {FIELD: payload}, id=entry_id, maxlen=self._maxlen, approximate=True)
+    def _xadd(self, target: Any, entry_id: str, fields: Fields) -> None:
+        target.xadd(self.key, fields, id=entry_id, maxlen=self._maxlen, approximate=True)
 
 
 class StreamReader:
@@ -227,7 +274,7 @@ class StreamReader:
         self.missing = 0  # counters skipped within an epoch
         self.skipped = 0  # entries without the field
         self.positions: dict[str, str] = {
-            key: _newest(client, key) if entry_id == "$" else entry_id for key, entry_id in start.items()
+            key: newest(client, key) if entry_id == "$" else entry_id for key, entry_id in start.items()
         }
 
     def read(self, block_ms: int | None = None, count: int | None = None) -> list[tuple[str, str, bytes]]:
@@ -242,16 +289,12 @@ class StreamReader:
         streams: dict[Any, Any] = {**self.positions}
         answer: Any = self._client.xread(streams, count=count, block=block_ms or None)
         rows: list[tuple[str, str, bytes]] = []
-        for raw_key, entries in (answer or {}).items():
-            key = raw_key.decode()
-            for raw_id, fields in entries:
-                entry_id = raw_id.decode()
-                self._follow(key, entry_id)
-                payload = fields.get(FIELD) if fields else None
-                if payload is None:
-                    self.skipped += 1
-                else:
-                    rows.append((key, entry_id, payload))
+        for row in told(answer):
+            self._follow(row.key, row.entry_id)
+            if row.foreign:
+                self.skipped += 1
+            else:
+                rows.append(row[:3])
         return rows
 
     def _follow(self, key: str, entry_id: str) -> None:
@@ -273,9 +316,19 @@ class StreamReader:
             )
 
 
-def _newest(client: redis.Redis, key: str) -> str:
-    newest: Any = client.xrevrange(key, count=1)
-    return str(newest[0][0].decode()) if newest else "0-0"
+def told(answer: Any) -> Iterator[Row]:
+    """The entries of an XREAD's answer in its order."""
+    for key, found in (answer or {}).items():
+        for entry_id, fields in found:
+            payload = fields.get(FIELD) if fields else None
+            note = fields.get(NOTE, b"") if fields else b""
+            yield Row(key.decode(), entry_id.decode(), payload or b"", note, payload is None)
+
+
+def newest(client: redis.Redis, key: str) -> str:
+    """ID of a stream's last entry; "0-0" where there is none. Raises what redis-py raises."""
+    last: Any = client.xrevrange(key, count=1)
+    return str(last[0][0].decode()) if last else "0-0"
 
 
 def _is_too_small(error: Exception) -> bool:

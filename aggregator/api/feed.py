@@ -202,6 +202,8 @@ class Feed:
         stamp = table.get("t_ns")
         heard = self.reading.processes_heard.setdefault(role, Heard())
         heard.update(data, stamp if isinstance(stamp, int) else None, self.now_ns(), self.mono_s())
+        found = table.pop("histograms", None)
+        self.reading.histograms[role] = found if isinstance(found, dict) else {}
         self.reading.processes[role] = table
 
     def _store_lost(self, error: BaseException) -> None:

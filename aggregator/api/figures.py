@@ -74,6 +74,8 @@ class Reading:
     view_heard: Heard = field(default_factory=Heard)
     processes: dict[str, dict[str, Any]] = field(default_factory=dict)
     processes_heard: dict[str, Heard] = field(default_factory=dict)
+    # process -> stage -> what `telemetry.latency.Histogram.cumulative` says; for a scraper, not for every client
+    histograms: dict[str, dict[str, Any]] = field(default_factory=dict)
     statement: Statement | None = None
     statements: int = 0
 

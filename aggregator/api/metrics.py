@@ -1,14 +1,20 @@
 """The same figures in Prometheus' exposition format, read at scrape time from the last poll.
 
+Of the fleet, and of every process with a label `process`: they write their counters and histograms to the store once
+a second, and this one endpoint shows them. A listener in each process would put a door and a second thread into the
+one that ticks, and would vanish with a process that dies, where here its age goes on growing; a scrape needs one
+target, whatever runs where.
+
 No global registry and no counters of our own: a worker restart shows as a counter reset, which Prometheus expects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from aggregator.api.feed import Feed
@@ -53,6 +59,8 @@ class FleetCollector(Collector):
         for name, count in sorted(self._feed.counters.items()):
             events.add_metric([name], count)
         yield events
+        yield from _processes(status)
+        yield _stages(self._feed.reading.histograms)
 
 
 def _promises(status: Status) -> Iterator[Metric]:
@@ -114,6 +122,50 @@ def _sources(status: Status) -> Iterator[Metric]:
             if known is not None:
                 family.add_metric([source.name], known)
     yield from (used, state, decided, refused, offset, drift)
+
+
+# Of a process' row, what is no count.
+NO_COUNT = ("t_ns", "pid", "epoch", "continues")
+
+
+def _processes(status: Status) -> Iterator[Metric]:
+    """What each process says of itself: its age, its memory, whatever it counts."""
+    age = GaugeMetricFamily("flyball_process_age_seconds", "Since the process last wrote", labels=["process"])
+    memory = GaugeMetricFamily("flyball_process_resident_bytes", "Memory in use", labels=["process"])
+    counts = CounterMetricFamily("flyball_process_events", "Counters of the process", labels=["process", "event"])
+    for process, row in sorted(status.processes.items()):
+        if process in status.ages.processes_s:
+            age.add_metric([process], status.ages.processes_s[process])
+        if isinstance(row.get("rss_mb"), float | int):
+            memory.add_metric([process], row["rss_mb"] * 2**20)
+        for name, value in _counters("", row):
+            counts.add_metric([process, name], value)
+    yield from (age, memory, counts)
+
+
+def _counters(prefix: str, row: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Whole numbers of a row, those of its tables included."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _counters(f"{prefix}{name}.", value)
+        elif type(value) is int and value >= 0 and name not in NO_COUNT:
+            yield prefix + name, value
+
+
+def _stages(histograms: dict[str, dict[str, Any]]) -> Metric:
+    """A sample's way, stage by stage; a histogram that cannot be read is left out."""
+    family = HistogramMetricFamily(
+        "flyball_stage_seconds", "From the source's stamp to the commands, by stage", labels=["process", "stage"]
+    )
+    for process, stages in sorted(histograms.items()):
+        for stage, found in stages.items():
+            try:
+                buckets = [(str(bound), float(count)) for bound, count in found["le"].items()]
+                total, seconds = float(found["count"]), float(found["sum_s"])
+            except (KeyError, TypeError, ValueError, AttributeError):
+                continue
+            family.add_metric([process, stage], [*buckets, ("+Inf", total)], seconds)
+    return family
 
 
 def make_registry(feed: Feed) -> CollectorRegistry:

@@ -6,7 +6,7 @@ Plain values with units in their names; where they come from (TOML, options, env
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -25,8 +25,8 @@ class Settings:
     signal_max_kw: largest magnitude of a set-point that is let in
     """
 
-    redis_url: str
-    token: str
+    redis_url: str = field(repr=False)  # may hold a password
+    token: str = field(repr=False)
     area: str = "ce"
     name: str = "a1"
     host: str = "127.0.0.1"
@@ -59,10 +59,10 @@ class Settings:
             "websocket_stall_s",
             "store_timeout_s",
         )
-        for field in positive:
-            value = getattr(self, field)
+        for name in positive:
+            value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise BadSetting(f"{field} is {value}", field, "give a finite number above 0")
+                raise BadSetting(f"{name} is {value}", name, "give a finite number above 0")
         if not (math.isfinite(self.signal_max_kw) and self.signal_max_kw >= 0):
             raise BadSetting(
                 f"signal_max_kw is {self.signal_max_kw}", "signal_max_kw", "give a finite number, 0 or more"

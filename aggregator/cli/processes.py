@@ -14,7 +14,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="TOML configuratio
 
 def _run(role: str, config: Path | None, **overrides: Any) -> None:
     """One role of a run whose store the environment names."""
-    from aggregator.config import ConfigError, load, redis_url
+    from aggregator.config import ConfigError, load, redis_url, redis_url_b
     from aggregator.process import Stop, logger
     from aggregator.roles import ROLES, Run
     from aggregator.running import core_settings
@@ -25,7 +25,8 @@ def _run(role: str, config: Path | None, **overrides: Any) -> None:
         raise ConfigError(f"FLYBALL_REDIS_URL is not set; `flyball {role}` needs a store, `flyball run` brings its own")
     core = core_settings(loaded)
     loaded.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    run = Run(loaded, loaded.folder, url or "", core.to_json().decode(), core.nominal_hz)
+    url_b = redis_url_b(None) or ""
+    run = Run(loaded, loaded.folder, url or "", core.to_json().decode(), core.nominal_hz, url_b=url_b)
     ROLES[role](run, Stop(guarded=False), logger(role, loaded.log))
 
 

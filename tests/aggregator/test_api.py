@@ -663,6 +663,33 @@ def test_a_silent_ingest_vouches_for_no_source() -> None:
     assert [alarm.code for alarm in later.alarms] == ["INGEST_SILENT"]
 
 
+def test_metrics_of_every_process_and_of_every_stage(api: Api, writers: Writers) -> None:
+    """What a process writes of itself once a second is all it takes; what cannot be read is left out."""
+    le = {"0.001": 3, "0.01": 7}
+    row = {
+        "t_ns": time.time_ns(), "pid": 77, "epoch": 5, "rss_mb": 2.0, "published": 1234, "rejected": {"spike": 4},
+        "away": -1, "scheduling": "fifo", "flag": True,
+        "histograms": {"tick": {"le": le, "count": 9, "sum_s": 0.25}, "out": {"le": 3}, "gate": None},
+    }  # fmt: skip
+    writers.store.set("stats:ce:gateway", json.dumps(row))
+    for _ in range(200):
+        text = api.get("/metrics")
+        if 'process="gateway"' in text:
+            break
+        time.sleep(0.05)
+    assert 'flyball_process_resident_bytes{process="gateway"} 2.097152e+06' in text
+    assert 'flyball_process_events_total{event="published",process="gateway"} 1234.0' in text
+    assert 'flyball_process_events_total{event="rejected.spike",process="gateway"} 4.0' in text
+    assert 'flyball_process_age_seconds{process="gateway"}' in text
+    assert 'flyball_stage_seconds_bucket{le="0.01",process="gateway",stage="tick"} 7.0' in text
+    assert 'flyball_stage_seconds_bucket{le="+Inf",process="gateway",stage="tick"} 9.0' in text
+    assert 'flyball_stage_seconds_sum{process="gateway",stage="tick"} 0.25' in text
+    for absent in ('event="pid"', 'event="epoch"', 'event="t_ns"', 'event="away"', 'event="flag"', 'stage="out"'):
+        assert absent not in text
+    # For scrapers alone: every client of the page would be sent them five times a second.
+    assert "histograms" not in api.get("/v1/status")["processes"]["gateway"]
+
+
 def test_healthz_needs_no_store_and_no_name(api: Api) -> None:
     assert api.call("GET", "/healthz", headers={"Host": "10.0.0.7"})[:2] == (200, {"status": "ok"})
 

@@ -23,7 +23,7 @@ from aggregator.journal_files import JournalWriter
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest", "worker",
-    "gateway", "api", "utility", "settle", "replay", "explain", "journal", "discover",
+    "gateway", "api", "utility", "settle", "replay", "explain", "journal", "discover", "acl",
 )  # fmt: skip
 
 

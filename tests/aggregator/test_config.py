@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from aggregator.config import Config, ConfigError, load, redis_url, validate
+from aggregator.config import Config, ConfigError, load, redis_url, redis_url_b, validate
 from aggregator.running import core_settings
 
 TABLES = {
@@ -223,6 +223,24 @@ def test_the_environment_names_the_store(monkeypatch):
     assert redis_url("unix:///embedded") == "unix:///embedded"
     monkeypatch.setenv("FLYBALL_REDIS_URL", "redis://store:6379")
     assert redis_url("unix:///embedded") == "redis://store:6379"
+
+
+def test_the_second_server_is_an_independent_one_or_none(monkeypatch):
+    for name in ("FLYBALL_REDIS_URL", "FLYBALL_REDIS_URL_B"):
+        monkeypatch.delenv(name, raising=False)
+    assert redis_url_b(None) is None
+    assert redis_url_b("unix:///embedded") == "unix:///embedded"
+    monkeypatch.setenv("FLYBALL_REDIS_URL_B", "redis://b:6379")
+    with pytest.raises(ConfigError, match="FLYBALL_REDIS_URL is not"):
+        redis_url_b(None)
+    monkeypatch.setenv("FLYBALL_REDIS_URL", "redis://a:6379")
+    assert redis_url_b("unix:///embedded") == "redis://b:6379"
+    monkeypatch.setenv("FLYBALL_REDIS_URL", "redis://b:6379")
+    with pytest.raises(ConfigError, match="independent"):
+        redis_url_b(None)
+    # A first one of one's own has no embedded one beside it.
+    monkeypatch.delenv("FLYBALL_REDIS_URL_B")
+    assert redis_url_b("unix:///embedded") is None
 
 
 def sold(*products):

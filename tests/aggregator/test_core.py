@@ -193,6 +193,20 @@ def test_a_late_sample_is_not_acted_on_and_its_age_has_an_edge():
     assert line.core.last.response_kw == pytest.approx(60.0)
 
 
+def test_late_samples_that_come_with_a_fresh_one_are_overtaken_and_decide_nothing():
+    line = Line(settings_of(sample_age_max_s=0.5))
+    line.hz(50.0, 1)
+    ticks = line.core.sums.ticks
+    late = [sample(line.now_ns - k, 49.0, rx_ns=line.now_ns - 500 * MS - k) for k in (3, 2, 1)]
+    line.core.on_samples(np.concatenate([*late, sample(line.now_ns, 49.8, rx_ns=line.now_ns)]), line.now_ns)
+    assert line.core.sums.ticks == ticks + 1
+    assert line.core.last.response_kw == pytest.approx(60.0)
+    assert line.core.rejected() == {"overtaken": 3}
+    # Without a fresh one among them they are what they were: too old.
+    line.core.on_samples(np.concatenate(late), line.now_ns)
+    assert line.core.rejected() == {"overtaken": 3, "age": 3}
+
+
 # -- frequency lost ----------------------------------------------------------------------------------------------------
 
 

@@ -106,12 +106,32 @@ def test_it_answers_with_the_settings_we_promise(server):
         "port": "0",
         "save": "",
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "no",  # of a temporary directory: nobody will read it after a power cut
         "maxmemory": str(64 * 1024 * 1024),
         "maxmemory-policy": "noeviction",
     }
     assert {name: settings[name] for name in wanted} == wanted
     assert server.alive()
+    assert not server.mute()
+
+
+def test_a_directory_that_was_given_outlives_a_power_cut(tmp_path):
+    with EmbeddedServer(tmp_path / "s", maxmemory_mb=64) as server, ask(server) as client:
+        assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
+
+
+def test_one_that_takes_its_time_is_told_from_one_that_is_gone(monkeypatch):
+    monkeypatch.setattr(embedded, "PING_S", 0.1)
+    with EmbeddedServer(maxmemory_mb=64) as server:
+        os.kill(server.pid, signal.SIGSTOP)
+        assert not server.alive()
+        assert server.mute()
+        os.kill(server.pid, signal.SIGCONT)
+        until(server.alive)
+        assert not server.mute()
+        os.kill(server.pid, signal.SIGKILL)
+        until(lambda: not server.alive())
+        assert not server.mute()
 
 
 def test_nobody_else_gets_in(server):

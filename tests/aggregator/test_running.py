@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from aggregator import roles, supervisor
+from aggregator import roles, supervisor, users
 from aggregator.config import ConfigError, load, validate
 from aggregator.contracts import from_json
 from aggregator.running import check_faults, check_trace, core_settings, summarise
@@ -80,7 +80,29 @@ def test_all_lives_of_a_process_count() -> None:
     assert found["rejected"] == {"spike": 3, "nan": 1, "command_forged": 3, "command_expired": 1}
     assert found["alarms"] == ["DEAD_BUS", "NO_FLEET", "JOURNAL_STALLED"]
     assert found["latency_ms"] == {"total": {"p50": 1.0, "p99": 9.0, "max": 3.0}}
+    assert found["samples_late"] == 0
     assert found["restarts"] == {"worker": 1, "ingest": 2}
+
+
+def test_a_life_that_was_gone_on_from_counts_once_and_its_latency_still_does() -> None:
+    """The heir's totals hold its predecessor's: up to what the killed one's last word, a second old, did not say."""
+    killed = worker(epoch=7, ticked=100, commands=40, latency_ms={"split": {"p50": 9.0, "p99": 9.0, "max": 9.0}})
+    heir = worker(epoch=9, continues=7, ticked=160, ticks=165, commands=70, first_id="100-11")
+    heir["latency_ms"] = {"split": {"p50": 1.0, "p99": 2.0, "max": 3.0}}
+    found = summarise(parts(worker=heir, ingest={"published": 170, "epoch": 100}, past={"worker": [killed]}), CORE)
+    assert (found["samples_in"], found["samples_lost"]) == (160, 0)
+    assert (found["commands"], found["requested_kwh"]) == (70, 2.0)
+    assert found["latency_ms"]["split"]["p99"] == 9.0
+    # Names of before lead to the same figures.
+    assert found["latency_ms"]["engine"] == found["latency_ms"]["split"]
+
+
+def test_late_are_those_beyond_a_period_of_the_source() -> None:
+    told = {"total": {"le": {"0.01": 90, "0.02": 97, "0.5": 100}, "count": 101, "sum_s": 1.0}}
+    both = parts(worker=worker(histograms=told), past={"worker": [worker(histograms=told, epoch=3)]})
+    assert summarise(both, CORE, 0.01)["samples_late"] == 22
+    assert summarise(both, CORE, 0.015)["samples_late"] == 8
+    assert summarise(both, CORE, 3.0)["samples_late"] == 0
 
 
 def test_a_killed_ingest_that_had_not_counted_to_the_end_loses_nothing() -> None:
@@ -162,13 +184,37 @@ def test_a_run_is_written_and_read_without_the_servers_address(tmp_path: Path, m
     embedded.write()
     assert orjson.loads(path.read_bytes())["url"] == "unix:///x/r.sock"
     assert roles.read(tmp_path) == embedded
+    assert embedded.urls == ("unix:///x/r.sock",)
+
+
+def test_both_servers_addresses_stay_out_of_the_file_and_each_process_takes_its_own_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = "rediss://:hush-hush@one:1", "rediss://:quiet-quiet@two:1"
+    monkeypatch.setenv("FLYBALL_REDIS_URL", a)
+    monkeypatch.setenv("FLYBALL_REDIS_URL_B", b)
+    run = roles.Run(load(None), tmp_path, a, CORE.to_json().decode(), 50.0, url_b=b)
+    run.write()
+    written = (tmp_path / roles.RUN).read_bytes()
+    assert b"hush-hush" not in written
+    assert b"quiet-quiet" not in written
+    assert roles.read(tmp_path).urls == (a, b)
+    assert roles.read(tmp_path).as_user("worker").urls == (a, b)
+    for name in ("FLYBALL_REDIS_URL", "FLYBALL_REDIS_URL_B"):
+        monkeypatch.delenv(name)
+    passwords = users.make_passwords(tmp_path / "keys")
+    own = roles.Run(load(None), tmp_path, "unix:///x/r.sock", run.core, 50.0, url_b="unix:///y/r.sock")
+    own.write()
+    assert not [word for word in passwords.values() if word.encode() in (tmp_path / roles.RUN).read_bytes()]
+    assert roles.read(tmp_path).as_user("worker").urls == (
+        f"unix://worker:{passwords['worker']}@/x/r.sock", f"unix://worker:{passwords['worker']}@/y/r.sock",
+    )  # fmt: skip
 
 
 def test_every_stream_of_an_area_is_known() -> None:
     assert set(roles.streams("ce")) == {
         "freq:ce:i1", "sources:ce:i1", "backfill:ce:i1", "fleet:ce:g1", "cmd:ce:g1", "signal:ce:a1", "signal:ce:u1",
-        "wishes:ce:a1",
-        "journal:ce:w1",
+        "wishes:ce:a1", "journal:ce:w1",
     }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import redis
 
-from aggregator import journal_reader
+from aggregator import journal_reader, users
 from aggregator.embedded import EmbeddedError, find_binary
 from aggregator.journal import Entry, Kind
 from telemetry.iec61850 import REMEDY, backends
@@ -188,11 +188,14 @@ class Line:
         return found
 
     def role(self, name: str) -> Process:
-        """The process of one role, or the store (`valkey`)."""
+        """The process of one role, the store (`valkey`), or the second server (`valkey_b`)."""
 
         def find() -> Process | None:
             self.expect_alive()
-            wanted = "unixsocket" if name == "valkey" else f"aggregator.roles {name} "
+            wanted = f"aggregator.roles {name} "
+            if name.startswith("valkey"):
+                # Two servers: each by its socket.
+                wanted = self.table()["url" if name == "valkey" else "url_b"].removeprefix("unix://")
             shell = "flyball-valkey"
             return next((p for p in self.children() if wanted in p.name and shell not in p.name and p.alive()), None)
 
@@ -212,7 +215,7 @@ class Line:
     @property
     def store(self) -> redis.Redis:
         """A client of the run's store."""
-        return connect(self.table()["url"])
+        return connect(users.address(self.table()["url"], self.run / "keys", users.ADMIN))
 
     def read(self, key: str) -> dict[str, Any]:
         """A JSON key of the store; empty while there is none or nobody answers."""

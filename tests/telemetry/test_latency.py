@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.latency import BUCKETS, HIGHEST_NS, LOWEST_NS, RATIO, Histogram
+from telemetry.latency import BOUNDS_S, BUCKETS, HIGHEST_NS, LOWEST_NS, RATIO, Histogram
 
 durations = st.lists(st.integers(LOWEST_NS, HIGHEST_NS), min_size=1, max_size=60)
 
@@ -51,6 +51,33 @@ def test_values_beyond_the_range_are_counted_at_its_ends(value):
     assert histogram.count == 2
     assert histogram.counts[0 if value <= LOWEST_NS else BUCKETS - 1] == 2
     assert histogram.summary()["max"] == max(value, 0) / 1e6
+
+
+@given(durations)
+def test_what_a_scraper_is_told_lies_within_a_bucket_of_the_sorted_list(values):
+    histogram = Histogram()
+    for value in values:
+        histogram.add_ns(value)
+    other = Histogram()
+    other.add_many(values)
+    found = histogram.cumulative()
+    assert found["count"] == len(values)
+    assert found["sum_s"] == pytest.approx(sum(values) / 1e9)
+    assert other.cumulative()["sum_s"] == found["sum_s"]
+    assert [float(bound) for bound in found["le"]] == list(BOUNDS_S)
+    for bound, count in found["le"].items():
+        least = sum(value <= float(bound) * 1e9 / RATIO for value in values)
+        most = sum(value <= float(bound) * 1e9 * RATIO for value in values)
+        assert least <= count <= most
+
+
+def test_merged_histograms_have_the_sum_of_both():
+    one, other = Histogram(), Histogram()
+    one.add_ns(5_000_000)
+    other.add_ns(7_000_000)
+    other.add_ns(-3)
+    one.merge(other)
+    assert one.cumulative()["sum_s"] == pytest.approx(0.012)
 
 
 def test_empty_is_not_fast():
