@@ -36,7 +36,7 @@ def owe(
     mean = sums.owed_kwh.sum() / rows if rows > 0 else 0.0
     faded = mean * min(elapsed_s / turns.forget_s, 1.0)
     hours = elapsed_s / 3600.0
-    total = 0.0
+    total = np.float64(0.0)
     count = 0
     for i in range(state.size):
         takes = (state[i] == PLUGGED) & (least[i] > 0.0)
