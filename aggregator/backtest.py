@@ -67,12 +67,10 @@ class Backtest:
         if not judged.size:
             return
         self._samples.append(judged)
-        for k in range(judged.size):
-            row = judged[k : k + 1]
-            now_ns = int(row["rx_ns"][0])
+        for k, now_ns in enumerate(judged["rx_ns"].tolist()):
             self._idle_until(now_ns)
             self._world(now_ns)
-            self.core.on_samples(row, now_ns)
+            self.core.on_samples(judged[k : k + 1], now_ns)
             self._obey(now_ns)
 
     def _idle_until(self, now_ns: int) -> None:
@@ -86,7 +84,6 @@ class Backtest:
     def _world(self, now_ns: int) -> None:
         """What the fleet says up to now."""
         fleet, core = self.fleet, self.core
-        fleet.advance(now_ns)
         sessions = fleet.sessions(now_ns)
         if sessions.size:
             core.on_sessions(sessions, now_ns)

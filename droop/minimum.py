@@ -28,6 +28,8 @@ MINIMUM: Final = int(Reason.MINIMUM)
 BUCKETS: Final = 128
 # Changes that may be tried to close a gap no single vehicle fills; six are three opposed pairs.
 REPAIRS: Final = 6
+# Rows that `turns` looks at together.
+PIECE: Final = 512
 STALE: Final = int(Reason.STALE)
 REFUSED: Final = int(Reason.REFUSED)
 
@@ -72,6 +74,7 @@ class Desk(NamedTuple):
     start: Column  # int64[1]  row at which the next choice among equals begins
     tried: Column  # int64[REPAIRS, 3]  slot, mode and switched_ns before a trial
     tried_kw: Column  # float32[REPAIRS, 2]  its bounds before
+    may: Column  # uint8[PIECE]  which way the rows of a piece could go
 
 
 class Held(NamedTuple):
@@ -94,6 +97,7 @@ def desk() -> Desk:
     return Desk(
         np.zeros(SEGMENTS), np.zeros(SEGMENTS), np.zeros(SEGMENTS), np.zeros(SEGMENTS, np.int64), np.zeros(BUCKETS),
         np.zeros(1, np.int64), np.zeros((REPAIRS, 3), np.int64), np.zeros((REPAIRS, 2), np.float32),
+        np.zeros(PIECE, np.uint8),
     )  # fmt: skip
 
 
@@ -109,36 +113,31 @@ def able(mode: int, least_up: float, least_dn: float, free_lo: float, free_hi: f
 
     One that must charge cannot be off, nor one whose ramp does not let it.
     """
-    if mode > 0:
-        return free_hi >= least_up
-    if mode < 0:
-        # With less than its charger's least it charges for its driver alone: the grid would count on what a car takes.
-        return free_lo <= -least_up or (free_hi < 0.0 and free_lo <= -least_dn)
-    return (free_hi >= 0.0 or free_lo > -least_dn) and free_lo <= least_up
+    # With less than its charger's least it charges for its driver alone: the grid would count on what a car takes.
+    charges = (free_lo <= -least_up) | ((free_hi < 0.0) & (free_lo <= -least_dn))
+    rests = ((free_hi >= 0.0) | (free_lo > -least_dn)) & (free_lo <= least_up)
+    gives = free_hi >= least_up
+    return gives if mode > 0 else (charges if mode < 0 else rests)
 
 
 @kernel
 def band(mode: int, least_up: float, least_dn: float, free_lo: float, free_hi: float) -> tuple[float, float]:
     """Bounds of a vehicle in a mode it is able to be in [kW]."""
-    if mode > 0:
-        return max(least_up, free_lo), free_hi
-    if mode < 0:
-        return free_lo, min(free_hi, -least_up if free_lo <= -least_up else -least_dn)
-    return 0.0 * least_up, 0.0 * least_up
+    nothing = 0.0 * least_up
+    top = min(free_hi, -least_up if free_lo <= -least_up else -least_dn)
+    lo = max(least_up, free_lo) if mode > 0 else (free_lo if mode < 0 else nothing)
+    return lo, free_hi if mode > 0 else (top if mode < 0 else nothing)
 
 
 @kernel
 def furthest(least_up: float, least_dn: float, free_lo: float, free_hi: float) -> tuple[float, float]:
     """The least and the most power of a vehicle that could be switched any way [kW]."""
-    lo, hi = 0.0 * least_up, 0.0 * least_up
-    charges = able(-1, least_up, least_dn, free_lo, free_hi)
-    if charges:
-        lo = free_lo
-        hi = band(-1, least_up, least_dn, free_lo, free_hi)[1] if free_hi < 0.0 else hi
-    if able(1, least_up, least_dn, free_lo, free_hi):
-        hi = free_hi
-        lo = max(least_up, free_lo) if free_lo > least_up else lo
-    return lo, hi
+    nothing = 0.0 * least_up
+    charges, gives = able(-1, least_up, least_dn, free_lo, free_hi), able(1, least_up, least_dn, free_lo, free_hi)
+    top = band(-1, least_up, least_dn, free_lo, free_hi)[1]
+    lo = free_lo if charges else nothing
+    hi = top if charges & (free_hi < 0.0) else nothing
+    return max(least_up, free_lo) if gives & (free_lo > least_up) else lo, free_hi if gives else hi
 
 
 @kernel
@@ -218,28 +217,28 @@ def apply(fleet: Fleet, first: int, last: int, now_ns: int) -> tuple[float, floa
     reason_up, reason_down = fleet.reason_up[first:last], fleet.reason_down[first:last]
     lo_sum = hi_sum = far_lo = far_hi = 0.0
     changed = 0
+    # Without a branch: who can do what changes from row to row.
     for i in range(state.size):
-        lo, hi, m, c = free_lo[i], free_hi[i], least[i], least_dn[i]
-        if state[i] != PLUGGED:
-            mode[i] = 0
-            owed_kwh[i] = 0.0
-        if state[i] != PLUGGED or m == 0.0 or reason_up[i] == STALE or reason_up[i] == REFUSED:
-            lowest, highest = lo, hi
-        else:
-            if not able(mode[i], m, c, lo, hi):
-                mode[i] = -1 if hi < 0.0 and able(-1, m, c, lo, hi) else 0
-                switched_ns[i] = now_ns
-                changed += 1
-            lowest, highest = furthest(m, c, lo, hi)
-            lo, hi = band(mode[i], m, c, lo, hi)
-            if hi < free_hi[i]:
-                reason_up[i] = MINIMUM
-            if lo > free_lo[i]:
-                reason_down[i] = MINIMUM
-        lo_kw[i] = lo
-        hi_kw[i] = hi
-        lo_sum += lo
-        hi_sum += hi
-        far_lo += lowest
-        far_hi += highest
+        lo, hi, m, c, before = free_lo[i], free_hi[i], least[i], least_dn[i], mode[i]
+        up, down, since_ns, owed = reason_up[i], reason_down[i], switched_ns[i], owed_kwh[i]
+        plugged = state[i] == PLUGGED
+        held = plugged & (m > 0.0) & (up != STALE) & (up != REFUSED)
+        fails = held & (not able(before, m, c, lo, hi))
+        forced = -1 if (hi < 0.0) & able(-1, m, c, lo, hi) else 0
+        after = forced if fails else (before if plugged else 0)
+        lowest, highest = furthest(m, c, lo, hi)
+        low, high = band(after, m, c, lo, hi)
+        low, high = (low if held else lo), (high if held else hi)
+        mode[i] = after
+        owed_kwh[i] = owed if plugged else 0.0
+        switched_ns[i] = now_ns if fails else since_ns
+        reason_up[i] = MINIMUM if high < hi else up
+        reason_down[i] = MINIMUM if low > lo else down
+        lo_kw[i] = low
+        hi_kw[i] = high
+        lo_sum += low
+        hi_sum += high
+        far_lo += lowest if held else lo
+        far_hi += highest if held else hi
+        changed += 1 if fails else 0
     return lo_sum, hi_sum, far_lo, far_hi, changed

@@ -160,11 +160,12 @@ def _bypass(fleet: Fleet, a: int, b: int, s: Scratch) -> None:
     temp, warm, why_up, why_down = fleet.temp_c[a:b], fleet.warm_c[a:b], fleet.own_up[a:b], fleet.own_down[a:b]
     lo, hi, t = s.lo_kw[: b - a], s.hi_kw[: b - a], s.plan_kw[: b - a]
     for i in range(lo.size):
-        apart = temp[i] > warm[i]
-        why_up[i] = TEMPERATURE if apart else why_up[i]
-        why_down[i] = TEMPERATURE if apart else why_down[i]
-        hi[i] = t[i] if apart else hi[i]
-        lo[i] = t[i] if apart else lo[i]
+        # All is loaded before it is chosen from: a load that depends is a branch.
+        apart, up, down, low, high, plan_kw = temp[i] > warm[i], why_up[i], why_down[i], lo[i], hi[i], t[i]
+        why_up[i] = TEMPERATURE if apart else up
+        why_down[i] = TEMPERATURE if apart else down
+        hi[i] = plan_kw if apart else high
+        lo[i] = plan_kw if apart else low
 
 
 @kernel
@@ -258,10 +259,10 @@ def _ramp(fleet: Fleet, a: int, b: int, at: int, anew: bool, ramp_s: float, s: S
     from_kw = fleet.ramp_from_kw[a:b]
     lo, hi, t, doing = fleet.free_lo_kw[a:b], fleet.free_hi_kw[a:b], fleet.plan_kw[a:b], s.doing_kw[at : at + b - a]
     why_up, why_down = fleet.own_up[a:b], fleet.own_down[a:b]
-    slowest = np.float32(np.inf)
+    limited = 0
     for i in range(ramp_kw_s.size):
-        slowest = min(slowest, ramp_kw_s[i])
-    if slowest == np.inf:
+        limited += 1 if ramp_kw_s[i] < np.inf else 0
+    if limited == 0:
         return
     for i in range(ramp_kw_s.size):
         from_kw[i] = doing[i] if anew else from_kw[i]

@@ -82,7 +82,9 @@ def counted(gain: float) -> float:
 @kernel
 def told_over(command_kw: float, gain_up: float, gain_dn: float) -> float:
     """A command over the gain of its direction, as far as a set-point makes up for that [kW]."""
-    return command_kw / max(counted(gain_up if command_kw > 0.0 else gain_dn), GAIN_LEAST)
+    gain = max(counted(gain_up if command_kw > 0.0 else gain_dn), GAIN_LEAST)
+    # Most gains count as 1: nothing has to wait for a division then.
+    return command_kw if gain == 1.0 else command_kw / gain
 
 
 @kernel

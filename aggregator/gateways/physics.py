@@ -68,6 +68,8 @@ class Columns(NamedTuple):
     second_kw: F8
     second_ns: I8
     second_valid_ns: I8
+    since_ns: I8  # scratch of a step: the last event in it
+    own_kws: F8  # and what moved until then, either way
 
 
 def ns(seconds: F8) -> I8:
@@ -112,22 +114,42 @@ def columns(chargers: Chargers) -> Columns:
         second_kw=none.copy(),
         second_ns=never.copy(),
         second_valid_ns=never.copy(),
+        since_ns=never.copy(),
+        own_kws=none.copy(),
     )
 
 
-@njit(cache=True, fastmath=FASTMATH, inline="always")
-def _limited(c: Any, i: int, weak_per_frac: float) -> float:
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+def _limited(
+    target_kw: float, soc: float, weak_per_frac: float, taper_per_frac: float, charge_kw: float, discharge_kw: float
+) -> float:  # fmt: skip
     """The target inside what charger and battery allow now."""
     # Both sides are computed and none is branched upon: set-points of either sign come in no order.
-    soc = c.energy_kwh[i] * c.per_capacity[i]
     above = min(1.0, soc * weak_per_frac)
-    below = min(1.0, (1.0 - soc) * c.taper_per_frac[i])
+    below = min(1.0, (1.0 - soc) * taper_per_frac)
     above = above if above > END_FRAC else 0.0
     below = below if below > END_FRAC else 0.0
-    return max(min(c.target_kw[i], c.discharge_max_kw[i] * above), -c.charge_max_kw[i] * below)
+    return max(min(target_kw, discharge_kw * above), -charge_kw * below)
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+def _run(
+    p0: float, goal: float, span_s: float, s_per_kw: float, loss_fixed_kw: float, loss_per_kw: float
+) -> tuple[float, float, float]:  # fmt: skip
+    """A ramp towards `goal` for a while, then constant: power at the end [kW], energy moved and lost [kWs]."""
+    gap = goal - p0
+    whole_s = abs(gap) * s_per_kw
+    late = whole_s > span_s
+    p1 = p0 + gap * (span_s / whole_s) if late else goal
+    ramp_s = span_s if late else whole_s
+    flat_s = span_s - ramp_s
+    moved = 0.5 * (p0 + p1) * ramp_s + p1 * flat_s
+    squared = (p0 * p0 + p0 * p1 + p1 * p1) * ramp_s * (1.0 / 3.0) + p1 * p1 * flat_s
+    on_s = span_s if p1 != 0.0 else ramp_s  # at rest the converter is off
+    return p1, moved, loss_fixed_kw * on_s + loss_per_kw * squared
+
+
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
 def _due(c: Any, i: int, t_ns: int) -> None:
     """Carry out what is due at `t_ns`: expiry first, so that a set-point acting at that moment wins."""
     if c.valid_ns[i] <= t_ns:
@@ -144,7 +166,35 @@ def _due(c: Any, i: int, t_ns: int) -> None:
     c.next_ns[i] = min(c.valid_ns[i], c.first_ns[i])
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+def _pass_events(c: Any, i: int, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, float]:
+    """Let time pass for one charger up to the last event before t1; the energy it moved and lost until then [kWs]."""
+    t_ns = t0_ns
+    moved_kws = 0.0
+    loss_kws = 0.0
+    own_kws = 0.0
+    while c.next_ns[i] < t1_ns:
+        if c.next_ns[i] > t_ns:
+            end_ns = c.next_ns[i]
+            goal = _limited(
+                c.target_kw[i], c.energy_kwh[i] * c.per_capacity[i], weak_per_frac, c.taper_per_frac[i],
+                c.charge_max_kw[i], c.discharge_max_kw[i],
+            )  # fmt: skip
+            c.power_kw[i], moved, lost = _run(
+                c.power_kw[i], goal, (end_ns - t_ns) * 1e-9, c.s_per_kw[i], c.loss_fixed_kw[i], c.loss_per_kw[i]
+            )  # fmt: skip
+            c.energy_kwh[i] -= (moved + lost) * (1.0 / 3600.0)
+            moved_kws += moved
+            own_kws += abs(moved)
+            loss_kws += lost
+            t_ns = end_ns
+        _due(c, i, t_ns)
+    c.since_ns[i] = t_ns
+    c.own_kws[i] = own_kws
+    return moved_kws, loss_kws
+
+
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
 def step(c: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, float, float, float]:
     """Let time pass from t0 to t1.
 
@@ -153,50 +203,42 @@ def step(c: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, f
     Returns the fleet's energy into the grid and its losses over the step, kWh, its power at t1, kW, and the energy
     its cars moved either way, kWh.
     """
+    power_kw, target_kw, energy_kwh, per_capacity = c.power_kw, c.target_kw, c.energy_kwh, c.per_capacity
+    taper, charge_kw, discharge_kw = c.taper_per_frac, c.charge_max_kw, c.discharge_max_kw
+    s_per_kw, fixed_kw, loss_per_kw = c.s_per_kw, c.loss_fixed_kw, c.loss_per_kw
+    temp_c, ambient_c, since_ns, own_kws = c.temp_c, c.ambient_c, c.since_ns, c.own_kws
     grid_kws = 0.0
     loss_kws = 0.0
     sum_kw = 0.0
     moved_kws = 0.0
+    since_ns[:] = t0_ns
+    own_kws[:] = 0.0
+    # Those to whom something happens on the way, one by one; the rest of the way, on which nothing does, for all alike.
+    for i in range(power_kw.size):
+        if c.next_ns[i] < t1_ns:
+            moved, lost = _pass_events(c, i, t0_ns, t1_ns, weak_per_frac)
+            grid_kws += moved
+            loss_kws += lost
     nearer = -np.expm1((t0_ns - t1_ns) * (1e-9 / WARM_S))
     warm_k = nearer * WARM_K_PER_C / max((t1_ns - t0_ns) * 1e-9, 1e-9)
-    for i in range(c.plugged.size):
-        if not c.plugged[i]:
-            continue
-        t_ns = t0_ns
-        own_kws = 0.0
-        while True:
-            if c.next_ns[i] <= t_ns:
-                _due(c, i, t_ns)
-            end_ns = min(t1_ns, c.next_ns[i])
-            span_s = (end_ns - t_ns) * 1e-9
-            p0 = c.power_kw[i]
-            goal = _limited(c, i, weak_per_frac)
-            gap = goal - p0
-            ramp_s = abs(gap) * c.s_per_kw[i]
-            p1 = goal
-            if ramp_s > span_s:
-                p1 = p0 + gap * (span_s / ramp_s)
-                ramp_s = span_s
-            flat_s = span_s - ramp_s
-            moved = 0.5 * (p0 + p1) * ramp_s + p1 * flat_s
-            squared = (p0 * p0 + p0 * p1 + p1 * p1) * ramp_s * (1.0 / 3.0) + p1 * p1 * flat_s
-            on_s = span_s if p1 != 0.0 else ramp_s  # at rest the converter is off
-            lost = c.loss_fixed_kw[i] * on_s + c.loss_per_kw[i] * squared
-            c.energy_kwh[i] -= (moved + lost) * (1.0 / 3600.0)
-            c.power_kw[i] = p1
-            grid_kws += moved
-            own_kws += abs(moved)
-            loss_kws += lost
-            t_ns = end_ns
-            if t_ns >= t1_ns:
-                break
-        sum_kw += c.power_kw[i]
-        moved_kws += own_kws
-        c.temp_c[i] += nearer * (c.ambient_c[i] - c.temp_c[i]) + warm_k * own_kws * c.per_capacity[i]
+    # Without a branch, so that it runs on whole vectors: a free charger is at rest, and stays so.
+    for i in range(power_kw.size):
+        before_kw, energy, capacity, temp = power_kw[i], energy_kwh[i], per_capacity[i], temp_c[i]
+        goal = _limited(target_kw[i], energy * capacity, weak_per_frac, taper[i], charge_kw[i], discharge_kw[i])
+        span_s = (t1_ns - since_ns[i]) * 1e-9
+        after_kw, moved, lost = _run(before_kw, goal, span_s, s_per_kw[i], fixed_kw[i], loss_per_kw[i])
+        own = own_kws[i] + abs(moved)
+        energy_kwh[i] = energy - (moved + lost) * (1.0 / 3600.0)
+        power_kw[i] = after_kw
+        temp_c[i] = temp + (nearer * (ambient_c[i] - temp) + warm_k * own * capacity)
+        grid_kws += moved
+        loss_kws += lost
+        sum_kw += after_kw
+        moved_kws += own
     return grid_kws / 3600.0, loss_kws / 3600.0, sum_kw, moved_kws / 3600.0
 
 
-@njit(cache=True, fastmath=FASTMATH)
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy")
 def step_held(held: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, float, float, float]:
     """`step` for columns behind a handle."""
     return step(held, t0_ns, t1_ns, weak_per_frac)
@@ -264,24 +306,31 @@ def report(
     held : handle of the columns; salt : of the measurement noise's draws
     """
     c = held
-    count = 0
-    before = now_ns // 1_000_000
+    listed = np.empty(due_ns.size, np.int64)
+    due = 0
     for i in range(due_ns.size):
-        if due_ns[i] > now_ns:
-            continue
-        due_ns[i] += ((now_ns - due_ns[i]) // period_ns[i] + 1) * period_ns[i]
+        # Written and perhaps written over: cheaper than a branch that nobody can foresee.
+        listed[due] = i
+        due += 1 if due_ns[i] <= now_ns else 0
+    # In a loop of their own, which runs on whole vectors.
+    noise = np.empty(due)
+    before = now_ns // 1_000_000
+    for k in range(due):
+        noise[k] = 1.0 + noise_frac * _noise(salt, listed[k], before)
+    count = 0
+    for k in range(due):
+        i = listed[k]
+        late_ns = now_ns - due_ns[i]
+        due_ns[i] += period_ns[i] if late_ns < period_ns[i] else (late_ns // period_ns[i] + 1) * period_ns[i]
         if not c.plugged[i] or cut_until_ns[i] > now_ns:
             continue
-        power_kw = c.power_kw[i]
-        if noise_frac > 0.0:
-            power_kw *= 1.0 + noise_frac * _noise(salt, i, before)
         soc = c.energy_kwh[i] * c.per_capacity[i]
         row = out[count]
         row.t_ns = now_ns
         row.rx_ns = now_ns
         row.slot = i
         row.session = sessions[i]
-        row.power_kw = power_kw
+        row.power_kw = c.power_kw[i] * noise[k]
         row.soc_frac = np.round(soc / soc_step_frac) * soc_step_frac if soc_step_frac > 0.0 else soc
         row.state = PLUGGED
         row.temp_c = c.temp_c[i] if c.temp_told[i] else np.nan
