@@ -7,6 +7,7 @@ needs, so that the measuring unit, the ingest and the utility's server alone loa
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -158,7 +159,7 @@ def streams(area: str) -> list[str]:
     ]  # fmt: skip
 
 
-ROLES = {
+ROLES: dict[str, Callable[[Run, Stop, Log], None]] = {
     "unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "settle": settle, "api": api,
     "utility": utility, **{f"unit{number}": partial(unit, number=number) for number in range(2, 9)},
 }  # fmt: skip
