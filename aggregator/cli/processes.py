@@ -1,4 +1,4 @@
-"""`flyball ied | pmu | ingest | worker | gateway | api | utility | settle`: one process each, for machines of their own."""
+"""`flyball ied | pmu | ingest | worker | gateway | api | utility | settle`: one process each, on any machine."""
 
 from __future__ import annotations
 
