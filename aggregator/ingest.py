@@ -15,6 +15,7 @@ from typing import Final
 import redis
 
 from aggregator.config import Config
+from aggregator.history import Histories
 from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient
 from aggregator.sources import Inbox, Sources, Taken, follow
 from telemetry import wire
@@ -37,8 +38,9 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url
     if client is None:
         return
     lower_nice(-5)
-    sources = follow(config, nominal_hz, time.time_ns())
     life = epoch()
+    late = Histories(client, config.area, NAME, life, log)
+    sources = follow(config, nominal_hz, time.time_ns(), late)
     writer = PairedWriter([url, url_b] if url_b else [url], f"freq:{config.area}:{NAME}", life, maxlen=MAXLEN)
     record = StreamWriter(client, f"sources:{config.area}:{NAME}", life, maxlen=MAXLEN)
     stats = Stats(client, config.area, "ingest")
@@ -51,13 +53,15 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url
         _publish(writer, record, sources, blocks, log)
         if stats.due:
             sources.watch(time.time_ns())
-            stats.write(_figures(writer, record, sources))
+            late.turn()
+            stats.write(_figures(writer, record, sources, late))
     sources.stop()
     _publish(writer, record, sources, inbox.take(0.0), log)
     _send(writer, sources.flush(), time.time_ns())
     if writer.settle(SETTLE_S):
         log.warning("samples not published", pending=writer.pending, away=[why for why in writer.away if why])
-    stats.write(_figures(writer, record, sources), now=True)
+    late.finish()
+    stats.write(_figures(writer, record, sources, late), now=True)
     writer.close()
 
 
@@ -90,12 +94,13 @@ def _keep(record: StreamWriter, payload: bytes, *, away: bool) -> None:
         return
 
 
-def _figures(writer: PairedWriter, record: StreamWriter, sources: Sources) -> dict[str, object]:
+def _figures(writer: PairedWriter, record: StreamWriter, sources: Sources, late: Histories) -> dict[str, object]:
     return {
         "published": writer.counter - writer.pending,
         "epoch": writer.epoch,
         "dropped": writer.dropped,
         "record_dropped": record.dropped,
         "servers_away": sum(bool(why) for why in writer.away),
+        "backfill": late.figures(),
         **sources.figures(time.time_ns()),
     }

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from aggregator.config import SourceTable, UnitTable
 from telemetry.iec61850 import TlsFiles
 
-OPTIONS: Final = frozenset(("backend", "report_block", "hz_ref", "volt_ref", "poll_ms", "tls", "plaintext"))
+OPTIONS: Final = frozenset(("backend", "report_block", "hz_ref", "volt_ref", "poll_ms", "tls", "plaintext", "history"))
 
 
 def device(table: SourceTable, unit: UnitTable) -> UnitTable:

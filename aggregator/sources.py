@@ -14,7 +14,7 @@ import importlib
 from collections import deque
 from dataclasses import asdict, dataclass
 from threading import Event, Thread
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,6 +32,16 @@ GRACE_NS: Final = 10_000_000_000
 # All that end together do not end in one instant: one is missed when another has gone on without it for so long.
 MISSED_NS: Final = 1_000_000_000
 KINDS: Final = {"iec61850": "telemetry.iec61850", "c37118": "telemetry.c37118"}
+
+
+class Late(Protocol):
+    """Where sources' late history goes (`history.Histories`)."""
+
+    def options(self, name: str) -> dict[str, Any]:
+        """What the client of a source is given for it."""
+
+    def follow(self, name: str, source: Any) -> None:
+        """Keep how far this source's history has come."""
 
 
 class SourceError(ValueError):
@@ -71,9 +81,14 @@ def choice_settings(table: ChoiceTable) -> ChoiceSettings:
     return ChoiceSettings(**{name: value for name, value in table.model_dump().items() if value is not None})
 
 
-def make(table: SourceTable, unit: UnitTable, number: int) -> FrequencySource:
-    """The client of one source, not started; `number` is that of its rows. Raises SourceError."""
-    place, options = _addressed(table, unit)
+def make(table: SourceTable, unit: UnitTable, number: int, late: Late | None = None) -> FrequencySource:
+    """The client of one source, not started; `number` is that of its rows. late : where its history goes, if anywhere
+
+    Raises SourceError.
+    """
+    place, options, history = _addressed(table, unit)
+    if history and late is not None:
+        options |= late.options(table.name)
     try:
         package = importlib.import_module(KINDS[table.kind])
     except ModuleNotFoundError as error:
@@ -84,21 +99,23 @@ def make(table: SourceTable, unit: UnitTable, number: int) -> FrequencySource:
         raise SourceError(f"`source.options` of {table.name!r}: {error}; remove or correct it") from error
     except ValueError as error:
         raise SourceError(f"`source` {table.name!r}: {error}") from error
+    if history and late is not None:
+        late.follow(table.name, source)
     return source
 
 
-def _addressed(table: SourceTable, unit: UnitTable) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a kind's `make_client` is called with, by place and by name. Raises SourceError."""
+def _addressed(table: SourceTable, unit: UnitTable) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
+    """How a kind's `make_client` is called, by place and by name; whether a history is wanted. Raises SourceError."""
     if table.kind != "iec61850":
         volt, silent_s = table.nominal_volt or unit.nominal_volt, table.silent_after_s or unit.silent_after_s
-        return (table.host, table.port), {"nominal_volt": volt, "silent_after_s": silent_s, **table.options}
+        return (table.host, table.port), {"nominal_volt": volt, "silent_after_s": silent_s, **table.options}, False
     from aggregator.measuring import client_options, device  # its package is only loaded where it is followed
 
     try:
         one = device(table, unit)
     except ValueError as error:
         raise SourceError(f"`source.options` of {table.name!r}: {error}") from error
-    return (one.backend, one.host, one.port, one.report_block), client_options(one)
+    return (one.backend, one.host, one.port, one.report_block), client_options(one), one.history
 
 
 @dataclass(frozen=True)
@@ -252,12 +269,12 @@ def _why_used(standing: Standing, choice: Choice, now_ns: int) -> str:
     return "stands in for one that is overdue" if above else "the first in the order that is in service"
 
 
-def follow(config: Config, nominal_hz: float, begun_ns: int) -> Sources:
+def follow(config: Config, nominal_hz: float, begun_ns: int, late: Late | None = None) -> Sources:
     """The sources of a configuration, not started. Raises SourceError and what the clients' packages raise."""
     settings = gate_settings(config, nominal_hz)
     gate = MedianGate if config.quality.spike_test == "median" else Gate
     followed = {
-        number: Followed(table, make(table, config.unit, number), gate(settings, live=True))
+        number: Followed(table, make(table, config.unit, number, late), gate(settings, live=True))
         for number, table in enumerate(config.sources, 1)
     }
     return Sources(followed, choice_settings(config.choice), begun_ns)

@@ -24,10 +24,12 @@ COMMON: Final = "+ping +hello +auth +client|setinfo +client|setname"
 WRITE: Final = "+xadd +xread +xrange +xrevrange +multi +exec +get +set"
 FOLLOW: Final = "+xread +xrange +xrevrange +get +set"
 
-# Keys with {area} to be filled in: read, read and written, and the commands. The table of streams and keys with who
+# Doors that take set-points have a stream each, named as `roles.NAMES` names them. Keys with {area} to be filled in: read, read and written, and the commands. The table of streams and keys with who
 # writes what is in docs/operations.md.
 ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
-    "ingest": ((), ("freq:{area}:*", "sources:{area}:*", "backfill:{area}:*"), WRITE),
+    "ingest": (
+        (), ("freq:{area}:*", "sources:{area}:*", "backfill:{area}:*", "bookmarks:{area}:*"), f"{WRITE} +hset +hget",
+    ),
     "worker": (
         ("freq:{area}:*", "fleet:{area}:*", "signal:{area}:*", "wishes:{area}:*", "sessions:{area}:*"),
         (
@@ -44,10 +46,10 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
         (
             "live:{area}", "fleetview:{area}", "explained:{area}:*", "statements:{area}", "stats:{area}:*",
         ),
-        ("signal:{area}:*", "wishes:{area}:*", "explain:{area}"),
+        ("signal:{area}:a*", "wishes:{area}:*", "explain:{area}"),
         f"{WRITE} +getrange +mget +hkeys +hmget +rpush +ltrim +expire",
     ),
-    "utility": (("live:{area}",), ("signal:{area}:*",), WRITE),
+    "utility": (("live:{area}",), ("signal:{area}:u*",), WRITE),
     "run": (
         (
             "stats:{area}:*", "statements:{area}", "freq:{area}:*", "fleet:{area}:*", "cmd:{area}:*", "signal:{area}:*",

@@ -290,6 +290,30 @@ def test_options_of_a_device_are_those_of_the_unit(package: Package, options: di
     assert made["tls"].pins == (Path("p"),)
 
 
+def test_a_history_is_asked_for_where_it_is_wanted(package: Package) -> None:
+    class Late:
+        def __init__(self) -> None:
+            self.followed: list[str] = []
+
+        def options(self, name: str) -> dict[str, Any]:
+            return {"bookmark": name}
+
+        def follow(self, name: str, source: Any) -> None:
+            assert isinstance(source, Deaf)
+            self.followed.append(name)
+
+    late = Late()
+    tables = (
+        {"name": "a", "port": 1, "options": {"history": True}}, {"name": "b", "port": 2},
+        {"name": "c", "port": 3, "kind": "c37118"},
+    )  # fmt: skip
+    follow(configured(*tables), 50.0, BEGIN, late)
+    assert late.followed == ["a"]
+    assert [made[-1].get("bookmark") for made in package.made] == ["a", None, None]
+    follow(configured(*tables), 50.0, BEGIN)
+    assert package.made[-3][-1] == PLAIN
+
+
 def test_a_kind_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.KINDS, "c37118", "telemetry.nothing_of_that_name")
     with pytest.raises(SourceError, match=r"^`source\.kind` of 'p': c37118: .*; choose another kind$"):

@@ -48,14 +48,15 @@ def as_user(server: EmbeddedServer, keys: Path) -> Iterator:
 # Who may write which kind of key; whoever is not named must be refused. `*` stands for a name.
 WRITERS = {
     "freq:ce:i1": {"ingest"}, "backfill:ce:i1": {"ingest"}, "cmd:ce:g1": {"worker"}, "journal:ce:w1": {"worker"},
-    "fleet:ce:g1": {"gateway"}, "signal:ce:a1": {"api", "utility"}, "wishes:ce:a1": {"api"},
-    "sources:ce:i1": {"ingest"},
+    "fleet:ce:g1": {"gateway"}, "signal:ce:a1": {"api"}, "wishes:ce:a1": {"api"},
+    "signal:ce:u1": {"utility"}, "sources:ce:i1": {"ingest"},
 }  # fmt: skip
 READERS = {
     "freq:ce:i1": {"ingest", "worker", "run"}, "backfill:ce:i1": {"ingest", "settle", "run"},
     "cmd:ce:g1": {"worker", "gateway", "run"}, "journal:ce:w1": {"worker", "settle", "run"},
-    "fleet:ce:g1": {"worker", "gateway", "run"}, "signal:ce:a1": {"worker", "api", "utility", "run"},
-    "wishes:ce:a1": {"worker", "api", "run"},
+    "fleet:ce:g1": {"worker", "gateway", "run"}, "signal:ce:a1": {"worker", "api", "run"},
+    "wishes:ce:a1": {"worker", "api", "run"}, "signal:ce:u1": {"worker", "utility", "run"},
+    "sources:ce:i1": {"ingest", "settle", "run"},
 }  # fmt: skip
 STRINGS = {
     "live:ce": {"worker"}, "fleetview:ce": {"worker"}, "snapshot:ce:w1": {"worker"}, "explained:ce:1": {"worker"},
