@@ -24,8 +24,8 @@ COMMON: Final = "+ping +hello +auth +client|setinfo +client|setname"
 WRITE: Final = "+xadd +xread +xrange +xrevrange +multi +exec +get +set"
 FOLLOW: Final = "+xread +xrange +xrevrange +get +set"
 
-# Doors that take set-points have a stream each, named as `roles.NAMES` names them. Keys with {area} to be filled in: read, read and written, and the commands. The table of streams and keys with who
-# writes what is in docs/operations.md.
+# Keys with {area} to be filled in: read, read and written, and the commands. The table of streams and keys with who
+# writes what is in docs/operations.md. Doors that take set-points have a stream each, named as in `roles.NAMES`.
 ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
     "ingest": (
         (), ("freq:{area}:*", "sources:{area}:*", "backfill:{area}:*", "bookmarks:{area}:*"), f"{WRITE} +hset +hget",
