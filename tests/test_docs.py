@@ -136,7 +136,8 @@ def shown(default: object) -> str:
 
 # Tables that a configuration has none of unless they are written.
 TABLES = {
-    "site": config.SiteTable, "source": config.SourceTable, "utility": config.UtilityTable, "utility.client": config.UtilityClientTable,
+    "site": config.SiteTable, "source": config.SourceTable, "utility": config.UtilityTable,
+    "utility.client": config.UtilityClientTable,
 }  # fmt: skip
 
 
