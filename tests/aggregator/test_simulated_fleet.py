@@ -648,6 +648,24 @@ def test_draws_are_uniform_and_unrelated():
     assert abs(np.corrcoef(draws[0][:-1], draws[0][1:])[0, 1]) < 0.03
 
 
+def test_a_report_does_not_depend_on_who_else_reports():
+    whole, half = SimulatedFleet(60, 3, T0), SimulatedFleet(60, 3, T0)
+    half._report_ns[::2] = FOREVER
+    now = T0 + 3 * S
+    all_rows, odd_rows = whole.reports(now), half.reports(now)
+    assert odd_rows.size > 20
+    assert odd_rows.tobytes() == all_rows[all_rows["slot"] % 2 == 1].tobytes()
+
+
+def test_after_a_silence_each_charger_reports_once_and_keeps_its_beat():
+    asked, silent = SimulatedFleet(60, 3, T0, perfect=True), SimulatedFleet(60, 3, T0, perfect=True)
+    for second in range(1, 31):
+        asked.reports(T0 + second * S)
+    assert np.bincount(silent.reports(T0 + 30 * S)["slot"], minlength=60).tolist() == [1] * 60
+    assert (asked._report_ns == silent._report_ns).all()
+    assert silent.reports(T0 + 30 * S).size == 0
+
+
 # -- the kernel against an obvious twin ----------------------------------------------------------------------------
 
 
