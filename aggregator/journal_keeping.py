@@ -5,8 +5,9 @@ the small ones are deleted; they are superseded from its manifest on, so a crash
 
 `thin` removes whole tables of hours that are over: those older than their kind's limit, then the oldest hours while the
 journal is larger than its limit. What goes is written to `removed.jsonl` first, so that readers can tell a limit from a
-loss. Never removed: the hour in progress, the RESTART_HOURS before it, and what a restarted settlement needs of the
-newest epoch, its settings and sessions (`calls`, `sessions`). Statements are not the journal's to remove.
+loss. Never removed: the hour in progress and the RESTART_HOURS before it. What a restarted settlement needs of earlier
+hours, settings and sessions (`calls`, `sessions`), is small: it goes by a limit that names it alone, and never while it
+is the newest epoch's. Statements are not the journal's to remove.
 
 Knows no clock: the hour in progress is that of the newest part.
 """
@@ -159,7 +160,7 @@ def thin(folder: Path, limits: Limits, tell: Callable[[Removed], None] = lambda 
             if kept <= limits.size:
                 break
             for name in _free(part, newest):
-                if (part.stem, name) not in chosen:
+                if name not in NEEDED and (part.stem, name) not in chosen:
                     going.append((part, _row(part, name, "size")))
                     kept -= part.tables[name].size
     _remove(folder, going, tell)
@@ -170,7 +171,7 @@ def _aged(parts: Iterable[Part], limits: Limits, running_ns: int, newest: int) -
     for part in parts:
         age_ns = running_ns - hour_ns(part.hour.name)
         for name in _free(part, newest):
-            days = limits.kind_days.get(name, limits.days)
+            days = limits.kind_days.get(name, 0.0 if name in NEEDED else limits.days)
             if days and age_ns > days * DAY_NS:
                 yield part, _row(part, name, "days")
 

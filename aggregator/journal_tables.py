@@ -115,31 +115,48 @@ def payload_of(kind: Kind, rows: Block) -> bytes:
 
 
 def _fates(entries: Iterable[Entry]) -> tuple[Block, Block]:
-    """(fate, marks) of every sample in the entries: each row of a SAMPLES call has its own TICK after it, in order."""
+    """(fate, marks) of every sample in the entries.
+
+    A row of a SAMPLES call that was decided upon has its own TICK after it, in order; one without, while a later one of
+    the same call has one, was overtaken by it.
+    """
     fate: list[int] = []
     marks: list[int] = []
-    waiting: deque[tuple[int, int, int]] = deque()  # place, t_ns, rx_ns
+    waiting: deque[tuple[int, tuple[int, int]]] = deque()  # place, (t_ns, rx_ns)
     for entry in entries:
         if entry.kind is Kind.SAMPLES:
             rows = _rows(entry, FREQUENCY_TABLE)
             if rows is None:
                 continue
-            # Whatever still waits has lost its decision to a gap.
-            waiting = deque(
-                (len(fate) + k, *stamps)
-                for k, stamps in enumerate(zip(rows["t_ns"].tolist(), rows["rx_ns"].tolist(), strict=True))
-            )
+            stamps = zip(rows["t_ns"].tolist(), rows["rx_ns"].tolist(), strict=True)
+            waiting = deque(enumerate(stamps, len(fate)))
             fate += [Fate.UNKNOWN] * rows.size
             marks += rows["quality"].tolist()
-        elif entry.kind is Kind.TICKS and waiting:
+        elif entry.kind is Kind.GAP:
+            waiting.clear()  # their decisions may be in it
+        elif entry.kind is Kind.TICKS:
             tick = _rows(entry, "ticks")
-            for t_ns, rx_ns, quality in () if tick is None else zip(
-                tick["t_ns"].tolist(), tick["rx_ns"].tolist(), tick["quality"].tolist(), strict=True
-            ):  # fmt: skip
-                if waiting and waiting[0][1:] == (t_ns, rx_ns):
-                    place = waiting.popleft()[0]
-                    fate[place], marks[place] = fate_of(quality), quality
+            for row in () if tick is None else tick[["t_ns", "rx_ns", "quality"]].tolist():
+                _decided(row[:2], row[2], waiting, fate, marks)
     return np.array(fate, np.uint8), np.array(marks, np.uint16)
+
+
+def _decided(
+    stamps: tuple[int, int],
+    quality: int,
+    waiting: deque[tuple[int, tuple[int, int]]],
+    fate: list[int],
+    marks: list[int],
+) -> None:
+    """A decision: its sample's fate, and that of those it overtook."""
+    if stamps not in (other for _, other in waiting):
+        return
+    while True:
+        place, other = waiting.popleft()
+        if other == stamps:
+            fate[place], marks[place] = fate_of(quality), quality
+            return
+        fate[place] = Fate.OVERTAKEN
 
 
 def fate_of(marks: int) -> Fate:

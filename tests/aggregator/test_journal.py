@@ -379,6 +379,23 @@ def test_every_sample_has_its_fate(tmp_path):
     assert list(read(tmp_path)) == many
 
 
+def test_samples_of_a_call_that_a_later_one_overtook(tmp_path):
+    """No decision of their own; where a gap may hold it, nobody knows."""
+    rows = [(10, 0), (20, 0), (30, 0), (40, 0)]
+    first, second = sampled(1, rows, [0] * 4), sampled(4, rows, [0] * 4)
+    many = [
+        Entry(Kind.START, 0, 0, 0, b"{}"),
+        *(entry(k, item.kind, payload=item.payload) for k, item in enumerate((first[0], first[3], first[4]), 1)),
+        second[0], entry(9, Kind.TICKS, payload=second[4].payload),
+    ]  # fmt: skip
+    writer = JournalWriter(tmp_path)
+    writer.append(many, "7-1")
+    writer.flush()
+    (found,) = journal_reader.judged(tmp_path)
+    O, T, U = Fate.OVERTAKEN, Fate.TICKED, Fate.UNKNOWN  # noqa: E741
+    assert found.fate.tolist() == [O, O, T, T, U, U, U, U]
+
+
 def test_an_empty_journal(tmp_path):
     writer = JournalWriter(tmp_path / "new")
     assert writer.flush() == []

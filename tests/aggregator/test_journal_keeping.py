@@ -171,6 +171,9 @@ def test_older_runs_go_whole_with_their_hours(tmp_path):
     written(tmp_path, hours=5, each=2)
     newer = written(tmp_path, hours=30, each=1, epoch=8, begin_ns=NOW_NS + 10 * HOUR)
     thin(tmp_path, Limits(days=1.0))
+    older = [part for part in survey(tmp_path).parts if part.epoch == 7]
+    assert {name for part in older for name in part.tables.keys() - part.missing} == {"calls", "sessions"}
+    thin(tmp_path, Limits(kind_days={"calls": 1.0, "sessions": 1.0}))
     assert {part.epoch for part in survey(tmp_path).parts} == {8}
     assert sorted(path.name for path in tmp_path.iterdir())[0] == "2023-11-15T08"
     assert {row["hour"] for row in told_removed(tmp_path) if row["stem"].startswith(f"{7:020d}")} == {
