@@ -87,9 +87,9 @@ class SourceTable(Table):
     """One source of frequency of several; without any, the units of `[unit]` are the sources."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")
-    kind: Literal["iec61850", "c37118"] = "iec61850"
-    host: str = "127.0.0.1"
-    port: int = Field(0, ge=0, le=65535, description="0: a free one, for a simulated unit")
+    kind: Literal["iec61850", "c37118", "goose"] = "iec61850"
+    host: str = Field("127.0.0.1", description="of `goose`: the network interface")
+    port: int = Field(0, ge=0, le=65535, description="0: a free one, for a simulated unit; `goose` has none")
     priority: int = Field(1, ge=1, le=99, description="1 is preferred; of equal ones the first in the file")
     simulated: bool = Field(False, description="`flyball run` starts a unit of `[unit]` for it")
     nominal_volt: float | None = Field(None, gt=0, description="unset: that of `[unit]`")
@@ -100,7 +100,7 @@ class SourceTable(Table):
     def _reachable(self) -> SourceTable:
         if self.simulated and self.kind != "iec61850":
             raise ValueError("`simulated`: the simulated unit speaks iec61850; set `kind` to it, or name a real source")
-        if not self.simulated and self.port == 0:
+        if not self.simulated and self.port == 0 and self.kind != "goose":
             raise ValueError("`port`: name the port of the source, or make it `simulated`")
         return self
 

@@ -31,7 +31,7 @@ from telemetry.standing import Row, Standing
 GRACE_NS: Final = 10_000_000_000
 # All that end together do not end in one instant: one is missed when another has gone on without it for so long.
 MISSED_NS: Final = 1_000_000_000
-KINDS: Final = {"iec61850": "telemetry.iec61850", "c37118": "telemetry.c37118"}
+KINDS: Final = {"iec61850": "telemetry.iec61850", "c37118": "telemetry.c37118", "goose": "telemetry.goose"}
 
 
 class Late(Protocol):

@@ -314,6 +314,12 @@ def test_a_history_is_asked_for_where_it_is_wanted(package: Package) -> None:
     assert package.made[-3][-1] == PLAIN
 
 
+def test_a_goose_source_has_an_interface_and_no_port(package: Package) -> None:
+    table = {"name": "bay", "kind": "goose", "host": "eth1", "options": {"reference": "BAY/LLN0$GO$gcb"}}
+    follow(configured(table), 50.0, BEGIN)
+    assert package.made == [("eth1", 0, 1, 11547.0, 3.0, {"reference": "BAY/LLN0$GO$gcb"})]
+
+
 def test_a_kind_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sources.KINDS, "c37118", "telemetry.nothing_of_that_name")
     with pytest.raises(SourceError, match=r"^`source\.kind` of 'p': c37118: .*; choose another kind$"):
