@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aggregator.auth import load_token
+from aggregator.compiling import ensure
 from aggregator.config import Config, ConfigError, SiteTable, redis_url, redis_url_b
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.embedded import EmbeddedServer
@@ -133,6 +134,7 @@ def run(
     folder.mkdir(mode=0o700, parents=True)
     _point_to(folder)
     stop = Stop(guarded=False)
+    ensure(log, stop)
     begun_s = time.monotonic()
     given = redis_url(None)
     given_b = redis_url_b(None)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 import redis
 
+from aggregator.compiling import ensure
 from aggregator.journal_files import lock
 from aggregator.journal_keeping import Limits, Removed
 from aggregator.process import Log, Stats, Stop, lower_nice, patient
@@ -39,6 +40,7 @@ def serve(
     if client is None:
         return
     lower_nice(5)
+    ensure(log, stop)
     key = f"statements:{area}"
     waiting: dict[str, bytes] = {}
 

@@ -7,18 +7,18 @@ nothing about what is compiled.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from aggregator import explained, figures
-from aggregator.contracts import CoreSettings, Site
+from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.core import Aggregator
-from aggregator.process import Log
 from droop.fleet import Wish
-from droop.numerics import cache_folder
+from droop.products import load
+from settlement.interval import LEAD_S
+from telemetry.quality import GateSettings
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block, Quality, SlotState, empty
 
 ROWS: Final = 16
@@ -26,17 +26,25 @@ LOCAL_METER: Final = 2
 NS: Final = 1_000_000_000
 
 
-def warm(settings: CoreSettings, log: Log | None = None) -> None:
-    """Compile, or load, every kernel before the first sample waits for it."""
-    folder = cache_folder()
-    fresh = folder is None or not any(folder.rglob("*.nbc"))
-    if log is not None and fresh:
-        log.info("first start of this version: compiling kernels, a minute or so", kept=str(folder))
-    begun_s = time.monotonic()
+def warm(settings: CoreSettings) -> None:
+    """Load every kernel, or compile it, before the first sample waits for it."""
     _rehearse(Aggregator(_small(settings), journal=False))
     explained.warm()
-    if log is not None and fresh:
-        log.info("kernels compiled", seconds=round(time.monotonic() - begun_s, 1))
+
+
+def rehearse_everything() -> None:
+    """Every kernel of every process that decides, settles or replays, whatever the configuration."""
+    from aggregator.backtest import Backtest  # it is not needed by a worker
+
+    settings = CoreSettings("ce", ROWS, (Contract(load("ce_fcr"), ROWS),))
+    sites = (Site("rehearsal", None, 0, ROWS, 1.0, 1.0, LOCAL_METER, -1.0, 1.0),)
+    for each in (settings, replace(settings, sites=sites, wear_price=0.1)):
+        warm(each)
+        day = Backtest(each, GateSettings(), NS, 1)
+        for second in range(1, LEAD_S + 60):
+            day.feed(_sample(50.0 - 0.1 * (second % 2), 0, second * NS))
+        for _ in day.statements():
+            pass
 
 
 def _small(settings: CoreSettings) -> CoreSettings:

@@ -27,6 +27,7 @@ import redis
 
 from aggregator import explained, figures, journal, sessions, snapshots, views
 from aggregator.aside import Aside
+from aggregator.compiling import ensure
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
@@ -65,7 +66,10 @@ def serve(
     client = patient(urls[0], stop, log)
     if client is None:
         return
-    warm(settings, log)
+    ensure(log, stop)
+    if stop:
+        return
+    warm(settings)
     settings = replace(settings, epoch=epoch())
     scheduling = urgent()
     settle_memory()

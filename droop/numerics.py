@@ -14,12 +14,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numba
 from numba import njit, types
+from numba.core.registry import cpu_target
 
 HONEST: Final = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 
@@ -59,6 +61,13 @@ def cache_folder() -> Path | None:
         if private and os.access(folder, os.W_OK):
             return folder
     return None
+
+
+def machine() -> str:
+    """What a compiled kernel depends on beside its source (Python, numba, the processor), in twelve digits."""
+    target: Any = cpu_target
+    facts = sys.version, numba.__version__, target.target_context.codegen().magic_tuple()
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
 _FOLDER: Final = cache_folder()

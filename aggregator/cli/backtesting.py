@@ -59,9 +59,10 @@ def backtest(
 ) -> None:
     """Drive a simulated fleet over recorded frequency, and score what it delivered."""
     from aggregator.backtesting import recorded_gate, run
+    from aggregator.compiling import ensure
     from aggregator.config import load
     from aggregator.fleetside import behaviour
-    from aggregator.process import settle_memory
+    from aggregator.process import logger, settle_memory
     from aggregator.running import core_settings
     from telemetry.traces import open_trace
 
@@ -71,6 +72,7 @@ def backtest(
         contract=contract_of(config, product, sold_kw),
     )  # fmt: skip
     settings = core_settings(loaded)
+    ensure(logger("backtest"))
     traces = [
         open_trace(
             path, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,

@@ -125,11 +125,14 @@ def settle(
         _run("settle", config)
         return
     from aggregator.cli.journalling import warn
+    from aggregator.compiling import ensure
     from aggregator.journal import Problem
+    from aggregator.process import logger
     from aggregator.settle import settle_folder
 
     if not (folder / "journal").is_dir():
         raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
+    ensure(logger("settle"))
     problems: list[Problem] = []
     rows = [statement.to_dict() for statement in settle_folder(folder / "journal", problems=problems)]
     warn(problems)

@@ -17,12 +17,15 @@ def replay(
     """Drive the engine with a run's journal; every command must come out byte for byte as it was sent."""
     from aggregator import journal_reader
     from aggregator.cli.journalling import warn
+    from aggregator.compiling import ensure
     from aggregator.journal import Problem
     from aggregator.keys import command_keys
+    from aggregator.process import logger
     from aggregator.replay import replay as again
 
     if not (folder / "journal").is_dir():
         raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
+    ensure(logger("replay"))
     problems: list[Problem] = []
     entries = journal_reader.entries(folder / "journal", problems=problems)
     found = again(entries, command_keys(folder / "keys", make=False))
