@@ -235,7 +235,7 @@ function showLine(s) {
   showSources(s.sources ?? []);
   text("scheduling", s.worker?.scheduling ? `scheduling ${s.worker.scheduling}` : "");
   const off = s.clock?.host_error_ms;
-  text("clock", `ms; total from the source's stamp, clock ${s.clock?.synchronised ? `within ${number(off, 1)} ms` : "not vouched for"}`);
+  text("latency-clock", `ms; total from the source's stamp, clock ${s.clock?.synchronised ? `within ${number(off, 1)} ms` : "not vouched for"}`);
   rows(byId("latency-rows"), Object.entries(s.latency_ms ?? {}), 4, ([stage, l]) => [words(stage), number(l.p50, 2), number(l.p99, 2), number(l.max, 2)], 1);
 }
 

@@ -490,6 +490,11 @@ def test_fits_every_screen(source: Source, open_page: Any, tmp_path: Path, name:
     assert width <= room
 
 
+def test_every_name_on_the_page_is_one_elements(open_page: Any) -> None:
+    names = open_page().page.evaluate("[...document.querySelectorAll('[id]')].map((element) => element.id)")
+    assert sorted(names) == sorted(set(names))
+
+
 def test_layout_stands_still(source: Source, open_page: Any) -> None:
     w = open_page()
     w.page.wait_for_timeout(1000)
