@@ -76,7 +76,7 @@ class UnitTable(Table):
     poll_ms: int = Field(20, ge=0, le=60_000, description="where no block is free; 0: wait for one")
     tls: UnitTlsTable | None = None
     plaintext: bool = Field(False, description="without TLS beyond this machine")
-    history: bool = Field(False, description="a buffered block besides: what was missed, for settlement")
+    history: bool = Field(False, description="a buffered block besides: what was missed, for the record")
     silent_after_s: float = Field(3.0, gt=0, le=3600)
     backend: Literal["libiec61850", "open61850"] | None = Field(None, description="unset: the best one installed")
     simulated: bool = True

@@ -1,12 +1,12 @@
 """Late history of the ingest's devices: their buffered reports to the backfill stream, their bookmarks to the store.
 
 A device with a buffered report control block keeps what it measured while nobody listened. What it hands over later
-goes to settlement alone (`backfill`). How far each device's history has come is kept in the store, so that the next
-life of the process goes on from there; what the device no longer held is counted in the source's status and named in
-the log.
+is kept beside the journal (`backfill`): control does not see it, and no statement rests on it yet. How far each
+device's history has come is kept in the store, so that the next life of the process goes on from there; what the
+device no longer held is counted in the source's status and named in the log.
 
 Policy: a bookmark is written a turn after it was reached, when the rows it stands for are on the stream: a crash in
-between brings rows twice, never none, and settlement knows them by their stamps.
+between brings rows twice, never none; their stamps tell.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ SETTLE_S: Final = 1.0
 def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url_b: str = "") -> None:
     """Follow the sources and publish until told to stop. url_b : a second server for the samples, or empty
 
-    Raises SourceError.
+    Raises SourceError and what the clients' packages raise.
     """
     client = patient(url, stop, log, url_b)
     if client is None:

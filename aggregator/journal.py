@@ -52,7 +52,7 @@ class Kind(IntEnum):
     ALARM = 19  # JSON
     LOST = 20  # packed GAP rows: samples on the frequency stream that never reached this worker
     GAP = 24  # written by the journal itself: one packed GAP row, in the place of what is missing
-    BACKFILL = 25  # wire block of FREQUENCY, late history of a source: for settlement, no call
+    BACKFILL = 25  # wire block of FREQUENCY, late history of a source: for the record, no call
 
 
 # Where the rows of each kind lie; kinds without rows lie in `calls`, set-point messages in `commands`.

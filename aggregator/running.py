@@ -203,7 +203,7 @@ def _open(page: str, stop: Stop) -> None:
 def summarise(parts: dict[str, Any], core: CoreSettings, period_s: float = math.inf) -> dict[str, Any]:
     """The summary's keys from the processes' counters, those of lives that ended early included.
 
-    period_s : of the source; commands that leave more than that after their sample's stamp are late
+    period_s : of `unit.rate_hz`; commands that leave more than that after their sample's stamp are late
     """
     past: dict[str, list[dict[str, Any]]] = parts.get("past", {})
     lives = [*past.get("worker", []), parts["worker"]]

@@ -84,7 +84,7 @@ def choice_settings(table: ChoiceTable) -> ChoiceSettings:
 def make(table: SourceTable, unit: UnitTable, number: int, late: Late | None = None) -> FrequencySource:
     """The client of one source, not started; `number` is that of its rows. late : where its history goes, if anywhere
 
-    Raises SourceError.
+    Raises SourceError and what the client's package raises.
     """
     place, options, history = _addressed(table, unit)
     if history and late is not None:
@@ -107,8 +107,17 @@ def make(table: SourceTable, unit: UnitTable, number: int, late: Late | None = N
 def _addressed(table: SourceTable, unit: UnitTable) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
     """How a kind's `make_client` is called, by place and by name; whether a history is wanted. Raises SourceError."""
     if table.kind != "iec61850":
-        volt, silent_s = table.nominal_volt or unit.nominal_volt, table.silent_after_s or unit.silent_after_s
-        return (table.host, table.port), {"nominal_volt": volt, "silent_after_s": silent_s, **table.options}, False
+        own = {"nominal_volt": table.nominal_volt or unit.nominal_volt}
+        # A message by GOOSE says itself how long it lives; what [unit] says of reports is nothing to it.
+        silent_s = table.silent_after_s or (unit.silent_after_s if table.kind != "goose" else None)
+        if silent_s is not None:
+            own["silent_after_s"] = silent_s
+        for name in ("nominal_volt", "silent_after_s"):
+            if name in table.options:
+                raise SourceError(
+                    f"`source.options` of {table.name!r}: {name} stands beside `options`, in [[source]] itself"
+                )
+        return (table.host, table.port), {**own, **table.options}, False
     from aggregator.measuring import client_options, device  # its package is only loaded where it is followed
 
     try:

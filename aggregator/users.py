@@ -40,7 +40,7 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
     ),
     "gateway": (("cmd:{area}:*",), ("fleet:{area}:*", "sessions:{area}:*"), WRITE),
     "settle": (
-        ("journal:{area}:*", "sources:{area}:*", "backfill:{area}:*"), ("statements:{area}",), f"{FOLLOW} +hset",
+        ("journal:{area}:*", "backfill:{area}:*"), ("statements:{area}",), f"{FOLLOW} +hset",
     ),
     "api": (
         (

@@ -144,11 +144,8 @@ class GooseSource:
             detail="silent: the publisher's time to live has run out" if silent else intake.detail or self._detail,
             surprises=intake.surprises,
             handler_errors=self._handler_errors,
+            refused=dict(intake.refused),
         )
-
-    def refused(self) -> dict[str, int]:
-        """Messages not believed, by reason."""
-        return dict(self._intake.refused)
 
     def _run(self) -> None:
         wait_s = RETRY_S[0]

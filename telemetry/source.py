@@ -7,7 +7,7 @@ reconnects for ever until it is stopped, and never raises into its caller; what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from telemetry.samples import Block
@@ -28,9 +28,10 @@ class SourceStatus:
     detail: str = ""  # what the source is doing, or the latest error, in words
     surprises: int = 0  # messages that could not be read as a measurement
     handler_errors: int = 0  # exceptions raised by `on_block`
+    refused: dict[str, int] = field(default_factory=dict)  # messages not believed, by reason, where the protocol tells
     mode: str = ""  # how samples come: "reports", "buffered reports", "polling"; empty while not connected
     polls: int = 0  # values asked for, where no reports could be had
-    backfilled: int = 0  # rows delivered late, for settlement alone
+    backfilled: int = 0  # rows delivered late, for the record alone
     history_gaps: int = 0  # stretches the source's own buffer no longer held
 
 

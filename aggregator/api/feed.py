@@ -31,7 +31,7 @@ from aggregator.process import rss_mb
 
 log = structlog.get_logger(__name__)
 
-ROLES: Final = ("unit", "ingest", "worker", "gateway", "settle", "head", "utility")
+ROLES: Final = ("ingest", "worker", "gateway", "settle", "utility")
 STORE_ERRORS: Final = (RedisError, OSError, asyncio.TimeoutError)
 STORE_LOST: Final = (
     "Redis/Valkey does not answer: nothing is known of the fleet. Check that it runs; the API reconnects by itself."

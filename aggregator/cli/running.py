@@ -58,7 +58,7 @@ def run(
     skip_bad: SkipBad = False,
     json: Json = None,
 ) -> None:
-    """Regulate with a simulated fleet on a frequency that arrives over IEC 61850. Ctrl-C stops."""
+    """Regulate with a simulated fleet on the frequency of the configured sources. Ctrl-C stops."""
     from aggregator.config import load
     from aggregator.process import logger
     from aggregator.running import run as run_line

@@ -14,7 +14,7 @@ import asyncio
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from telemetry.c37118.errors import FrameError
@@ -31,9 +31,11 @@ TRANSPORTS: Final = ("tcp", "udp", "udp-spontaneous")
 
 @dataclass(frozen=True)
 class PmuStatus(SourceStatus):
-    """Counters of a PMU's source beside those of every source; `gaps` are frames missing by stamp and DATA_RATE."""
+    """Counters of a PMU's source beside those of every source; `gaps` are frames missing by stamp and DATA_RATE.
 
-    refused: dict[str, int] = field(default_factory=dict)  # frames and octets by reason, `errors.REASONS`
+    `refused` counts frames and octets by `errors.REASONS`.
+    """
+
     others: int = 0  # parts of frames that belong to other PMUs of the stream
     configurations: int = 0  # that said something new
 

@@ -7,7 +7,7 @@ step only where the one before cannot be had:
 2. where every block serves somebody else, or the device has none: the values themselves, asked for every `poll_ms`,
    repetitions left out by their time, and a block tried for again every `session.RETRY_S`.
 
-Beside either, if `on_backfill` is given: a buffered block for settlement (history.py).
+Beside either, if `on_backfill` is given: a buffered block for the record (history.py).
 """
 
 from __future__ import annotations

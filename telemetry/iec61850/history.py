@@ -1,4 +1,4 @@
-"""What control missed, for settlement: the reports of a buffered block, gap-free as long as the device's buffer lasts.
+"""What control missed, for the record: the reports of a buffered block, gap-free as long as the device's buffer lasts.
 
 Policy for buffers and losses:
 - A device keeps a buffered block's reports while nobody listens. On return we name the last one we settled (its

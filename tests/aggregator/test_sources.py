@@ -195,7 +195,9 @@ class Package:
     def __init__(self) -> None:
         self.made: list[tuple[Any, ...]] = []
 
-    def make_client(self, *place: Any, source: int, nominal_volt: float, silent_after_s: float, **more: Any) -> Deaf:
+    def make_client(
+        self, *place: Any, source: int, nominal_volt: float, silent_after_s: float | None = None, **more: Any
+    ) -> Deaf:
         if "odd" in more:
             raise TypeError("make_client() got an unexpected keyword argument 'odd'")
         if more.get("idcode") == 0:
@@ -264,6 +266,7 @@ def test_settings_reach_gates_and_choice(package: Package) -> None:
     [
         ({"odd": 1}, r"^`source\.options` of 'p': .*'odd'; remove or correct it$"),
         ({"idcode": 0}, r"^`source` 'p': idcode 0: give one from 1$"),
+        ({"silent_after_s": 1}, r"^`source\.options` of 'p': silent_after_s stands beside `options`"),
     ],
 )
 def test_options_that_no_client_takes_are_named(package: Package, options: dict[str, Any], message: str) -> None:
@@ -317,7 +320,9 @@ def test_a_history_is_asked_for_where_it_is_wanted(package: Package) -> None:
 def test_a_goose_source_has_an_interface_and_no_port(package: Package) -> None:
     table = {"name": "bay", "kind": "goose", "host": "eth1", "options": {"reference": "BAY/LLN0$GO$gcb"}}
     follow(configured(table), 50.0, BEGIN)
-    assert package.made == [("eth1", 0, 1, 11547.0, 3.0, {"reference": "BAY/LLN0$GO$gcb"})]
+    assert package.made == [("eth1", 0, 1, 11547.0, None, {"reference": "BAY/LLN0$GO$gcb"})]
+    follow(configured({**table, "silent_after_s": 7.0}), 50.0, BEGIN)
+    assert package.made[-1][4] == 7.0
 
 
 def test_a_kind_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
