@@ -4,7 +4,7 @@ A process that compiles a kernel and one that loads it may run two copies of wha
 and a float32 may differ in its last bit. A recorded run is to be replayed byte for byte, and a stopped backtest to go
 on to the same result; so whoever decides, settles or replays runs what lies in the cache, from the first start on.
 
-A mark in the cache folder says that all of them are there, for this Python, this numba and this processor. Where no
+A mark in the cache folder says that all of them are there, for these files, this Python, numba and processor. Where no
 private folder can be had (`droop.numerics.cache_folder`) each process compiles for itself, and two of them may differ
 in last bits.
 """
@@ -12,6 +12,7 @@ in last bits.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Final, Protocol
 
+import aggregator
+import droop
 from droop.numerics import cache_folder, machine
 
 LOCK: Final = "compiling.lock"
@@ -74,7 +77,16 @@ def ensure(log: Says | None = None, stop: Told | None = None) -> None:
 
 
 def _mark(folder: Path) -> Path:
-    return folder / f"whole-{machine()}"
+    return folder / f"whole-{machine()}-{_sources()}"
+
+
+def _sources() -> str:
+    """Where the kernels' files lie and when they were written, in twelve digits: numba keeps its cache by that."""
+    facts = [
+        (str(path), path.stat().st_mtime_ns, path.stat().st_size)
+        for package in (droop, aggregator) for path in sorted(Path(package.__path__[0]).rglob("*.py"))
+    ]  # fmt: skip
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
 def _until_orphaned() -> None:

@@ -410,6 +410,12 @@ def redis_url(embedded_url: str | None) -> str | None:
     return os.environ.get("FLYBALL_REDIS_URL") or embedded_url
 
 
+def store_keys() -> Path | None:
+    """The folder of passwords for the users of a server of one's own, where the environment names one."""
+    named = os.environ.get("FLYBALL_STORE_KEYS")
+    return Path(named) if named and redis_url(None) else None
+
+
 def redis_url_b(embedded_url: str | None) -> str | None:
     """The second server, for the frequency: the environment's, or the embedded one beside an embedded first.
 

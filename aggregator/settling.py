@@ -67,7 +67,7 @@ def serve(
         stalled = _tell_stall(settler, stalled, log)
         _publish(client, key, waiting, log)
         stats.write(_figures(settler, reader))
-    while not settler.full and _read(reader, settler, late, stop, log) == BATCH:
+    while not settler.full and _read(reader, settler, late, stop, log) >= BATCH:
         pass
     settler.close()
     _tell_stall(settler, stalled, log)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from aggregator.config import store_keys
 from aggregator.keys import KeyFault
 
 ADMIN: Final = "admin"
 BYTES: Final = 24
-COMMON: Final = "+ping +hello +auth +client|setinfo +client|setname"
+COMMON: Final = "+ping +hello +auth +client|setinfo +client|setname +select"
 WRITE: Final = "+xadd +xread +xrange +xrevrange +multi +exec +get +set"
 FOLLOW: Final = "+xread +xrange +xrevrange +get +set"
 
@@ -85,14 +86,18 @@ def acl(area: str, passwords: dict[str, str]) -> str:
 
 
 def address(url: str, folder: Path, name: str) -> str:
-    """The server's address with a user's name and password, where the run made them; as it is for a server of one's
-    own, whose address brings its user with it.
+    """The server's address with a user's name and password, where the run made them.
+
+    For a server of one's own `store_keys` names the folder that `flyball acl` filled; without it the address brings
+    its user with it, one for all processes.
     """
-    path = _path(folder, name)
-    if not url.startswith("unix://") or urlsplit(url).username or not path.exists():
-        return url
+    own = store_keys()
+    path = _path(own or folder, name)
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{quote(name)}:{quote(_read(path))}@"))
+    if name not in (*ROLES, ADMIN) or (own is None and (parts.scheme != "unix" or parts.username or not path.exists())):
+        return url
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(name)}:{quote(_read(path))}@{place}"))
 
 
 def _rules(name: str, area: str) -> str:

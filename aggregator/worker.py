@@ -50,6 +50,7 @@ SURVEY_S: Final = 1.0
 COMMAND_MAXLEN: Final = (100, 2_000, 20_000_000)
 JOURNAL_MAXLEN: Final = (800, 8_000, 80_000_000)
 FLEET_WAIT_S: Final = 3.0
+FIRST_READ_S: Final = 1.0
 SIGNAL_DOORS: Final = ("api", "utility")
 
 
@@ -121,6 +122,7 @@ class Worker:
         self._refused: Counter[str] = Counter()
         self._first_id, self._ticked = "", 0
         self._sample_id = (0, 0)
+        self._behind: list[tuple[Row, Block]] = []  # too old, while more waits to be read
         self._lost = False
         self._slow: dict[str, Any] = {}
         self._last_tick_s = self._live_due_s = self._survey_due_s = time.monotonic()
@@ -155,6 +157,10 @@ class Worker:
         first baseline knows it.
         """
         if self._go_on():
+            # What came meanwhile is read before time is told: a frequency that is there is not lost.
+            deadline_s = time.monotonic() + FIRST_READ_S
+            while not self._stop and time.monotonic() < deadline_s and not self._read():
+                pass
             return
         signals_from = self._resume()
         while not self._stop and time.monotonic() - self._begun_s < FLEET_WAIT_S:
@@ -199,6 +205,9 @@ class Worker:
             self.core = found.core
             self._ticked = int(found.note.get("ticked", "0"))
             self._first_id = found.note.get("first", "")
+            self._refused += Counter(orjson.loads(found.note.get("refused", "{}")))
+            # Who dies before a snapshot of his own leaves two lives' calls to be made again; that is refused.
+            self._snapshot_due_s = time.monotonic()
             self._restored = {
                 "continues": self.core.settings.continues[0], "restored_calls": found.calls,
                 "restored_s": round(time.monotonic() - begun_s, 3),
@@ -252,16 +261,17 @@ class Worker:
             self._store_away(error)
             return 0
         read_ns = time.time_ns()
-        samples: list[tuple[Row, Block]] = []
+        samples, self._behind = self._behind, []
         for row in rows:
             block = self._block(row)
             if block is None:
                 self._done[row.key] = row.entry_id
             elif row.key == self._freq:
+                self._note_lost(row.entry_id)
                 samples.append((row, block))
             else:
                 self._take(row.key, row.entry_id, block)
-        self._samples(samples, read_ns)
+        self._samples(samples, read_ns, more=len(rows) >= BATCH)
         return len(rows)
 
     def _block(self, row: Row) -> Block | None:
@@ -272,7 +282,7 @@ class Worker:
             self._refused[f"wire_{error.reason}"] += 1
             self._log.warning("entry refused", stream=row.key, entry=row.entry_id, error=str(error))
             return None
-        if row.key == self._freq and block.dtype != FREQUENCY:
+        if row.key == self._freq and (block.dtype != FREQUENCY or not block.size):
             self._misplaced(row.key, row.entry_id)
             return None
         return block
@@ -297,22 +307,25 @@ class Worker:
         else:
             self._misplaced(key, entry_id)
 
-    def _samples(self, samples: list[tuple[Row, Block]], read_ns: int) -> None:
-        """Samples one at a time; those that are too old already go with the next, which overtakes them."""
+    def _samples(self, samples: list[tuple[Row, Block]], read_ns: int, *, more: bool) -> None:
+        """Samples one at a time; those that are too old already go with the next, which overtakes them.
+
+        more : others wait to be read; a batch of old ones alone waits for them
+        """
         behind: list[Block] = []
         oldest_ns = read_ns - round(self.core.settings.sample_age_max_s * 1e9)
         for place, (row, block) in enumerate(samples):
-            self._note_lost(row.entry_id)
-            last = place == len(samples) - 1
-            if block.size and not last and int(block["rx_ns"][-1]) < oldest_ns:
+            old, last = int(block["rx_ns"][-1]) < oldest_ns, place == len(samples) - 1
+            self._first_id = self._first_id or row.entry_id
+            if old and last and more:
+                self._behind = samples[place - len(behind) :]
+            elif old and not last:
                 behind.append(block)
-                self._first_id = self._first_id or row.entry_id
-                continue
-            self._sample(np.concatenate([*behind, block]) if behind else block, row, read_ns)
-            behind = []
+            else:
+                self._sample(np.concatenate([*behind, block]) if behind else block, row, read_ns)
+                behind = []
 
     def _sample(self, block: Block, row: Row, read_ns: int) -> None:
-        self._first_id = self._first_id or row.entry_id
         self._ticked += int(block.size)
         self._done[row.key] = row.entry_id
         begun_ns = time.time_ns()
@@ -336,7 +349,8 @@ class Worker:
 
     def _note(self) -> bytes:
         """How far this worker has read, for who goes on from here; it travels with the journal."""
-        return orjson.dumps({**self._done, "ticked": str(self._ticked), "first": self._first_id})
+        refused = orjson.dumps(self._refused).decode()
+        return orjson.dumps({**self._done, "ticked": str(self._ticked), "first": self._first_id, "refused": refused})
 
     def _note_lost(self, entry_id: str) -> None:
         """Put on record which samples the stream lost before this one: what became of each is in the journal."""
@@ -423,6 +437,7 @@ class Worker:
                 self._explaining.answer(question, self.core.engine, self.core.last)
         except redis.RedisError as error:
             self._store_away(error)
+            return
         self._stats.write(self.figures())
 
     def _view(self) -> None:

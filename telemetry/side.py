@@ -124,7 +124,9 @@ class Side:
         while not self._closed.wait(self._pause_s):
             self._pause_s = min(max(2 * self._pause_s, BACKOFF_S[0]), BACKOFF_S[1])
             try:
-                connection: Any = self._client.connection_pool.make_connection()
+                # Not the pool's own way: it counts what it makes, and stops for good at its limit.
+                pool = self._client.connection_pool
+                connection: Any = pool.connection_class(**pool.connection_kwargs)
                 connection.connect()
             except (redis.RedisError, OSError) as error:
                 self.why = str(error)

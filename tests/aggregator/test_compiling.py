@@ -69,7 +69,7 @@ def test_it_ends_with_its_parent_and_leaves_no_mark(tmp_path: Path) -> None:
 def test_a_mark_is_believed_and_nothing_is_compiled_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(compiling, "cache_folder", lambda: tmp_path)
     assert not compiling.complete()
-    (tmp_path / f"whole-{compiling.machine()}").touch()
+    compiling._mark(tmp_path).touch()
     assert compiling.complete()
     monkeypatch.setattr(compiling.subprocess, "Popen", None)
     compiling.ensure()

@@ -167,3 +167,17 @@ def test_a_server_of_ones_own_brings_its_user_with_its_address(keys, tmp_path):
         assert address(url, keys, "worker") == url
     assert address("unix:///x/r.sock", tmp_path, "worker") == "unix:///x/r.sock"
     assert users.address("unix:///x/r.sock", keys, "api").startswith("unix://api:")
+
+
+def test_a_server_of_ones_own_takes_the_passwords_of_a_folder(keys, tmp_path, monkeypatch):
+    url = "rediss://someone:word@store.example:6379/0?ssl_ca_certs=ca.pem"
+    assert address(url, tmp_path, "worker") == url
+    monkeypatch.setenv("FLYBALL_STORE_KEYS", str(keys))
+    assert address(url, tmp_path, "worker") == url  # the embedded servers' are elsewhere
+    monkeypatch.setenv("FLYBALL_REDIS_URL", url)
+    word = (keys / "store-worker.password").read_text().strip()
+    assert address(url, tmp_path, "worker") == f"rediss://worker:{word}@store.example:6379/0?ssl_ca_certs=ca.pem"
+    assert address(url, tmp_path, "unit2") == url
+    monkeypatch.setenv("FLYBALL_STORE_KEYS", str(tmp_path / "nowhere"))
+    with pytest.raises(KeyFault, match="cannot be read"):
+        address(url, tmp_path, "worker")

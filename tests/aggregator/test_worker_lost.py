@@ -17,7 +17,7 @@ from aggregator.journal import Kind
 from aggregator.process import logger
 from aggregator.records import GAP
 from aggregator.replay import replay
-from aggregator.worker import Worker
+from aggregator.worker import BATCH, Worker
 from droop.products import load
 from telemetry import wire
 from telemetry.redis_stream import StreamReader, StreamWriter, connect
@@ -34,9 +34,9 @@ def client() -> Iterator[redis.Redis]:
         yield made
 
 
-def sample() -> bytes:
+def sample(age_s: int = 0) -> bytes:
     block = np.zeros(1, FREQUENCY)
-    block["t_ns"] = block["rx_ns"] = time.time_ns()
+    block["t_ns"] = block["rx_ns"] = time.time_ns() - age_s * NS
     block["hz"] = 50.0
     return wire.encode(block)
 
@@ -58,7 +58,7 @@ def test_what_the_stream_lost_is_on_record(client: redis.Redis) -> None:
     unit = StreamWriter(client, "freq:ce:i1", 100)
     unit.add(sample())
     unit.add(sample())
-    worker = Worker(settings, b"k" * 32, client, client.url, NAMES, Never(), logger("worker"), "", {})
+    worker = Worker(settings, b"k" * 32, client, [client.url], NAMES, Never(), logger("worker"), "", {})
     worker._begun_s -= 60.0  # no fleet to wait for
     worker._await_fleet()
 
@@ -78,6 +78,51 @@ def test_what_the_stream_lost_is_on_record(client: redis.Redis) -> None:
     publish(StreamWriter(client, "freq:ce:i1", 102), 2)  # and again, and its first two never came
     assert lost(client) == [(100, 4, 6), (100, 9, 9), (102, 1, 2)]
     assert worker.core.sums.ticks == 6
+
+
+def test_a_long_backlog_is_overtaken_whole_by_the_first_fresh_sample(client: redis.Redis) -> None:
+    settings = CoreSettings("ce", N, (Contract(load("ce_fcr"), 50.0),), epoch=1)
+    unit = StreamWriter(client, "freq:ce:i1", 100)
+    unit.add(sample())
+    worker = Worker(settings, b"k" * 32, client, [client.url], NAMES, Never(), logger("worker"), "", {})
+    worker._begun_s -= 60.0  # no fleet to wait for
+    worker._await_fleet()
+    for _ in range(2 * BATCH + 3):
+        unit.add(sample(age_s=30))
+    unit.add(sample())
+    for _ in range(100):
+        worker._read()
+        if worker.figures()["ticked"] == 2 * BATCH + 4:
+            break
+    assert worker.figures()["ticked"] == 2 * BATCH + 4
+    # The first of them alone may have been read before there were more.
+    assert worker.core.sums.ticks <= 2
+    assert worker.core.sums.rejected["overtaken"] >= 2 * BATCH + 2
+    # A backlog that nothing fresh follows is decided on, and refused for its age, once it has been read.
+    for _ in range(BATCH):
+        unit.add(sample(age_s=30))
+    for _ in range(100):
+        worker._read()
+        if worker.figures()["ticked"] == 3 * BATCH + 4:
+            break
+    assert worker.figures()["ticked"] == 3 * BATCH + 4
+    assert worker.core.sums.rejected["age"] == BATCH
+
+
+def test_a_block_of_nothing_is_refused(client: redis.Redis) -> None:
+    settings = CoreSettings("ce", N, (Contract(load("ce_fcr"), 50.0),), epoch=1)
+    unit = StreamWriter(client, "freq:ce:i1", 100)
+    unit.add(sample())
+    worker = Worker(settings, b"k" * 32, client, [client.url], NAMES, Never(), logger("worker"), "", {})
+    worker._begun_s -= 60.0
+    worker._await_fleet()
+    unit.add(wire.encode(np.zeros(0, FREQUENCY)))
+    unit.add(sample())
+    for _ in range(100):
+        worker._read()
+        if worker.core.sums.ticks:
+            break
+    assert worker.figures()["rejected"] == {"wire_stream": 1}
 
 
 def test_a_loss_decides_nothing() -> None:

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from aggregator.embedded import EmbeddedServer
+from telemetry import side
 from telemetry.paired import PairedReader
 from telemetry.paired_writer import PairedWriter
 from telemetry.redis_stream import StreamConflict, StreamWriter, connect
@@ -270,6 +271,34 @@ def test_a_second_writer_ends_the_first(pair, key):
 
         with pytest.raises(StreamConflict, match="one writer"):
             until(add)
+
+
+def test_an_outage_of_any_length_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More tries than a client's pool would make in its life."""
+    monkeypatch.setattr(side, "BACKOFF_S", (1e-4, 1e-4))
+    tries = 0
+    with EmbeddedServer(maxmemory_mb=64) as server:
+        one = side.Side(server.url)
+        pool = one.client.connection_pool
+        made = pool.connection_class
+
+        def counted(**options: object) -> object:
+            nonlocal tries
+            tries += 1
+            return made(**options)
+
+        pool.connection_class = counted
+        os.kill(server.pid, signal.SIGKILL)
+        while tries < 150:
+            assert not one.free(0.0)
+            time.sleep(0.001)  # real time: a thread of its own tries
+        server.restart()
+        for _ in range(5000):
+            if one.free(0.0):
+                break
+            time.sleep(0.001)
+        assert one.answering
+        one.close()
 
 
 def test_a_server_found_away_must_answer_to_a_new_connection(pair, key):
