@@ -38,7 +38,7 @@ class Backfill:
         # One at a time: what waits, waits here, by rows.
         self._writer = StreamWriter(client, self.key, epoch, MAXLEN, pending_max=1)
         self._blocks: deque[Block] = deque()
-        self._taken = 0  # written by the source's thread alone, as `published` is by the loop
+        self._taken = 0  # written by the source's thread alone, as `published` is by the one that publishes
         self._sending = 0
         self.published = self.dropped = 0
 
@@ -58,7 +58,7 @@ class Backfill:
                 self._blocks.append(piece)
 
     def publish(self, most: int = 20) -> int:
-        """Send what waits, at most so many blocks; how many rows left. Called from the ingest's own loop.
+        """Send what waits, at most so many blocks; how many rows left. Called from the store's thread (`ingest_store`).
 
         Raises what redis-py raises: the block stays, and goes first the next time.
         """

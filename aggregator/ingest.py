@@ -4,7 +4,8 @@ One entry a sample, so that the stream's counter counts samples, on one server o
 (`telemetry.paired_writer`). Policy while a server is away: samples wait for it, in order, up to the writer's bound,
 and the other one has them at once; when it is back they are published late, and the core does not act on what is too
 old. Of one source every sample is published, the rejected ones marked. Of several every decision is, and what each of
-them said goes to a stream beside it, at the store alone, in one entry a batch, so that every row has its record.
+them said goes to a stream beside it, at the store alone, in one entry a batch, so that every row has its record. That
+and whatever else the store is told goes by a thread of its own (`ingest_store`): the loop waits for no server.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import redis
-
 from aggregator.config import Config
 from aggregator.history import Histories
-from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient
+from aggregator.ingest_store import StoreSide
+from aggregator.process import STATS_S, Log, Stats, Stop, epoch, lower_nice, patient
 from aggregator.sources import Inbox, Sources, Taken, follow
 from telemetry import wire
 from telemetry.paired_writer import PairedWriter
@@ -43,64 +43,63 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url
     sources = follow(config, nominal_hz, time.time_ns(), late)
     writer = PairedWriter([url, url_b] if url_b else [url], f"freq:{config.area}:{NAME}", life, maxlen=MAXLEN)
     record = StreamWriter(client, f"sources:{config.area}:{NAME}", life, maxlen=MAXLEN)
-    stats = Stats(client, config.area, "ingest")
+    store = StoreSide(record, Stats(client, config.area, "ingest"), late)
     inbox = Inbox()
     sources.start(inbox)
     for number, one in sources.followed.items():
         log.info("following", source=number, name=one.table.name, at=f"{one.table.host}:{one.table.port}")
+    _follow(writer, store, sources, inbox, stop, log)
+    sources.stop()
+    _publish(writer, store, sources, inbox.take(0.0), log)
+    _send(writer, store, sources.flush(), time.time_ns())
+    _end(writer, store, sources, log)
+
+
+def _follow(writer: PairedWriter, store: StoreSide, sources: Sources, inbox: Inbox, stop: Stop, log: Log) -> None:
+    """The loop, until told to stop; it waits for samples and for nothing else."""
+    due_s = 0.0
     while not stop:
         blocks = inbox.take(0.1)
-        _publish(writer, record, sources, blocks, log)
-        if stats.due:
+        _publish(writer, store, sources, blocks, log)
+        if time.monotonic() >= due_s:
+            due_s = time.monotonic() + STATS_S
             sources.watch(time.time_ns())
-            late.turn()
-            stats.write(_figures(writer, record, sources, late))
-    sources.stop()
-    _publish(writer, record, sources, inbox.take(0.0), log)
-    _send(writer, sources.flush(), time.time_ns())
-    if writer.settle(SETTLE_S):
-        log.warning("samples not published", pending=writer.pending, away=[why for why in writer.away if why])
-    late.finish()
-    stats.write(_figures(writer, record, sources, late), now=True)
-    writer.close()
+            store.tell(_figures(writer, store, sources))
 
 
-def _publish(writer: PairedWriter, record: StreamWriter, sources: Sources, blocks: list[Block], log: Log) -> None:
-    """Judge, choose and publish, then the record; a server that does not answer delays nobody, and is named once."""
+def _publish(writer: PairedWriter, store: StoreSide, sources: Sources, blocks: list[Block], log: Log) -> None:
+    """Judge, choose and hand over; a server that does not answer delays nobody, and is named once."""
     taken_ns = time.time_ns()
-    taken = sources.take(blocks)
-    _send(writer, taken, taken_ns)
+    _send(writer, store, sources.take(blocks), taken_ns)
     for number, why in enumerate(writer.news()):
         if why is not None:
             log.warning("server away, samples kept" if why else "server back", server="AB"[number], error=why)
-    if taken.judged.size:
-        _keep(record, wire.encode(taken.judged), away=bool(writer.away[0]))
 
 
-def _send(writer: PairedWriter, taken: Taken, taken_ns: int) -> None:
-    """One entry a decision. taken_ns : when its samples came to their turn"""
+def _send(writer: PairedWriter, store: StoreSide, taken: Taken, taken_ns: int) -> None:
+    """One entry a decision, then the record of them all. taken_ns : when its samples came to their turn"""
     for row in range(taken.decided.size):
         writer.add(wire.encode(taken.decided[row : row + 1]), note(taken_ns, time.time_ns()))
+    if taken.judged.size:
+        store.keep(wire.encode(taken.judged))
 
 
-def _keep(record: StreamWriter, payload: bytes, *, away: bool) -> None:
-    """The record is for later: with the store away it waits without being tried, or the next samples would."""
-    if away:
-        record.hold(payload)
-        return
-    try:
-        record.add(payload)
-    except redis.RedisError:  # it waits in the writer, within its bound; the samples' own writer tells who is away
-        return
+def _end(writer: PairedWriter, store: StoreSide, sources: Sources, log: Log) -> None:
+    """Samples first, then what the store is told besides, `SETTLE_S` each: what is left then is named and given up."""
+    if writer.settle(SETTLE_S):
+        log.warning("samples not published", pending=writer.pending, away=[why for why in writer.away if why])
+    if waiting := store.close(SETTLE_S, lambda: _figures(writer, store, sources)):
+        log.warning("record not kept", pending=waiting)
+    writer.close()
 
 
-def _figures(writer: PairedWriter, record: StreamWriter, sources: Sources, late: Histories) -> dict[str, object]:
+def _figures(writer: PairedWriter, store: StoreSide, sources: Sources) -> dict[str, object]:
     return {
         "published": writer.counter - writer.pending,
         "epoch": writer.epoch,
         "dropped": writer.dropped,
-        "record_dropped": record.dropped,
+        "record_dropped": store.record_dropped,
         "servers_away": sum(bool(why) for why in writer.away),
-        "backfill": late.figures(),
+        "backfill": store.late(),
         **sources.figures(time.time_ns()),
     }

@@ -4,8 +4,8 @@ A single source needs no choice: its rows pass as its gate marked them. Of sever
 decision, and what each of them said is kept beside it. Alarms of the sources stand here, because what reaches the core
 no longer shows that one of them is gone. Time is passed in; the clients' threads put their blocks into `Inbox`.
 
-Policy: the inbox never waits, drops nothing and has no bound: it is emptied at every turn of the process' loop, which a
-store that does not answer delays by one timeout a batch.
+Policy: the inbox never waits, drops nothing and has no bound: it is emptied at every turn of the process' loop, which
+waits for no server.
 """
 
 from __future__ import annotations

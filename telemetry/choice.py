@@ -21,7 +21,10 @@ that was found wrong or dead, nor over a gap longer than `out_s`: then it steps.
 Nothing is invented: with no usable source the best one's rows pass with their marks, and with no rows nothing passes.
 How long the last value is held then is the product's affair, decided where the response is made. Policy for rows:
 every row comes back in `judged`, those of an outvoted source marked; rows of sources not listed are marked INVALID and
-counted (`strangers`). Pure: arrivals are the clock, and the result is the same whatever blocks the rows came in.
+counted (`strangers`). A row that its gate held back through a silence (`telemetry.median`) is marked AGE and changes
+nothing. Gates hold one row at most: a source's row from before what was known when its last one came tells that our own
+clock was set back, and times are forgotten. Pure: arrivals are the clock, and the result is the same whatever blocks
+the rows came in.
 """
 
 from __future__ import annotations
@@ -35,13 +38,14 @@ import numpy as np
 
 from telemetry.agreement import Agreement, middle
 from telemetry.samples import FREQUENCY, Block, Quality
-from telemetry.standing import Row, Standing
+from telemetry.standing import FRESH_PERIODS, Row, Standing
 
 NS: Final = 1_000_000_000
 OUTVOTED: Final = int(Quality.OUTVOTED)
 DEAD_BUS: Final = int(Quality.DEAD_BUS)
 INVALID: Final = int(Quality.INVALID)
-STEPPED_NS: Final = NS  # arrivals that go back further are no disorder: our own clock was set back
+AGE: Final = int(Quality.AGE)
+STEPPED_NS: Final = NS  # arrivals that go back further are no disorder: held back, or our own clock was set back
 OVERDUE: Final = 1.25  # periods since the last decision: a first row of another source stands in
 
 
@@ -83,7 +87,7 @@ class Chosen(NamedTuple):
     """What a block of rows came to."""
 
     decided: Block  # FREQUENCY[m]  one row a decision
-    judged: Block  # FREQUENCY[n]  the rows that came in, OUTVOTED added
+    judged: Block  # FREQUENCY[n]  the rows that came in, OUTVOTED and AGE added
 
 
 class Choice:
@@ -119,7 +123,10 @@ class Choice:
                 self.strangers += 1
                 quality[i] |= INVALID
                 continue
-            decision = self._row(source, row)
+            old = self._old(source, row)
+            if old:
+                quality[i] |= AGE
+            decision = None if old else self._row(source, row)
             if source.outvoted:
                 quality[i] |= OUTVOTED
                 source.contradicted += 1
@@ -139,10 +146,15 @@ class Choice:
         """Whether a source is outvoted, or they have had no majority for longer than is forgiven."""
         return self.agreement.disagreeing(now_ns) or any(source.outvoted for source in self.sources)
 
-    def _row(self, source: Standing, row: Row) -> Row | None:
-        if row.rx_ns < self._now_ns - STEPPED_NS:
+    def _old(self, source: Standing, row: Row) -> bool:
+        """Let the clock go on by a row; whether the row was held back for too long to be news."""
+        if row.rx_ns < source.known_ns - STEPPED_NS:
             self._restart()
-        self._now_ns = now_ns = max(self._now_ns, row.rx_ns)
+        self._now_ns = source.known_ns = max(self._now_ns, row.rx_ns)
+        return self._now_ns - row.rx_ns > max(STEPPED_NS, FRESH_PERIODS * source.period_ns)
+
+    def _row(self, source: Standing, row: Row) -> Row | None:
+        now_ns = self._now_ns
         usable = source.hear(row)
         self._new.add(source.number)
         self.agreement.judge(self.sources, now_ns)

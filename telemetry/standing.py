@@ -40,6 +40,7 @@ class Standing:
     row: Row | None = None  # newest usable
     heard_ns: int = 0  # arrival of the newest row of any kind; 0: never heard
     marks: int = 0  # of that row
+    known_ns: int = 0  # newest arrival of all sources when its newest row came: its next one arrived no earlier
     since_ns: int = 0  # beginning of the usable stretch that lasts
     unbroken: bool = True  # no gap so far
     period_ns: int = 0  # typical time between usable rows, by the source's own clock; 0: not known
@@ -86,7 +87,7 @@ class Standing:
 
     def forget(self) -> None:
         """Its times mean nothing any more: as if never heard, but what was found out about it stands."""
-        self.row, self.heard_ns, self.marks = None, 0, 0
+        self.row, self.heard_ns, self.marks, self.known_ns = None, 0, 0, 0
         self.then_hz, self.then_rx_ns = math.nan, 0
 
     def gap_ns(self) -> int:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.agreement import middle
-from telemetry.choice import Choice, ChoiceError, ChoiceSettings
+from telemetry.choice import STEPPED_NS, Choice, ChoiceError, ChoiceSettings
+from telemetry.median import MedianGate
 from telemetry.samples import FREQUENCY, Block, Quality
 from telemetry.standing import Row, Standing
 
@@ -523,6 +524,140 @@ def test_our_own_clock_set_back_costs_no_more_than_the_rows_until_they_speak_aga
     _, got = choose(rows, (1, 2))
     assert got.decided.size >= 499
     assert not got.decided["quality"].any()
+
+
+# ---- rows that a median of three held back
+
+
+def by_median(rows, *, stopped=False):
+    """The rows as gates of their own give them on: each with its successor, the last ones as all have ended."""
+    gates = {number: MedianGate() for number in sorted(set(rows["source"].tolist()))}
+    out = [gates[int(row["source"][0])].check(row) for row in np.split(rows, rows.size)]
+    return np.concatenate(out + [gate.flush() for gate in gates.values()] * stopped)
+
+
+def restarts(choice, monkeypatch):
+    """Counts what is forgotten from now on."""
+    found, restart = [], choice._restart
+    monkeypatch.setattr(choice, "_restart", lambda: (found.append(choice._now_ns), restart()))
+    return found
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+@pytest.mark.parametrize("numbers", [(1, 2), (1, 2, 3)])
+def test_a_row_held_back_through_a_silence_is_no_news(policy, numbers, monkeypatch):
+    def low(t_s):
+        return np.where(t_s < 4.0, 50.0, 49.72) + 0.0 * t_s
+
+    rows = together(*(source(n, phase_s=0.005 * (n - 1), hz=low) for n in numbers))
+    rows = by_median(rows[(rows["source"] != 1) | (seconds(rows) < 3.99) | (seconds(rows) >= 8.0)])
+    choice = Choice(numbers, ChoiceSettings(policy=policy))
+    found = restarts(choice, monkeypatch)
+    got = choice.take(rows)
+    assert not found
+    aged = got.judged[got.judged["quality"] > 0]
+    assert [(r["source"].item(), seconds(r).item(), r["quality"].item()) for r in aged] == [(1, 3.98, int(Q.AGE))]
+    assert not got.decided["quality"].any()
+    after = got.decided["hz"][seconds(got.decided) >= 4.1]
+    assert np.abs(after - 49.72).max() <= ChoiceSettings().agree_hz  # what is kept of a switch amid the fall
+    assert (got.decided["hz"][seconds(got.decided) >= 5.2] == 49.72).all()
+    assert (np.diff(got.decided["rx_ns"]) > -STEPPED_NS).all()
+    assert gaps_s(got.decided).max() < 3 * PERIOD_S
+    assert choice.switches <= 3  # to those that are left, at the most one after the other
+    assert 1 not in got.decided["source"][seconds(got.decided) > 4.1]  # on its way back until `return_s` is over
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_a_row_that_is_left_at_stop_is_no_news_either(policy, monkeypatch):
+    rows = together(source(1, 4.0), source(2, phase_s=0.005, off_hz=0.01), source(3, phase_s=0.01))
+    held, stopped = by_median(rows), by_median(rows, stopped=True)
+    choice = Choice((1, 2, 3), ChoiceSettings(policy=policy))
+    found = restarts(choice, monkeypatch)
+    before, used = choice.take(held), choice.used()
+    last = choice.take(stopped[held.size :])
+    assert not found
+    assert last.judged["quality"].tolist() == [int(Q.AGE), 0, 0]
+    assert 1 not in last.decided["source"]
+    assert (last.decided["rx_ns"] >= before.decided["rx_ns"].max()).all()
+    assert choice.used() == used
+
+
+def test_a_dead_bus_and_a_disagreement_outlast_a_row_held_back():
+    ghost = source(2, phase_s=0.005, volt=math.nan)
+    rows = together(mark(source(3, phase_s=0.01), 5.0, 10.0, Q.DEAD_BUS), ghost, source(1, 4.0), source(1, from_s=8.0))
+    got = choose(by_median(rows), (2, 3, 1))[1]
+    told = got.decided[(seconds(got.decided) > 5.1) & (seconds(got.decided) < 8.0)]
+    assert (told["quality"] == int(Q.DEAD_BUS)).all()
+    assert 2 not in got.decided["source"][seconds(got.decided) > 5.1]
+    # A difference that nobody can settle goes on being told.
+    rows = together(*(source(n, phase_s=0.005 * n, off_hz=0.1 * n) for n in (1, 2)), source(3, 4.0, off_hz=0.3))
+    rows = by_median(together(rows, source(3, 8.1, from_s=8.0, off_hz=0.3)))
+    choice = Choice((1, 2, 3))
+    told = []
+    for row in np.split(rows, rows.size):
+        choice.take(row)
+        told.append(choice.disagreeing(int(row["rx_ns"][0])) or seconds(row)[0] < 1.0 or seconds(row)[0] == 3.98)
+    assert all(told)
+
+
+@pytest.mark.parametrize(("period_s", "serves"), [(1.0, True), (1.5, False)])
+def test_a_slow_source_whose_rows_always_wait_disturbs_nothing(period_s, serves, monkeypatch):
+    slow = source(1, 30.0, period_s=period_s)
+    slow["rx_ns"] += np.arange(slow.size) % 2 * 50 * MS  # a second, and a little more
+    rows = by_median(together(slow, source(2, 30.0, phase_s=0.005)))
+    choice = Choice((1, 2))
+    found = restarts(choice, monkeypatch)
+    got = choice.take(rows)
+    assert not found
+    aged = got.judged["quality"] > 0
+    assert set(got.judged["source"][aged].tolist()) <= {1}
+    assert aged.sum() == (2 if serves else slow.size - 1)  # until its period is known
+    assert choice.lost(BEGIN + 30 * S - 20 * MS) == ([] if serves else [1])
+    assert (1 in got.decided["source"]) == serves  # and then it paces
+    assert gaps_s(np.sort(got.decided, order="rx_ns")).max() <= (2 * period_s if serves else 2 * PERIOD_S)
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+@pytest.mark.parametrize(("period_s", "phase_s"), [(0.02, 0.005), (0.5, 0.005), (0.5, 0.045)])
+def test_our_own_clock_set_back_is_seen_behind_a_median_too(policy, period_s, phase_s, monkeypatch):
+    rows = together(source(1), source(2, phase_s=phase_s, period_s=period_s))
+    rows["rx_ns"][seconds(rows) >= 5.0] -= 600 * S
+    choice = Choice((1, 2), ChoiceSettings(policy=policy))
+    found = restarts(choice, monkeypatch)
+    got = choice.take(by_median(rows))
+    assert 1 <= len(found) <= 2  # again after the slow one's row from before
+    assert (got.judged["quality"] > 0).sum() <= 1
+    after = got.decided[got.decided["rx_ns"] < BEGIN - 500 * S]
+    assert gaps_s(np.sort(after, order="rx_ns")).max() <= 4 * PERIOD_S
+    assert seconds(got.decided)[-1] > 9.9
+
+
+def test_our_own_clock_set_back_is_seen_in_a_source_that_was_silent_for_longer(monkeypatch):
+    rows = together(source(1, 3.0), source(2, 9.0), source(1, 15.0, from_s=10.0))
+    rows["rx_ns"][seconds(rows) >= 10.0] -= 5 * S
+    choice = Choice((1, 2))
+    found = restarts(choice, monkeypatch)
+    got = choice.take(rows)
+    assert len(found) == 1
+    assert (got.judged["quality"] > 0).sum() == 1
+    assert (seconds(got.decided) >= 10.0).sum() == 249
+
+
+@settings(max_examples=40, deadline=None)
+@given(WORLD, POLICY, st.lists(st.integers(0, 700), max_size=6))
+def test_behind_medians_blocks_do_not_matter_and_nothing_old_is_used(world, policy, cuts):
+    rows, numbers = made(world)
+    gap = (rows["source"] == 1) & (seconds(rows) >= 0.9) & (seconds(rows) < 2.4)
+    rows = by_median(rows[~gap], stopped=True)
+    whole = choose(rows, numbers, policy=policy)[1]
+    choice = Choice(numbers, ChoiceSettings(policy=policy))
+    pieces = [choice.take(piece) for piece in np.split(rows, sorted(min(cut, rows.size) for cut in cuts))]
+    assert np.concatenate([piece.decided for piece in pieces]).tobytes() == whole.decided.tobytes()
+    now_ns = np.maximum.accumulate(rows["rx_ns"])
+    old = now_ns - rows["rx_ns"] > STEPPED_NS
+    assert (((whole.judged["quality"] & int(Q.AGE)) > 0) == old).all()
+    keys = {(r["source"].item(), r["t_ns"].item()) for r in rows[old]}
+    assert not keys & {(r["source"].item(), r["t_ns"].item()) for r in whole.decided}
 
 
 @pytest.mark.parametrize(
