@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import structlog
 import typer
 
 from aggregator.cli import app, main
@@ -61,7 +60,6 @@ def flyball(
     # What a process of its own may set for itself.
     for number, handler in before.items():
         signal.signal(number, handler)
-    structlog.reset_defaults()
 
 
 def refused(said: Said, *names: str) -> None:
