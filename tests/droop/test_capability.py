@@ -22,7 +22,7 @@ from tests import naive_capability as twin
 S = naive.S_NS
 NOW = 1_700_000_000 * S
 HOURS = (0.25, 0.5, 1.0, 4.0)
-powers = st.floats(0.0, 1e6)
+powers = st.floats(0.0, 1e6, allow_subnormal=False)  # below them relative error means nothing
 
 
 def total(each):
