@@ -63,6 +63,7 @@ class World:
         if k % 90 == 20:
             point = np.zeros(1, SIGNAL)
             point["t_ns"], point["valid_until_ns"], point["power_kw"] = now, now + 20 * S, -15.0
+            point["source"] = 2
             calls.append(("on_signal", point))
         sample = np.zeros(1, FREQUENCY)
         sample["t_ns"] = sample["rx_ns"] = now
