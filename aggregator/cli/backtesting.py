@@ -72,7 +72,6 @@ def backtest(
         contract=contract_of(config, product, sold_kw),
     )  # fmt: skip
     settings = core_settings(loaded)
-    ensure(logger("backtest"))
     traces = [
         open_trace(
             path, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
@@ -80,6 +79,7 @@ def backtest(
         )
         for path in trace
     ]  # fmt: skip
+    ensure(logger("backtest"))  # a wrong file is named before anybody waits for a compiler
     settle_memory()
     with _progress() as progress:
         result = run(
