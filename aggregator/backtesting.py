@@ -79,12 +79,7 @@ def run(
     out       : folder for checkpoints and results; resume goes on from its checkpoint
     Raises BacktestError, TraceError.
     """
-    for trace in traces:
-        if trace.nominal_hz != settings.nominal_hz:
-            raise BacktestError(
-                f"{trace.path}: a {trace.nominal_hz:g} Hz grid, and the product is for {settings.nominal_hz:g} Hz; "
-                "choose a product for it with --product"
-            )
+    check(traces, settings)
     what = _digest(traces, settings, gate, seed, perfect, behaviour)
     state = _load(out, what) if resume and out is not None else State(what)
     saved_ns: int | None = None
@@ -106,6 +101,16 @@ def run(
     if state.backtest is None:
         raise BacktestError(f"{traces[0].path}: no usable row; `flyball inspect` says what is in the file")
     return result(traces, state.backtest, state.rejected, out)
+
+
+def check(traces: Sequence[Trace], settings: CoreSettings) -> None:
+    """Raises BacktestError for a trace of another grid than the product's."""
+    for trace in traces:
+        if trace.nominal_hz != settings.nominal_hz:
+            raise BacktestError(
+                f"{trace.path}: a {trace.nominal_hz:g} Hz grid, and the product is for {settings.nominal_hz:g} Hz; "
+                "choose a product for it with --product"
+            )
 
 
 def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]]:

@@ -58,7 +58,7 @@ def backtest(
     json: Json = None,
 ) -> None:
     """Drive a simulated fleet over recorded frequency, and score what it delivered."""
-    from aggregator.backtesting import recorded_gate, run
+    from aggregator.backtesting import check, recorded_gate, run
     from aggregator.compiling import ensure
     from aggregator.config import load
     from aggregator.fleetside import behaviour
@@ -79,6 +79,7 @@ def backtest(
         )
         for path in trace
     ]  # fmt: skip
+    check(traces, settings)
     ensure(logger("backtest"))  # a wrong file is named before anybody waits for a compiler
     settle_memory()
     with _progress() as progress:
