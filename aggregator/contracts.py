@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import orjson
 
@@ -16,7 +15,7 @@ from droop.bounds import Rules
 from droop.commands import Sending
 from droop.limits import Ages, Derating
 from droop.minimum import Turns
-from droop.products import Product, parse
+from droop.products import Product, parse, to_table
 from droop.response import Believing
 from droop.sites import Node
 from droop.step import Settings
@@ -122,8 +121,8 @@ class CoreSettings:
     def to_json(self) -> bytes:
         """The record as JSON, products in full."""
         plain = asdict(self)
-        for contract, table in zip(self.contracts, plain["contracts"], strict=True):
-            table["product"] = _product_table(contract.product)
+        for contract, entry in zip(self.contracts, plain["contracts"], strict=True):
+            entry["product"] = to_table(contract.product)
         return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
 
 
@@ -131,22 +130,10 @@ def from_json(data: bytes) -> CoreSettings:
     """The settings that `to_json` wrote."""
     table = orjson.loads(data)
     contracts = tuple(
-        Contract(parse(_from_table(entry["product"]), "journal"), float(entry["sold_kw"]))
-        for entry in table.pop("contracts")
+        Contract(parse(entry["product"], "journal"), float(entry["sold_kw"])) for entry in table.pop("contracts")
     )
     sites = tuple(Site(**site) for site in table.pop("sites"))
     return CoreSettings(
         contracts=contracts, sites=sites, derating=tuple(table.pop("derating")),
         losses=tuple(table.pop("losses")), continues=tuple(table.pop("continues", (0, 0))), **table,
     )  # fmt: skip
-
-
-def _product_table(product: Product) -> dict[str, Any]:
-    table = asdict(product)
-    table["curve"] = [list(point) for point in zip(table.pop("curve_hz"), table.pop("curve_frac"), strict=True)]
-    # JSON has no infinity; a product without a ramp limit has no such key.
-    return {key: value for key, value in table.items() if not (isinstance(value, float) and math.isinf(value))}
-
-
-def _from_table(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if key in ("sources", "notes") else value for key, value in table.items()}

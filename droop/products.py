@@ -12,6 +12,7 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,10 +20,16 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from droop.curve import Curve
+from droop.promises import Freedoms, Market, Protection, Reservoir, Sampling, Trigger
+from droop.tables import TableError, record, table
 
-DIRECTIONS: Final = ("up", "down", "symmetric")
-DEADBANDS: Final = ("none", "step", "offset")
 CONFIDENCE: Final = ("V", "V2", "M", "D")
+NOT_NEGATIVE: Final = (
+    "signal_s", "deadband_hz", "insensitivity_hz", "delay_s", "olrt_s", "delay_max_s", "half_s", "full_s", "hold_s",
+    "sustain_min",
+)  # fmt: skip
+# A curve has no vertical: a trigger's edge is this wide, far below what any instrument resolves.
+EDGE_HZ: Final = 1e-9
 
 
 class ProductError(ValueError):
@@ -33,9 +40,10 @@ class ProductError(ValueError):
 class Product:
     """One market product, every figure in the units of its name.
 
-    `curve_hz` are deviations from `nominal_hz`; fractions are of the power sold, positive into the grid.
-    `delay_s`, `ramp_pu_s` and `olrt_s` are what our own response does (0, inf and 0: as fast as the
-    chargers can); `delay_max_s`, `half_s` and `full_s` are what the market still accepts.
+    `curve_hz` are deviations from `nominal_hz`, of a product on a signal the signal's own values; fractions are of the
+    power sold, positive into the grid. `delay_s`, `ramp_pu_s` and `olrt_s` are what our own response does (0, inf and
+    0: as fast as the chargers can); `delay_max_s`, `half_s` and `full_s` are what the market still accepts.
+    `marks` names the figures whose confidence is not that of the whole.
     """
 
     id: str
@@ -45,8 +53,11 @@ class Product:
     direction: Literal["up", "down", "symmetric"]
     curve_hz: tuple[float, ...]
     curve_frac: tuple[float, ...]
+    input: Literal["frequency", "signal"] = "frequency"
+    signal_s: float = 0.0
     deadband_hz: float = 0.0
     deadband_kind: Literal["none", "step", "offset"] = "none"
+    insensitivity_hz: float = 0.0
     delay_s: float = 0.0
     ramp_pu_s: float = math.inf
     olrt_s: float = 0.0
@@ -57,9 +68,20 @@ class Product:
     fade_s: float = 5.0
     sustain_min: float = 15.0
     interval_s: int = 900
+    trigger: Trigger | None = None
+    reservoir: Reservoir | None = None
+    freedoms: Freedoms = field(default_factory=Freedoms)
+    protection: Protection | None = None
+    market: Market = field(default_factory=Market)
+    sampling: Sampling = field(default_factory=Sampling)
     score: Mapping[str, Any] = field(default_factory=dict)
+    availability: Mapping[str, Any] = field(default_factory=dict)
+    settlement: Mapping[str, Any] = field(default_factory=dict)
+    penalty: Mapping[str, Any] = field(default_factory=dict)
+    prequalification: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
-    confidence: str = "M"
+    confidence: Literal["V", "V2", "M", "D"] = "M"
+    marks: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     effective_from: str = ""
     effective_to: str = ""
@@ -73,72 +95,106 @@ class Product:
 
 def parse(table: Mapping[str, Any], where: str) -> Product:
     """A product from one TOML table; ProductError names `where`, the field and the remedy."""
-    known = set(Product.__dataclass_fields__) - {"curve_hz", "curve_frac"} | {"curve"}
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
-            raise ProductError(f"{where}: unknown field `{key}`{hint}")
-    for key in ("id", "title", "area", "nominal_hz", "direction", "curve"):
-        if key not in table:
-            raise ProductError(f"{where}: field `{key}` is missing")
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items() if key != "curve"}
-    for key in ("effective_from", "effective_to"):
-        values[key] = str(values.get(key, ""))
+    for key in ("curve_hz", "curve_frac"):
+        if key in table:
+            raise ProductError(f"{where}: unknown field `{key}`; did you mean `curve`?")
+    values = dict(table)
     try:
-        points = [(float(x), float(y)) for x, y in table["curve"]]
-        product = Product(**values, curve_hz=tuple(x for x, _ in points), curve_frac=tuple(y for _, y in points))
-    except (TypeError, ValueError) as error:
-        raise ProductError(f"{where}: field `curve` takes [[deviation_hz, fraction], ...]: {error}") from error
-    _check(product, where)
+        x_hz, y_frac = _points(values.pop("curve", None), values)
+        for key in ("effective_from", "effective_to"):
+            values[key] = _date(values.get(key, ""), key)
+        product = record(Product, values | {"curve_hz": x_hz, "curve_frac": y_frac})
+        _check(product)
+    except TableError as error:
+        raise ProductError(f"{where}: {error}") from error
     return product
 
 
-def _check(product: Product, where: str) -> None:
+def to_table(product: Product) -> dict[str, Any]:
+    """The product as the table that `parse` takes."""
+    plain = table(product)
+    plain["curve"] = [list(point) for point in zip(plain.pop("curve_hz"), plain.pop("curve_frac"), strict=True)]
+    return plain
+
+
+def _points(curve: Any, values: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """The curve's points; a product with a trigger and none of its own is all or nothing at the threshold."""
+    if curve is None:
+        trigger = values.get("trigger")
+        if not isinstance(trigger, Mapping):
+            raise TableError("field `curve` is missing")
+        curve = _step(record(Trigger, trigger, "trigger."), values.get("nominal_hz"), values.get("direction"))
+    try:
+        points = [(float(x), float(y)) for x, y in curve]
+    except (TypeError, ValueError) as error:
+        raise TableError(f"field `curve` takes [[deviation_hz, fraction], ...]: {error}") from error
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
+        raise TableError("field `curve` takes finite numbers")
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _step(trigger: Trigger, nominal_hz: Any, direction: Any) -> list[tuple[float, float]]:
+    """All at the threshold, or one equal step at each of several."""
+    if not isinstance(nominal_hz, int | float) or direction not in ("up", "down"):
+        raise TableError("field `trigger` goes with a `nominal_hz` and a `direction` of up or down")
+    sign = -1.0 if direction == "up" else 1.0
+    # The last step first passed is the one furthest out; mirrored, so that both directions share one loop.
+    places = sorted(sign * (hz - nominal_hz) for hz in (trigger.steps_hz or (trigger.hz,)))
+    points: list[tuple[float, float]] = []
+    for k, place in enumerate(places):
+        points += [(sign * (place - EDGE_HZ), k / len(places)), (sign * place, (k + 1) / len(places))]
+    return sorted((x, -sign * y) for x, y in points)
+
+
+def _date(value: Any, name: str) -> str:
+    """An ISO date, or nothing."""
+    text = str(value) if isinstance(value, date | str) else None
+    try:
+        if text is None or (text and date.fromisoformat(text).isoformat() != text):
+            raise ValueError
+    except ValueError:
+        raise TableError(f"field `{name}` takes a date as 2026-01-31, not {value!r}") from None
+    return text
+
+
+def _check(product: Product) -> None:
     """Refuse what the engine could not honour."""
 
     def need(holds: bool, what: str) -> None:
         if not holds:
-            raise ProductError(f"{where}: {what}")
+            raise TableError(what)
 
     for name in ("id", "title", "area"):
-        value = getattr(product, name)
-        need(isinstance(value, str) and value != "", f"field `{name}` takes a text")
-    for name in ("sources", "notes"):
-        value = getattr(product, name)
-        texts = isinstance(value, tuple) and all(isinstance(text, str) for text in value)
-        need(texts, f"field `{name}` takes a list of texts")
-    need(isinstance(product.score, Mapping), "field `score` takes a table")
+        need(getattr(product, name) != "", f"field `{name}` takes a text")
     x, y = np.array(product.curve_hz), np.array(product.curve_frac)
     need(x.size >= 2, "field `curve` takes at least two points")
-    need(bool(np.isfinite(x).all() and np.isfinite(y).all()), "field `curve` takes finite numbers")
     need(bool((np.diff(x) > 0).all()), "field `curve`: deviations must ascend")
-    need(bool((np.diff(y) <= 0).all()), "field `curve`: response must not rise with frequency")
+    if product.input == "frequency":
+        need(bool((np.diff(y) <= 0).all()), "field `curve`: response must not rise with frequency")
+    else:
+        need(bool((np.diff(y) >= 0).all()), "field `curve`: response must not fall where the signal rises")
+        need(product.signal_s > 0, "field `signal_s` takes the time between two set-points, above 0")
     need(bool((np.abs(y) <= 1).all()), "field `curve`: fractions lie within -1..1 of the power sold")
     need(product.nominal_hz in (50.0, 60.0), "field `nominal_hz` takes 50 or 60")
-    need(product.direction in DIRECTIONS, f"field `direction` takes one of {', '.join(DIRECTIONS)}")
-    need(product.deadband_kind in DEADBANDS, f"field `deadband_kind` takes one of {', '.join(DEADBANDS)}")
-    need(product.confidence in CONFIDENCE, f"field `confidence` takes one of {', '.join(CONFIDENCE)}")
     need(product.direction != "up" or bool((y >= 0).all()), "direction `up` takes fractions of 0 or more")
     need(product.direction != "down" or bool((y <= 0).all()), "direction `down` takes fractions of 0 or less")
-    for name in ("deadband_hz", "delay_s", "olrt_s", "delay_max_s", "half_s", "full_s", "hold_s", "sustain_min"):
+    for name in NOT_NEGATIVE:
         value = getattr(product, name)
-        need(_number(value) and math.isfinite(value) and value >= 0, f"field `{name}` takes a number of 0 or more")
+        need(math.isfinite(value) and value >= 0, f"field `{name}` takes a number of 0 or more")
     band = product.deadband_hz
     need((band > 0) == (product.deadband_kind != "none"), "field `deadband_kind`: `none` goes with a width of 0 alone")
     inside = np.interp([-band, band], x, y)
     offset = product.deadband_kind == "offset"
     need(not (offset and inside.any()), "field `deadband_hz`: an offset dead band is where `curve` is 0")
-    need(_number(product.ramp_pu_s) and product.ramp_pu_s > 0, "field `ramp_pu_s` takes a rate above 0")
-    fade = product.fade_s
-    need(_number(fade) and math.isfinite(fade) and fade > 0, "field `fade_s` takes a time above 0")
-    whole = isinstance(product.interval_s, int) and not isinstance(product.interval_s, bool)
-    need(whole and product.interval_s > 0, "field `interval_s` takes whole seconds above 0")
-
-
-def _number(value: object) -> bool:
-    """Whether a TOML value is a number; `true` is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    need(product.ramp_pu_s > 0, "field `ramp_pu_s` takes a rate above 0")
+    need(math.isfinite(product.fade_s) and product.fade_s > 0, "field `fade_s` takes a time above 0")
+    need(product.interval_s > 0, "field `interval_s` takes whole seconds above 0")
+    first, last = product.effective_from, product.effective_to
+    need(not (first and last) or first < last, "field `effective_to` must lie after `effective_from`")
+    known = set(Product.__dataclass_fields__)
+    for name, mark in product.marks.items():
+        need(name.split(".")[0] in known, f"field `marks.{name}` names no field of a product")
+        need(mark in CONFIDENCE, f"field `marks.{name}` takes one of {', '.join(CONFIDENCE)}")
 
 
 def load_file(path: Path) -> Product:

@@ -15,10 +15,17 @@ app.add_typer(products_app, name="products")
 
 
 def _plain(product: Any) -> dict[str, Any]:
-    table = asdict(product)
-    table["curve"] = [list(point) for point in zip(product.curve_hz, product.curve_frac, strict=True)]
-    table["ramp_pu_s"] = None if product.ramp_pu_s == float("inf") else product.ramp_pu_s
-    return table
+    """Every figure, the unlimited ones as null: JSON has no infinity."""
+    plain = asdict(product)
+    plain["curve"] = [list(point) for point in zip(product.curve_hz, product.curve_frac, strict=True)]
+    return _finite(plain)
+
+
+def _finite(plain: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _finite(value) if isinstance(value, dict) else None if value == float("inf") else value
+        for key, value in plain.items()
+    }
 
 
 @products_app.callback(epilog="Example: flyball products --json -")

@@ -7,7 +7,8 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from droop.products import Product, ProductError, catalogue, load, load_file, parse
+from droop.curve import fractions
+from droop.products import Product, ProductError, catalogue, load, load_file, parse, to_table
 
 GOOD = {
     "id": "mine",
@@ -196,3 +197,49 @@ def test_every_field_has_a_unit_or_a_meaning():
     for field in fields(Product):
         if field.type in ("float", "int"):
             assert field.name.endswith(("_hz", "_s", "_pu_s", "_min")), field.name
+
+
+TRIGGERED = {"id": "mine", "title": "t", "area": "X", "nominal_hz": 50.0, "direction": "up"}
+
+
+def test_a_trigger_makes_its_own_curve():
+    product = parse({**TRIGGERED, "trigger": {"hz": 49.7, "hold_s": 5.0}}, "x")
+    assert product.response.x_hz == pytest.approx([-0.3, -0.3], abs=1e-6)
+    assert list(fractions(product.response, [-0.31, -0.2999])) == [1.0, 0.0]
+    down = parse({**TRIGGERED, "direction": "down", "trigger": {"hz": 50.3}}, "x")
+    assert list(fractions(down.response, [0.31, 0.2999])) == [-1.0, 0.0]
+
+
+def test_steps_share_the_power_equally():
+    product = parse({**TRIGGERED, "trigger": {"hz": 49.8, "steps_hz": [49.6, 49.8]}}, "x")
+    assert list(fractions(product.response, [-0.1, -0.21, -0.39, -0.41])) == [0.0, 0.5, 0.5, 1.0]
+
+
+def test_a_signal_rises_with_the_response():
+    signal = good(input="signal", signal_s=2.0, curve=[[-1.0, -1.0], [1.0, 1.0]])
+    assert list(fractions(parse(signal, "x").response, [-2.0, 0.5])) == [-1.0, 0.5]
+    for changes, word in (({"curve": [[-1, 1], [1, -1]]}, "`curve`"), ({"signal_s": 0.0}, "`signal_s`")):
+        with pytest.raises(ProductError, match=word):
+            parse({**signal, **changes}, "x")
+
+
+@pytest.mark.parametrize("product", catalogue().values(), ids=catalogue())
+def test_a_product_survives_its_own_table(product):
+    assert parse(to_table(product), "x") == product
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"effective_from": "tomorrow"}, "`effective_from` takes a date"),
+        ({"effective_from": "2026-01-01", "effective_to": "2025-01-01"}, "`effective_to` must lie after"),
+        ({"marks": {"hold": "M"}}, "`marks.hold`"),
+        ({"marks": {"hold_s": "X"}}, "`marks.hold_s`"),
+        ({"trigger": {"hz": -1.0}}, "`hz`"),
+        ({"reservoir": {"nem": {"on_min": 30, "off_min": 20}}}, "`off_min`"),
+        ({"freedoms": {"overfulfil_max": 0.5}}, "`overfulfil_max`"),
+    ],
+)
+def test_bad_promises_are_refused(changes, word):
+    with pytest.raises(ProductError, match=word):
+        parse(good(**changes), "x")
