@@ -15,6 +15,7 @@ import numpy as np
 from aggregator.contracts import CoreSettings
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
+from aggregator.late import Late
 from aggregator.records import DECLARATION, TICK, Block, DeclarationFlag
 from droop.reasons import Reason
 from settlement import interval
@@ -88,9 +89,11 @@ class Book:
     """Settles one interval length; products of other lengths take their share of the delivery and no statement.
 
     length_s : settlement interval, aligned to 1970 UTC
+    late     : late history, as far as it has come
     """
 
-    def __init__(self, length_s: int) -> None:
+    def __init__(self, length_s: int, late: Late | None = None) -> None:
+        self._late = Late() if late is None else late
         self.length_ns = length_s * NS
         self.sold: list[Sold] = []
         self.undecodable = 0
@@ -248,4 +251,5 @@ class Book:
             Shortfall(u["t_ns"], u["kw"].astype(np.float64), tuple(reason.name.lower() for reason in Reason)),
             self._ledger.take(start_ns),
             (*self._notes, *(f"{count} rows of {name} beyond memory" for name, count in dropped.items())),
+            self._late.between(start_ns - interval.LEAD_S * NS, start_ns + self.length_ns),
         )

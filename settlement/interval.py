@@ -14,14 +14,14 @@ import numpy as np
 
 from droop import products
 from droop.products import Product
-from settlement import align, baseline, delivered, expected, window
+from settlement import align, baseline, delivered, expected, history, window
 from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
 from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
-from settlement.facts import Facts, Signal, digest
+from settlement.facts import Facts, Samples, Signal, digest
 from settlement.mileage import mileage
 from settlement.scores import Delivery, judge
-from settlement.statement import BaselineUsed, Statement, Used, VerifyError, differing
+from settlement.statement import BaselineUsed, HistoryUsed, Statement, Used, VerifyError, differing
 
 STEP_NS: Final = NS
 LEAD_S: Final = 32  # history before the interval: the slowest admissible response takes 30 s
@@ -61,6 +61,7 @@ class _Fleet(NamedTuple):
     baseline: BaselineUsed
     mirror: Mirroring
     energy_balance: EnergyBalance
+    history: HistoryUsed
 
 
 def settle(
@@ -74,7 +75,9 @@ def settle(
     facts = window.cut(facts, grid.start_ns, until_ns)
     if not sold:
         return []
-    fleet = _fleet(sold, facts, span)
+    heard, filled = facts.samples, history.fill(facts.samples, facts.history)
+    facts = facts._replace(samples=filled.samples)
+    fleet = _fleet(sold, facts, span, _history(heard, filled, sold[0].product, span))
     return [_statement(k, sold, facts, span, fleet) for k in range(len(sold))]
 
 
@@ -96,7 +99,7 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
         raise VerifyError(statement.key, *difference)
 
 
-def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span) -> _Fleet:
+def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -> _Fleet:
     grid = span.grid
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
@@ -115,6 +118,7 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span) -> _Fleet:
         baseline=_baseline(facts, declared, span),
         mirror=baseline.mirroring(span.inner(declared).mean, span.inner(dev).mean, grid.step_s),
         energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
+        history=late,
     )
 
 
@@ -173,6 +177,7 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},
         energy_balance=fleet.energy_balance,
         notes=(*facts.notes, *_notes(fleet)),
+        history=fleet.history,
     )
 
 
@@ -208,12 +213,21 @@ def _baseline(facts: Facts, declared: Cells, span: _Span) -> BaselineUsed:
     )
 
 
+def _history(heard: Samples, filled: history.Filled, product: Product, span: _Span) -> HistoryUsed:
+    inner = Grid(span.start_ns, span.grid.step_ns, span.grid.cells - span.lead)
+    seconds = history.filled_s(heard, filled, inner, expected.hold_ns(product, filled.samples))
+    through = "" if filled.through is None else "{}-{}".format(*filled.through)
+    return HistoryUsed(int(filled.late.sum()), seconds, through)
+
+
 def _notes(fleet: _Fleet) -> list[str]:
     notes = []
     if fleet.baseline.late:
         notes.append("baseline late: the first of a run, it counts from its declaration on")
     if fleet.baseline.refused:
         notes.append(f"baseline: {fleet.baseline.refused} declarations refused, made after their start")
+    if fleet.history.seconds:
+        notes.append(f"frequency: {fleet.history.seconds:.1f} s known by late history alone")
     if fleet.mirror.alarm:
         notes.append(f"baseline mirrors the frequency: correlation {fleet.mirror.correlation:.2f}")
     return notes
