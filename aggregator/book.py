@@ -99,6 +99,7 @@ class Book:
         self.undecodable = 0
         self._run = 0
         self._signal_max_kw = np.inf
+        self._beside: list[int] = []
         self._start_ns: int | None = None
         self._seen_ns = 0
         self._rows = {
@@ -169,6 +170,8 @@ class Book:
                 self.note("contracts changed within the interval; settled by the last")
         self.sold = list(sold.values())
         self._signal_max_kw = settings.signal_max_kw
+        # What flows beside the vehicles behind a cap is no delivery of theirs.
+        self._beside = [site.meter for site in settings.sites if site.meter]
         # A life that goes on from another's state is held to the baseline that the other declared.
         self._run += settings.continues == (0, 0) or not self._run
 
@@ -176,6 +179,8 @@ class Book:
         if entry.kind is Kind.SAMPLES:
             # A row out of order repeats or trails what was seen: neither measured nor missing.
             block = block[(block["quality"] & Quality.ORDER) == 0]
+        elif entry.kind is Kind.METERS:
+            block = block[~np.isin(block["meter"], self._beside)]
         elif entry.kind is Kind.SIGNAL:
             fits = (block["quality"] == 0) & (np.abs(block["power_kw"]) <= self._signal_max_kw)
             block = block[fits]
@@ -205,7 +210,7 @@ class Book:
         if now_ns - self._start_ns > SILENT_MAX_S * NS:
             self.note(f"nothing was recorded after {iso(self._start_ns)}")
             self._start_ns = now_ns - now_ns % self.length_ns
-        self._forget(self._start_ns - interval.LEAD_S * NS)
+        self._forget(self._start_ns - interval.lead_s(self.sold) * NS)
         return done
 
     def _forget(self, low_ns: int) -> None:
@@ -251,5 +256,5 @@ class Book:
             Shortfall(u["t_ns"], u["kw"].astype(np.float64), tuple(reason.name.lower() for reason in Reason)),
             self._ledger.take(start_ns),
             (*self._notes, *(f"{count} rows of {name} beyond memory" for name, count in dropped.items())),
-            self._late.between(start_ns - interval.LEAD_S * NS, start_ns + self.length_ns),
+            self._late.between(start_ns - interval.lead_s(self.sold) * NS, start_ns + self.length_ns),
         )

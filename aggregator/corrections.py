@@ -114,6 +114,7 @@ class Corrections:
     def _reach(self, first_ns: int, last_ns: int, statements: Iterable[Statement]) -> None:
         """An interval is reached by what lies in it or in the history that its score needs."""
         for item in statements:
+            # A longer look back (`interval.lead_s`) is a baseline's, and no baseline knows the frequency.
             if item.start_ns - LEAD_S * NS <= last_ns and first_ns < item.end_ns:
                 self._touched.add((item.start_ns, item.end_ns))
 

@@ -119,14 +119,14 @@ def of_samples(t_ns: Ints, value: Floats, grid: Grid, hold_ns: int, usable: Bool
     return of_segments(start, end, known[order], grid)
 
 
-def hold_limit_ns(t_ns: Ints, least_s: float, most_s: float = np.inf) -> int:
-    """How long a sample may stand for what followed it: three of the source's own periods, within limits.
+def hold_limit_ns(t_ns: Ints, least_s: float, most_s: float = np.inf, periods: float = 3.0) -> int:
+    """How long a sample may stand for what followed it: so many of the source's own periods, within limits.
 
     The period is the median spacing, so that gaps do not stretch it; a single sample has none (`least_s`).
     """
     spacing = np.diff(ascending(t_ns))
-    three_s = 3.0 * float(np.median(spacing)) / NS if spacing.size else least_s
-    return round(NS * min(max(least_s, three_s), most_s))
+    held_s = periods * float(np.median(spacing)) / NS if spacing.size else least_s
+    return round(NS * min(max(least_s, held_s), most_s))
 
 
 def carry(value: Floats, cells: int) -> Floats:

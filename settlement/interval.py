@@ -7,6 +7,7 @@ three are known (at least half of each) are scored. The delivery of stacked prod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from droop import products
 from droop.products import Product
-from settlement import align, baseline, delivered, expected, history, window
+from settlement import align, baseline, baselines, delivered, expected, history, window
 from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
 from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
@@ -64,15 +65,23 @@ class _Fleet(NamedTuple):
     history: HistoryUsed
 
 
+def lead_s(sold: Sequence[Sold]) -> int:
+    """History before an interval that its statements need [s]: the score's, and what a baseline looks back at."""
+    return LEAD_S + max((math.ceil(baselines.lead_s(item.product)) for item in sold), default=0)
+
+
 def settle(
     sold: Sequence[Sold], facts: Facts, start_ns: int, end_ns: int, *, until_ns: int | None = None, final: bool = True
 ) -> list[Statement]:
     """Statements of [start_ns, end_ns), one per product, computed up to `until_ns`."""
     until_ns = end_ns if until_ns is None else max(start_ns, min(end_ns, until_ns))
-    cells = LEAD_S * NS // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
-    grid = Grid(start_ns - LEAD_S * NS, STEP_NS, cells)
-    span = _Span(start_ns, end_ns, until_ns, final, grid, LEAD_S * NS // STEP_NS)
+    lead_ns = lead_s(sold) * NS
+    cells = lead_ns // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
+    grid = Grid(start_ns - lead_ns, STEP_NS, cells)
+    span = _Span(start_ns, end_ns, until_ns, final, grid, lead_ns // STEP_NS)
+    doubts = delivered.doubts(facts.meters, start_ns, until_ns)
     facts = window.cut(facts, grid.start_ns, until_ns)
+    facts = facts._replace(notes=(*facts.notes, *doubts))
     if not sold:
         return []
     heard, filled = facts.samples, history.fill(facts.samples, facts.history)
@@ -101,10 +110,11 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
 
 def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -> _Fleet:
     grid = span.grid
+    targets = [expected.power_kw(item.product, item.sold_kw, facts.samples, grid) for item in sold]
+    facts = _based(sold, facts, targets, grid)
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
     net = delivered.net_kw(metered, declared)
-    targets = [expected.power_kw(item.product, item.sold_kw, facts.samples, grid) for item in sold]
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
     grid_kwh = align.integral(span.inner(metered), grid.step_s) / 3600.0
@@ -120,6 +130,18 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -
         energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
         history=late,
     )
+
+
+def _based(sold: Sequence[Sold], facts: Facts, targets: Sequence[Cells], grid: Grid) -> Facts:
+    """The baseline by the products' own method, and the meters without those of a control group."""
+    methods = {baselines.method(item.product) for item in sold}
+    if methods == {"schedule"}:
+        return facts
+    if len(sold) > 1:
+        raise baseline.BaselineError(f"{len(sold)} products share one delivery: all of them need the plan as baseline")
+    declared = baselines.declare(sold[0].product, facts.meters, targets[0].mean, grid)
+    own = facts.meters.meter != baselines.controls(sold[0].product)
+    return facts._replace(declarations=declared, meters=window.take(facts.meters, np.flatnonzero(own)))
 
 
 def _signal_kw(signal: Signal, grid: Grid) -> Floats:
