@@ -15,7 +15,7 @@ import numpy as np
 
 from droop import products
 from droop.products import Product
-from settlement import align, baseline, baselines, delivered, expected, history, window
+from settlement import align, baseline, baselines, delivered, expected, history, metering, window
 from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
 from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
@@ -198,7 +198,7 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         kpis={**verdict.kpis, "baseline_mirroring": fleet.mirror.correlation},
         unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},
         energy_balance=fleet.energy_balance,
-        notes=(*facts.notes, *_notes(fleet)),
+        notes=(*facts.notes, *metering.too_slow(product, facts.meters), *_notes(fleet)),
         history=fleet.history,
     )
 
