@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from aggregator.contracts import CoreSettings
+from aggregator import managing
+from aggregator.contracts import Contract, CoreSettings
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
 from aggregator.late import Late
-from aggregator.records import DECLARATION, TICK, Block, DeclarationFlag
+from aggregator.records import DECLARATION, MODE, TICK, Block, DeclarationFlag
 from droop.reasons import Reason
-from settlement import interval
+from settlement import interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
 from settlement.facts import Declarations, Facts, Meters, Samples, Shortfall, Signal
@@ -41,6 +42,7 @@ KINDS: Final = {
     Kind.SESSIONS: SESSION,
     Kind.TICKS: TICK,
     Kind.BASELINE: DECLARATION,
+    Kind.MODES: MODE,
 }
 
 
@@ -96,6 +98,7 @@ class Book:
         self._late = Late() if late is None else late
         self.length_ns = length_s * NS
         self.sold: list[Sold] = []
+        self._contracts: tuple[Contract, ...] = ()
         self.undecodable = 0
         self._run = 0
         self._signal_max_kw = np.inf
@@ -108,6 +111,7 @@ class Book:
             Kind.SIGNAL: Rows(SIGNAL),
             Kind.TICKS: Rows(UNSERVED),
             Kind.BASELINE: Rows(RUN),
+            Kind.MODES: Rows(MODE),
         }
         self._ledger = FleetLedger(self.length_ns)
         self._notes: list[str] = []
@@ -169,6 +173,7 @@ class Book:
             if [(s.product.id, s.sold_kw) for s in self.sold] != [(s.product.id, s.sold_kw) for s in sold.values()]:
                 self.note("contracts changed within the interval; settled by the last")
         self.sold = list(sold.values())
+        self._contracts = settings.contracts
         self._signal_max_kw = settings.signal_max_kw
         # What flows beside the vehicles behind a cap is no delivery of theirs.
         self._beside = [site.meter for site in settings.sites if site.meter]
@@ -219,6 +224,8 @@ class Book:
             rows = self._rows[kind]
             rows.keep(rows.view["t_ns"] >= low_ns)
             rows.dropped = 0
+        modes = self._rows[Kind.MODES]
+        modes.keep(modes.view["from_ns"] >= low_ns - managed.LASTS_NS)
         signal = self._rows[Kind.SIGNAL]
         signal.keep(signal.view["valid_until_ns"] > low_ns)
         declared = self._rows[Kind.BASELINE]
@@ -257,4 +264,5 @@ class Book:
             self._ledger.take(start_ns),
             (*self._notes, *(f"{count} rows of {name} beyond memory" for name, count in dropped.items())),
             self._late.between(start_ns - interval.lead_s(self.sold) * NS, start_ns + self.length_ns),
+            managing.by_product(self._rows[Kind.MODES].view, self._contracts),
         )

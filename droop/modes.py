@@ -92,14 +92,14 @@ class Modes(NamedTuple):
     most: Column  # float64[p]  over-fulfilment that the fleet has room for
     given: Column  # float64[p]  share asked at the last tick
     seconds: Column  # int64[p, modes]  time each mode was on so far
-    active: Column  # int64[1]  whether anything is other than if there were no modes
+    active: Column  # int64[2]  whether anything is other than if there were no modes: now, and the second before
 
 
 def at_rest(products: int) -> Modes:
     """Nothing is on."""
     whole = {"second", "heads", "since_ns", "alert", "reserve", "nem", "aem", "seconds", "active"}
     shapes: dict[str, tuple[int, ...]] = {
-        "second": (1,), "heads": (1,), "active": (1,), "since_ns": (products, CRITERIA),
+        "second": (1,), "heads": (1,), "active": (2,), "since_ns": (products, CRITERIA),
         "past_hz": (products, WINDOW), "past_nem": (products, WINDOW), "seconds": (products, len(Mode)),
     }  # fmt: skip
     found = {
@@ -180,6 +180,7 @@ def manage(
         return
     passed = second - modes.second[0] if modes.heads[0] > 0 else 1
     modes.second[0] = second
+    modes.active[1] = modes.active[0]
     modes.active[0] = 0
     lean = leaning(up_kwh, down_kwh)
     room_kw = room_up_kw if lean > 0.0 else room_down_kw
@@ -276,6 +277,18 @@ def managed(
         answer = paced(answer, modes.given[row], lean, elapsed_s, duties.full_s[row])
     modes.given[row] = answer
     return answer
+
+
+@strict
+def lay_over(
+    owed: Column, dev_hz: Column, weight: Column, mean_hz: Column, nem_pu: Column, x_hz: Column, y_frac: Column,
+    deadband_hz: float, duties: Duties,
+) -> None:  # fmt: skip
+    """`ruled` over a column of what the curve alone asks, written in place; of one product, `duties` has its row."""
+    for k in range(owed.size):
+        owed[k] = ruled(
+            owed[k], dev_hz[k], weight[k], mean_hz[k], nem_pu[k], x_hz, y_frac, deadband_hz, duties, 0
+        )  # fmt: skip
 
 
 @strict

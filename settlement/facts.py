@@ -7,6 +7,8 @@ wire nor the journal; who fills them has already sorted out what was never meant
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -104,6 +106,21 @@ class Shortfall(NamedTuple):
     names: tuple[str, ...]
 
 
+class Modes(NamedTuple):
+    """What a product's energy rules had turned on, row by row, each until the next.
+
+    from_ns                  : int64[n]
+    weight, mean_hz, nem_pu  : float64[n]  see `droop.modes.Modes`
+    aem                      : int64[n]    not 0: capacity counts as unavailable
+    """
+
+    from_ns: Ints
+    weight: Floats
+    mean_hz: Floats
+    nem_pu: Floats
+    aem: Ints
+
+
 class FleetEnergy(NamedTuple):
     """What the vehicles' own reports say about the interval (see `settlement.balance`)."""
 
@@ -123,6 +140,7 @@ class Facts(NamedTuple):
     fleet: FleetEnergy | None = None
     notes: tuple[str, ...] = ()
     history: History = NO_HISTORY
+    modes: Mapping[str, Modes] = MappingProxyType({})  # by product
 
 
 def ints(*values: int) -> Ints:

@@ -110,7 +110,10 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
 
 def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -> _Fleet:
     grid = span.grid
-    targets = [expected.power_kw(item.product, item.sold_kw, facts.samples, grid) for item in sold]
+    targets = [
+        expected.power_kw(item.product, item.sold_kw, facts.samples, grid, facts.modes.get(item.product.id))
+        for item in sold
+    ]
     facts = _based(sold, facts, targets, grid)
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
