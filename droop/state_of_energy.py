@@ -28,7 +28,8 @@ def requirement_kwh(rev_kwh: float, delivered_kwh: Sequence[float], recovery_fra
     for name, values in (("rev_kwh", [rev_kwh]), ("delivered_kwh", delivered_kwh), ("recovery_frac", [recovery_frac])):
         if not all(value >= 0.0 for value in values):
             raise ValueError(f"{name} takes numbers of 0 or more")
-    required, allowed = [rev_kwh], []
+    required: list[float] = [rev_kwh]
+    allowed: list[float] = []
     for k, gone_kwh in enumerate(delivered_kwh):
         missing = rev_kwh - required[k - NOTICE] - sum(allowed[k - NOTICE :]) if k >= NOTICE else 0.0
         allowed.append(min(recovery_frac * rev_kwh, max(missing, 0.0)))
