@@ -39,8 +39,8 @@ def working_point_kw(
     alert            : whether an alert state holds: nothing is restored then
     interval_h       : length of the interval
 
-    What is missing comes back evenly, in the shortest time to restore it in that a product states, and no faster than
-    the power that the products reserve for it (above their own), or than the market wants it back at the least.
+    What is missing comes back as soon as the power allows that the products reserve above their own; faster only where
+    the shortest time that a product leaves for it would not suffice otherwise.
     """
     rules = [product.reservoir for product, _ in sold if product.reservoir is not None and _restores(product)]
     hours = min((rule.restore_h for rule in rules), default=0.0)
@@ -54,8 +54,8 @@ def working_point_kw(
         missing = min(missing, max(down_kwh - want_down, 0.0))
     else:
         missing = -min(-missing, max(up_kwh - want_up, 0.0))
-    power_kw = missing / max(hours, interval_h)
-    return -math.copysign(min(abs(power_kw), _spare_kw(sold, missing > 0.0)), missing) if missing else 0.0
+    most_kw = max(_spare_kw(sold, missing > 0.0), abs(missing) / hours)
+    return -math.copysign(min(abs(missing) / interval_h, most_kw), missing) if missing else 0.0
 
 
 def _spare_kw(sold: Sequence[tuple[Product, float]], charging: bool) -> float:

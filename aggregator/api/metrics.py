@@ -100,7 +100,6 @@ def _modes(status: Status) -> Iterator[Metric]:
     yield maintained
 
 
-
 def _labelled(status: Status) -> Iterator[Metric]:
     vehicles = GaugeMetricFamily("flyball_vehicles", "Vehicles by state", labels=["state"])
     for state, count in status.vehicles.model_dump().items():
