@@ -271,6 +271,40 @@ class TestSettled:
         assert stated[1] == pytest.approx(30.0 * 300 / 3600, rel=0.01)
 
 
+class TestReservoir:
+    @pytest.mark.parametrize(
+        ("columns", "up_kwh", "down_kwh"),
+        [
+            ({}, 8.0, 8.0),
+            ({"eta_charge_frac": 0.9, "eta_discharge_frac": 0.8}, 8.0 * 0.8, 8.0 / 0.9),
+            ({"soc_frac": 0.8}, 14.0, 2.0),
+            ({"soc_frac": 0.05}, 0.0, 17.0),
+            ({"dod_max_frac": 0.2}, 4.0, 8.0),
+            ({"discharge_max_kw": 0.0}, 0.0, 0.0),
+            ({"charge_max_kw": 0.0}, 0.0, 0.0),
+            ({"state": SlotState.FAULT}, 0.0, 0.0),
+        ],
+        ids=str,
+    )
+    def test_what_can_be_managed_of_each_vehicle(self, columns, up_kwh, down_kwh):
+        world = World((load("nordic_fcr_n"), 10.0), **columns)
+        if "soc_frac" in columns:
+            world.energy_kwh[:] = CAPACITY_KWH * columns["soc_frac"]
+        if columns.get("state") == SlotState.FAULT:
+            world.core.on_time(world.now_ns)
+        else:
+            world.hz(50.0, 4)
+        totals = world.core.engine.totals
+        assert totals.up_kwh.sum() == pytest.approx(N * up_kwh, rel=0.01, abs=1e-6)
+        assert totals.down_kwh.sum() == pytest.approx(N * down_kwh, rel=0.01, abs=1e-6)
+
+    def test_what_the_driver_needs_is_not_in_it(self):
+        """9 kWh in two minutes, of which 22 kW could still bring 0.7."""
+        world = World((load("nordic_fcr_n"), 10.0), depart_ns=T0 + 120 * S, depart_kwh=9.0)
+        world.hz(50.0, 4)
+        assert 1.5 < world.core.engine.totals.up_kwh.sum() / N < 1.8
+
+
 class TestWorkingPoint:
     def test_a_spent_reservoir_is_restored_by_the_baseline_within_two_hours(self):
         world = World((load("ce_fcr"), 60.0), soc=0.15, step_s=5.0)  # 8 kWh of the 15 kWh to be kept
