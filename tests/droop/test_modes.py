@@ -150,7 +150,9 @@ class TestTime:
         run.tick(T0 + 1000 * S, math.nan, 60.0, 1900.0, weight=0.0)
         assert run.modes.alert[0] == 0
         assert not run.modes.since_ns.any()
-        assert run.modes.past_hz[0, 1000 % modes.WINDOW] == run.modes.past_nem[1, 1000 % modes.WINDOW] == 0.0
+        assert run.modes.aem[1] == -1
+        assert run.modes.past_hz[:, 1000 % modes.WINDOW].tolist() == [0.0, 0.0]
+        assert run.modes.past_nem[1, 1000 % modes.WINDOW] == 0.0
         run.tick(T0 + 1001 * S, 49.94, 60.0, 1900.0)
         assert run.modes.alert[0] == 0  # its clock begins anew
 

@@ -183,6 +183,7 @@ VECTORS = [
     Vector("LER-1b", lambda: soc_window(50e3, 100e3, RESERVE_MODE_MIN), [0.041667, 0.958333], 5e-7, "D", TENNET),
     Vector("LER-2", lambda: alerts((-0.06, 899), (-0.04, 1)), [0, 0, 0], 0, "V", TENNET),
     Vector("LER-2b", lambda: alerts((-0.06, 901)), [1, 1, 900], 0, "V", TENNET),
+    Vector("LER-2c", lambda: alerts((49.95 - 50.0, 901)), [1, 1, 900], 0, "D", f"{TENNET}: at 49.95 Hz, as reported"),
     Vector("LER-3", lambda: alerts((0.0, 5), (0.201, 1), (0.0, 5)), [1, 0, 0], 0, "V", TENNET),
     Vector("RM-1", lambda: [reacted(1.0), reacted(0.5)], [0.10, 0.25], 1e-12, "M", f"{TENNET}, annex 8.1; weight M"),
     Vector("OF-1", lambda: [overfulfilment(1.0), overfulfilment(-1.0)], [0.30, 0.25], 1e-12, "V2", "German FCR rules"),
