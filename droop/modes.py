@@ -122,10 +122,12 @@ def duties(sold: list[tuple[Product, float]]) -> Duties:
     table.alert_hz[:] = np.inf
     table.overfulfil[:] = 1.0
     for row, (product, _) in enumerate(sold):
+        if product.input != "frequency":
+            continue
         free = product.freedoms
         table.overfulfil[row], table.deadband[row] = free.overfulfil_max, free.deadband
         table.full_s[row] = product.full_s if free.speed else 0.0
-        if product.reservoir is not None and product.input == "frequency":
+        if product.reservoir is not None:
             _fill(table, row, product, product.reservoir)
         freely = free.overfulfil_max > 1.0 or free.deadband or free.speed
         table.any[row] = freely or (product.reservoir is not None and _rules(product.reservoir))
@@ -152,7 +154,8 @@ def _fill(table: Duties, row: int, product: Product, reservoir: Reservoir) -> No
     # FCR-N saturates at both ends of its curve, FCR-D only where it begins: beyond its full deviation it goes on.
     table.low_hz[row] = x[0] if table.upper[row] else -np.inf
     table.high_hz[row] = x[-1] if table.lower[row] else np.inf
-    table.slope[row] = (y[-1] - y[0]) / (x[-1] - x[0])
+    # What is given whole or in steps has no line whose reference could move: AEM then tells that it is unavailable.
+    table.slope[row] = (y[-1] - y[0]) / (x[-1] - x[0]) if product.trigger is None else 0.0
     table.zero_hz[row] = x[-1] if product.direction == "up" else (x[0] if product.direction == "down" else 0.0)
     table.floor_pu[row] = min(y) - (nem_pu if table.lower[row] else 0.0)
     table.ceiling_pu[row] = max(y) + (nem_pu if table.upper[row] else 0.0)
@@ -242,7 +245,7 @@ def switch(
             modes.aem[row], up_h, down_h, duties.aem_on_h[row], duties.aem_off_h[row], duties.lower[row],
             duties.upper[row],
         )  # fmt: skip
-        on = modes.aem[row] != 0 and dev_hz == dev_hz
+        on = modes.aem[row] != 0 and dev_hz == dev_hz and duties.slope[row] != 0.0
         inside = saturated_hz(dev_hz, duties.low_hz[row], duties.high_hz[row]) - duties.zero_hz[row]
         modes.past_hz[row, at % WINDOW] = inside if on else 0.0
         modes.mean_hz[row] = mean(modes.past_hz[row], at + 1, duties.aem_s[row])

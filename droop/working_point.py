@@ -14,16 +14,20 @@ from droop.entitlement import needs
 from droop.products import Product
 
 
-def _restores(product: Product) -> bool:
-    """Whether the baseline restores the product's energy; what has NEM is restored by that."""
-    return product.reservoir is not None and product.reservoir.restore_h > 0.0 and product.reservoir.nem is None
+def restore_h(product: Product) -> float:
+    """Time in which the baseline restores the product's energy; infinite where it does not: NEM does, or nothing."""
+    rule = product.reservoir
+    if rule is None or rule.nem is not None or not (rule.restore_h > 0.0 or rule.recovery_frac > 0.0):
+        return math.inf
+    # NESO asks for a share of the volume each settlement period.
+    return rule.restore_h if rule.restore_h > 0.0 else product.interval_s / 3600.0 / rule.recovery_frac
 
 
 def kept_kwh(sold: Sequence[tuple[Product, float]]) -> tuple[float, float]:
-    """Energy (up, down) that products with a time to restore it in want to find [kWh]."""
+    """Energy (up, down) that the products which the baseline restores want to find [kWh]."""
     up = down = 0.0
     for product, kw in sold:
-        if product.reservoir is not None and _restores(product):
+        if product.reservoir is not None and restore_h(product) < math.inf:
             need, window_h = needs(product), product.reservoir.window_min / 60.0
             up += kw * max(need.up_h, window_h if product.direction != "down" else 0.0)
             down += kw * max(need.down_h, window_h if product.direction != "up" else 0.0)
@@ -42,9 +46,8 @@ def working_point_kw(
     What is missing comes back as soon as the power allows that the products reserve above their own; faster only where
     the shortest time that a product leaves for it would not suffice otherwise.
     """
-    rules = [product.reservoir for product, _ in sold if product.reservoir is not None and _restores(product)]
-    hours = min((rule.restore_h for rule in rules), default=0.0)
-    if hours <= 0.0 or alert or up_kwh + down_kwh <= 0.0:
+    hours = min((restore_h(product) for product, _ in sold), default=math.inf)
+    if hours == math.inf or alert or up_kwh + down_kwh <= 0.0:
         return 0.0
     want_up, want_down = kept_kwh(sold)
     short_up, short_down = max(want_up - up_kwh, 0.0), max(want_down - down_kwh, 0.0)
@@ -61,7 +64,7 @@ def working_point_kw(
 def _spare_kw(sold: Sequence[tuple[Product, float]], charging: bool) -> float:
     """Power that the products reserve beyond what they ask at full activation, the way that restores [kW]."""
     spare = 0.0
-    for product, kw in (item for item in sold if _restores(item[0])):
+    for product, kw in (item for item in sold if restore_h(item[0]) < math.inf):
         need = needs(product)
         asked = -min(*product.curve_frac, 0.0) if charging else max(*product.curve_frac, 0.0)
         spare += kw * max((need.down_frac if charging else need.up_frac) - asked, 0.0)

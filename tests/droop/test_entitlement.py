@@ -102,6 +102,8 @@ class TestMaintained:
         assert found.n_kw.tolist() == [3.0, 2.0, 0.0]
         assert found.d_up_kw.tolist() == [1.0, 0.0, 0.0]
         assert found.d_down_kw.tolist() == [2.0, 2.0, 2.0]
+        tight = maintained_nordic(9.0, -3.0, 0.0, 1.0, 5.0, 5.0, frr_kw=1.0)
+        assert [float(kw) for kw in tight] == [1.0, 5.0, 1.0]
         off = maintained_nordic(5.0, -5.0, 0.0, 3.0, 4.0, 4.0, n_off=True, d_down_off=True)
         assert [float(kw) for kw in off] == [0.0, 4.0, 0.0]
         assert float(maintained_nordic(5.0, -5.0, 0.0, 3.0, 4.0, 4.0, ffr_kw=1.0).d_up_kw) == 3.0

@@ -18,7 +18,7 @@ from droop.freedoms import leaning, overfulfilled, paced, within_deadband
 from droop.management import answered, switched
 from droop.modes import Mode, manage
 from droop.products import ProductError, load, parse, to_table
-from droop.promises import Freedoms, Management, Reservoir
+from droop.promises import Freedoms, Management, Reservoir, Trigger
 from droop.reserve_mode import reserved, weighted
 from tests.naive_reservoir import Continental, Nordic
 
@@ -172,6 +172,21 @@ class TestNothingToManage:
             run.tick(T0 + k * S, 49.95, 0.0, 0.0)
         assert not run.modes.seconds.any()
         assert not run.modes.active.any()
+
+    def test_what_is_given_whole_has_no_line_to_move(self):
+        """Static FCR-D: NEM adds its power, AEM only tells that the capacity is unavailable."""
+        static = replace(load("nordic_fcr_d_up"), trigger=Trigger(49.6), curve_hz=(-0.4 - 1e-9, -0.4, 0.0),
+                         curve_frac=(1.0, 0.0, 0.0))  # fmt: skip
+        run = Run((static, 1000.0))
+        for k in range(400):
+            asked = run.tick(T0 + k * S, 49.95, 50.0, 900.0)
+        assert run.modes.aem[0] == run.modes.nem[0] == -1
+        assert run.modes.mean_hz[0] == 0.0
+        assert asked == pytest.approx(-200.0)
+
+    def test_a_product_on_a_signal_has_none(self):
+        on_signal = replace(load("ce_fcr"), input="signal", freedoms=Freedoms(1.2))
+        assert not Run((on_signal, 1000.0)).terms.duties.any.any()
 
     def test_products_without_rules_are_left_alone(self):
         run = Run((load("ieee1547"), 1000.0), (load("ce_fcr"), 0.0))
