@@ -3,6 +3,7 @@
 Pure: the same rows give the same numbers, which is what `verify` rests on. Energy requested is counted over the time
 in which frequency is known, energy delivered over the time in which meter and baseline are; only seconds in which all
 three are known (at least half of each) are scored. The delivery of stacked products is shared out (`delivered.share`).
+Energies stand on seconds; a score on the grid that its rule wants, with the history and the sequel it wants (`reach`).
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
 from settlement.facts import Facts, Signal, digest
 from settlement.mileage import mileage
-from settlement.scores import Delivery, judge
+from settlement.scores import Delivery, Reach, judge
+from settlement.scores import reach as reach_of
 from settlement.statement import BaselineUsed, Statement, Used, VerifyError, differing
 
 STEP_NS: Final = NS
-LEAD_S: Final = 32  # history before the interval: the slowest admissible response takes 30 s
+LEAD_S: Final = 32  # least history before the interval: the slowest admissible response takes 30 s
 SCORED_COVERAGE: Final = 0.5
 
 
@@ -49,14 +51,20 @@ class _Span(NamedTuple):
         return Cells(cells.mean[self.lead :], cells.coverage_frac[self.lead :])
 
 
-class _Fleet(NamedTuple):
-    """What is common to all products of an interval."""
+class _Series(NamedTuple):
+    """What was declared, metered, asked and given, on one grid."""
 
     declared: Cells
     metered: Cells
     net: Cells
     targets: list[Cells]
     shares_kw: list[Floats]
+
+
+class _Fleet(NamedTuple):
+    """What is common to all products of an interval."""
+
+    series: _Series
     unserved_kwh: dict[str, float]
     baseline: BaselineUsed
     mirror: Mirroring
@@ -71,17 +79,24 @@ def settle(
     cells = LEAD_S * NS // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
     grid = Grid(start_ns - LEAD_S * NS, STEP_NS, cells)
     span = _Span(start_ns, end_ns, until_ns, final, grid, LEAD_S * NS // STEP_NS)
-    facts = window.cut(facts, grid.start_ns, until_ns)
+    lead_s, tail_s = reach(sold)
+    facts = window.cut(facts, start_ns - lead_s * NS, until_ns + (tail_s * NS if until_ns == end_ns else 0))
     if not sold:
         return []
     fleet = _fleet(sold, facts, span)
     return [_statement(k, sold, facts, span, fleet) for k in range(len(sold))]
 
 
+def reach(sold: Sequence[Sold]) -> tuple[int, int]:
+    """History and sequel of an interval that the statements of these products are computed from [s]."""
+    reaches = [reach_of(item.product) for item in sold]
+    return max((LEAD_S, *(one.lead_s for one in reaches))), max((0, *(one.tail_s for one in reaches)))
+
+
 def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = products.load) -> None:
     """Compute a statement again from its rows; VerifyError names the first field that differs.
 
-    facts : the rows of the interval and of the 32 s before it; more do no harm
+    facts : the rows of the interval and of the history and sequel that `reach` tells; more do no harm
     load  : where products come from; the catalogue, or the journal that carries them in full
     """
     sold = [Sold(load(name), kw) for name, kw in statement.stack.items()]
@@ -98,24 +113,26 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
 
 def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span) -> _Fleet:
     grid = span.grid
-    declared = baseline.power_kw(facts.declarations, grid)
-    metered = delivered.metered_kw(facts.meters, grid)
-    net = delivered.net_kw(metered, declared)
-    targets = [expected.power_kw(item.product, item.sold_kw, facts.samples, grid) for item in sold]
+    series = _series(sold, facts, grid)
+    declared, metered = series.declared, series.metered
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
     grid_kwh = align.integral(span.inner(metered), grid.step_s) / 3600.0
     return _Fleet(
-        declared=declared,
-        metered=metered,
-        net=net,
-        targets=targets,
-        shares_kw=_shares(sold, net, targets, _signal_kw(facts.signal, grid)),
+        series=series,
         unserved_kwh=delivered.unserved_kwh(facts.shortfall, interval),
         baseline=_baseline(facts, declared, span),
         mirror=baseline.mirroring(span.inner(declared).mean, span.inner(dev).mean, grid.step_s),
         energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
     )
+
+
+def _series(sold: Sequence[Sold], facts: Facts, grid: Grid) -> _Series:
+    declared = baseline.power_kw(facts.declarations, grid)
+    metered = delivered.metered_kw(facts.meters, grid)
+    net = delivered.net_kw(metered, declared)
+    targets = [expected.power_kw(item.product, item.sold_kw, facts.samples, grid) for item in sold]
+    return _Series(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
 
 
 def _signal_kw(signal: Signal, grid: Grid) -> Floats:
@@ -135,15 +152,16 @@ def _shares(sold: Sequence[Sold], net: Cells, targets: Sequence[Cells], signal_k
 
 
 def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _Fleet) -> Statement:
-    (product, sold_kw), target, step_s = sold[k], fleet.targets[k], span.grid.step_s
-    known = np.minimum(target.coverage_frac, fleet.net.coverage_frac)
-    given = Cells(fleet.shares_kw[k], fleet.net.coverage_frac)
-    verdict = judge(product, _delivery(sold[k], facts, target, given.mean, known, span))
+    (product, sold_kw), series, step_s = sold[k], fleet.series, span.grid.step_s
+    target = series.targets[k]
+    known = np.minimum(target.coverage_frac, series.net.coverage_frac)
+    given = Cells(series.shares_kw[k], series.net.coverage_frac)
+    verdict = judge(product, _delivery(k, sold, facts, span, series))
     requested = delivered.energy(span.inner(target), step_s)
     supplied = delivered.energy(span.inner(given), step_s)
     # The change into the interval counts in it, so that mileage adds up over intervals.
     moved_kw = mileage(target.mean[span.lead - 1 :])
-    part = _part(k, fleet.targets, span)
+    part = _part(k, series.targets, span)
     return Statement(
         product=product.id,
         start_ns=span.start_ns,
@@ -164,8 +182,8 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         coverage_frac=_mean(known[span.lead :]),
         coverage={
             "frequency": _mean(span.inner(target).coverage_frac),
-            "meter": _mean(span.inner(fleet.metered).coverage_frac),
-            "baseline": _mean(span.inner(fleet.declared).coverage_frac),
+            "meter": _mean(span.inner(series.metered).coverage_frac),
+            "baseline": _mean(span.inner(series.declared).coverage_frac),
         },
         score=verdict.score,
         score_note=verdict.note,
@@ -176,14 +194,40 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
     )
 
 
-def _delivery(item: Sold, facts: Facts, target: Cells, net_kw: Floats, known: Floats, span: _Span) -> Delivery:
-    """What the rule judges: history included, and only seconds with at least half of everything counted."""
-    dev = expected.deviation_hz(item.product, facts.samples, span.grid)
+def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: _Series) -> Delivery:
+    """What the rule judges: history and sequel included, and only cells with at least half of everything counted."""
+    (product, sold_kw), wanted = sold[k], reach_of(sold[k].product)
+    step_ns = _step_ns(wanted, facts)
+    grid, first = span.grid, span.lead
+    if step_ns != grid.step_ns or wanted.lead_s > LEAD_S or wanted.tail_s:
+        first = -(-wanted.lead_s * NS // step_ns)
+        tail = -(-wanted.tail_s * NS // step_ns) if span.until_ns == span.end_ns else 0
+        cells = first + -(-(span.until_ns - span.start_ns) // step_ns) + tail
+        grid = Grid(span.start_ns - first * step_ns, step_ns, cells)
+        series = _series(sold, facts, grid)
+    last = first + -(-(span.until_ns - span.start_ns) // step_ns)
+    target, dev = series.targets[k], expected.deviation_hz(product, facts.samples, grid)
     # The engine holds a lost frequency for `hold_s` and then goes back to the baseline: so does the history.
-    held = align.carry(target.mean, max(1, round(item.product.hold_s / span.grid.step_s)))
-    valid: Bools = known >= SCORED_COVERAGE
-    valid[: span.lead] = False
-    return Delivery(net_kw, np.nan_to_num(held), dev.mean, item.sold_kw, valid, span.grid.step_s)
+    held = align.carry(target.mean, max(1, round(product.hold_s / grid.step_s)))
+    asked: Bools = target.coverage_frac >= SCORED_COVERAGE
+    given: Bools = series.net.coverage_frac >= SCORED_COVERAGE
+    valid = asked & given
+    valid[:first] = valid[last:] = False
+    return Delivery(
+        series.shares_kw[k], np.nan_to_num(held), dev.mean, sold_kw, valid, grid.step_s, asked, given, first, last
+    )
+
+
+def _step_ns(wanted: Reach, facts: Facts) -> int:
+    """Cell of a rule: the market's, or for a rule that follows the data no finer than samples and meters came."""
+    market_ns = round(wanted.step_s * NS)
+    if not wanted.follows:
+        return market_ns
+    m = facts.meters
+    periods = [align.period_ns(m.t_ns[m.meter == meter]) for meter in np.unique(m.meter)]
+    coarsest = max((align.period_ns(facts.samples.t_ns[facts.samples.usable]), *periods))
+    # A little jitter does not make a coarser grid.
+    return market_ns * max(1, -(-round(0.99 * coarsest) // market_ns))
 
 
 def _part(k: int, targets: Sequence[Cells], span: _Span) -> float:
