@@ -73,7 +73,7 @@ def score(
 
 def full_s_of(product: Product) -> float:
     """Full activation time: the score's own figure, else the product's, else 5 minutes."""
-    return Params(product).number("full_s", product.full_s or FULL_S, 1.0, 3600.0)
+    return Params(product).number("fat_s", product.full_s or FULL_S, 1.0, 3600.0)
 
 
 def reach(product: Product) -> Reach:

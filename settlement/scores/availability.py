@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from droop.products import Product
 from settlement.align import Bools, Floats
 from settlement.scores.rule import ROUNDING, ScoreError
 
@@ -48,6 +49,14 @@ def maintained(capacity_kw: Floats, sold_kw: float) -> Maintained:
     unknown = np.isnan(capacity_kw)
     kept = np.clip(np.where(unknown, 0.0, capacity_kw) / sold_kw, 0.0, 1.0)
     return Maintained(share(kept >= 1.0 - ROUNDING), float(kept.mean()), float(unknown.mean()))
+
+
+def least_of(product: Product) -> float:
+    """Availability below which a period is not paid: the product's own figure, or NESO's. Raises ScoreError."""
+    least = product.availability.get("least_frac", NESO_LEAST)
+    if isinstance(least, bool) or not isinstance(least, int | float) or not 0.0 <= least <= 1.0:
+        raise ScoreError(f"{product.id}: field `availability.least_frac` takes a share of 0..1, not {least!r}")
+    return float(least)
 
 
 def paid(available_frac: float, least: float = NESO_LEAST) -> bool:

@@ -6,7 +6,8 @@ at most 25 % of the capacity (mark M). ERCOT's RRS-FFR and the British static re
 figures, which a product's trigger, activation time and table `score` carry.
 
 The score is the share of the support that was given in full; `adequate` holds every criterion. A cell whose delivery
-is unknown did not support. An interval in which the trigger was not passed has no score.
+is unknown did not support. Of an activation that began earlier or lasts longer, an interval judges what lies in it; one
+in which no support was owed has no score.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from droop.products import Product
+from droop.promises import Trigger
 from settlement.align import Bools, Floats
 from settlement.scores.rolling import first_of_runs
 from settlement.scores.rule import (
@@ -58,7 +60,7 @@ class Activation(NamedTuple):
     """One activation, as measured."""
 
     full_after_s: float | None  # None: never full
-    held_frac: float  # share of the support given in full
+    held_frac: float | None  # share of the support given in full; None: none was owed here
     over_frac: float  # beyond the capacity
     fall_pu_s: float  # fastest decrease over a second, after the support
     fall_step_pu: float
@@ -81,9 +83,10 @@ def activations(passed: Bools, after: int, rest: int) -> list[int]:
 
 
 def activation(
-    response_pu: Floats, known: Bools, start: int, step_s: float, demand: Demand, slack: int = 0
-) -> Activation:
-    """Judge the activation that begins in cell `start`.
+    response_pu: Floats, known: Bools, start: int, step_s: float, demand: Demand, slack: int = 0,
+    inside: slice = slice(None),
+) -> Activation:  # fmt: skip
+    """Judge the activation that begins in cell `start`, as far as it lies within `inside`.
 
     response_pu : float64[n]  towards the product's direction; 0 where unknown
     known       : bool[n]     False: not measured, no support
@@ -91,24 +94,25 @@ def activation(
     """
     if step_s <= 0 or demand.hold_s <= 0:
         raise ScoreError("fields `step_s` and `trigger.hold_s` take times above 0")
+    first, last, _ = inside.indices(response_pu.size)
     full = start + cells(demand.full_s, step_s, up=True) + slack
     end = full + cells(demand.hold_s, step_s, up=True)
     good = known & (response_pu >= 1.0 - demand.tolerance_pu - ROUNDING)
-    support = good[full:end]
     reached = np.flatnonzero(good[start:])
-    # Of a support that the record does not hold to its end, what it holds is judged.
-    held = float(np.count_nonzero(support)) / support.size if support.size else 0.0
-    over = max(0.0, float(response_pu[start:end].max(initial=0.0)) - 1.0)
-    after = response_pu[max(end - 1, 0) :]
+    support = good[max(full, first) : min(end, last)]
+    held = float(np.count_nonzero(support)) / support.size if support.size else None
+    over = max(0.0, float(response_pu[max(start, first) : min(end, last)].max(initial=0.0)) - 1.0)
+    # From the last cell of the support on; how it lets go, and what it takes back.
+    after = response_pu[max(end - 1, first) : last]
     stopped = np.flatnonzero(after <= demand.tolerance_pu)
     fallen = after[: int(stopped[0]) + 1] if stopped.size else after
     step, rate = _fall(fallen, step_s)
     after = after[fallen.size - 1 :] if stopped.size else after[:0]
     recovery = max(0.0, -float(after.min(initial=0.0)))
     early = after[: cells(demand.recovery_after_s, step_s)]
-    too_early = bool((early < -demand.tolerance_pu - ROUNDING).any())
+    too_early = end - 1 >= first and bool((early < -demand.tolerance_pu - ROUNDING).any())
     adequate = (
-        held >= 1.0 - ROUNDING and support.size > 0 and over <= demand.over_max + ROUNDING
+        (held is None or held >= 1.0 - ROUNDING) and over <= demand.over_max + ROUNDING
         and rate <= demand.fall_pu_s + ROUNDING and step <= demand.fall_step_pu + ROUNDING
         and recovery <= demand.recovery_max + ROUNDING and not too_early
     )  # fmt: skip
@@ -126,11 +130,16 @@ def _fall(response_pu: Floats, step_s: float) -> tuple[float, float]:
     return step, drop / max(span * step_s, FALL_WINDOW_S)
 
 
+def trigger_of(product: Product) -> Trigger:
+    """The product's trigger. Raises ScoreError where it has none."""
+    if product.trigger is None:
+        raise ScoreError(f"{product.id}: rule `ffr` needs the table `trigger`")
+    return product.trigger
+
+
 def demand_of(product: Product) -> Demand:
     """What the product's trigger, activation time and table `score` ask for. Raises ScoreError without a trigger."""
-    trigger, params = product.trigger, Params(product)
-    if trigger is None:
-        raise ScoreError(f"{product.id}: rule `ffr` needs the table `trigger`")
+    trigger, params = trigger_of(product), Params(product)
     return Demand(
         params.number("full_s", product.full_s, 0.0, 60.0),
         params.number("hold_s", trigger.hold_s or 60.0 * product.sustain_min, 0.1, 7200.0),
@@ -144,40 +153,48 @@ def demand_of(product: Product) -> Demand:
 
 
 def reach(product: Product) -> Reach:
-    """100 ms where the data have it; the support, and a minute more, may lie beyond the interval."""
-    demand = demand_of(product)
-    after_s = product.trigger.after_s if product.trigger is not None else 0.0
-    step_s = Params(product).number("step_s", STEP_S, 0.01, 10.0)
-    return Reach(step_s, 32, math.ceil(after_s + demand.full_s + demand.hold_s + 60.0), True)
+    """100 ms where the data have it, and the history of one activation until the next may be promised."""
+    demand, trigger = demand_of(product), trigger_of(product)
+    lead_s = trigger.after_s + demand.full_s + demand.hold_s + trigger.ready_s + 60.0
+    return Reach(Params(product).number("step_s", STEP_S, 0.01, 10.0), math.ceil(lead_s), 0, True)
 
 
 def judge(delivery: Delivery, product: Product) -> Verdict:
-    """The worst activation that begins in the interval."""
-    demand, towards, step_s, inside = demand_of(product), sign(product), delivery.step_s, delivery.inside
-    trigger = product.trigger
-    if trigger is None:
-        raise ScoreError(f"{product.id}: rule `ffr` needs the table `trigger`")
+    """The worst of the activations that touch the interval."""
+    demand, trigger = demand_of(product), trigger_of(product)
+    towards, step_s, inside = sign(product), delivery.step_s, delivery.inside
     ending = coarse(step_s, reach(product).step_s)
-    threshold_hz = -towards * (trigger.hz - product.nominal_hz) - ROUNDING
+    threshold_hz = towards * (product.nominal_hz - trigger.hz) - ROUNDING
     passed = -towards * np.nan_to_num(delivery.dev_hz) >= threshold_hz
     rest = cells(demand.full_s + demand.hold_s + trigger.ready_s, step_s, up=True)
-    begun = [
-        cell for cell in activations(passed, cells(trigger.after_s, step_s), rest) if inside.start <= cell < inside.stop
-    ]
     known = delivery.given_known
     response = towards * delivery.given_kw() / delivery.sold_kw
-    found = [activation(response, known, cell, step_s, demand, int(bool(ending))) for cell in begun]
+    # What follows an activation is its recovery; later it is none of its business.
+    lasts = cells(demand.full_s + demand.hold_s + demand.recovery_after_s + 5.0, step_s, up=True)
+    found = [
+        activation(
+            response,
+            known,
+            cell,
+            step_s,
+            demand,
+            int(bool(ending)),
+            slice(inside.start, min(inside.stop, cell + lasts)),
+        )
+        for cell in activations(passed, cells(trigger.after_s, step_s), rest)
+        if cell < inside.stop and cell + lasts > inside.start
+    ]
     kpis: Kpis = {"activations": len(found), "step_s": step_s}
+    if not known[inside].any():
+        return Verdict(None, "no telemetry: nothing was measured in this interval", kpis)
     if not found:
-        if not known[inside].any():
-            return Verdict(None, "no telemetry: nothing was measured in this interval", kpis)
         return Verdict(None, f"not triggered: the frequency did not pass {trigger.hz:g} Hz", kpis)
-    worst = min(found, key=lambda one: (one.adequate, one.held_frac))
+    worst = min(found, key=lambda one: (one.adequate, 2.0 if one.held_frac is None else one.held_frac))
     kpis |= dict(worst._asdict())
     verdict = "adequate" if worst.adequate else "inadequate"
     reached = "never full" if worst.full_after_s is None else f"full after {worst.full_after_s:.2f} s"
-    note = f"{verdict}: {reached}, {worst.held_frac:.1%} of the support, {worst.over_frac:.1%} over"
-    return Verdict(worst.held_frac, note + ending, kpis)
+    held = "no support owed in this interval" if worst.held_frac is None else f"{worst.held_frac:.1%} of the support"
+    return Verdict(worst.held_frac, f"{verdict}: {reached}, {held}, {worst.over_frac:.1%} over{ending}", kpis)
 
 
 RULE: Final = Rule(judge, reach)

@@ -3,8 +3,8 @@
 A quantity is the least of averages over windows after a time origin, each times its factor, and of the peak (MASS;
 rulebook 6). Six-second service: min(2 x mean of 1-6 s, 2 x mean of 6-60 s, peak), mark V2; the windows of the other
 services are from memory (mark M) and a product's file may set its own (`windows`). The origin is the frequency
-disturbance time, when the frequency leaves the normal operating band of +-0.15 Hz (mark M), moved by `origin_s`: on the
-standard ramp of 0.125 Hz/s it begins 1.2 s before.
+disturbance time, when the frequency leaves the normal operating band of +-0.15 Hz (mark M), or with `origin = "ramp"`
+the beginning of a ramp of `ramp_hz_s` that leaves it then: 1.2 s before on the standard ramp of 0.125 Hz/s.
 
 Quantities are counted towards the product's direction. Power that is unknown counts as none. An interval without a
 disturbance has no quantity: enablement is paid for readiness, and there is nothing to verify.
@@ -26,15 +26,18 @@ STEP_S: Final = 0.05
 BAND_HZ: Final = 0.15
 PEAK_S: Final = 60.0
 
-Window = tuple[float, float, float]  # factor, from s, to s
+RAMP_HZ_S: Final = 0.125
+
+Window = tuple[float, float, float]  # from s, to s, factor
 
 WINDOWS: Final[dict[str, tuple[Window, ...]]] = {
-    "r1": ((2.0, 0.0, 1.0), (2.0, 1.0, 6.0)),  # mark M
-    "r6": ((2.0, 1.0, 6.0), (2.0, 6.0, 60.0)),  # mark V2
-    "r60": ((2.0, 6.0, 60.0), (2.0, 60.0, 300.0)),  # mark M
-    "r5": ((2.0, 60.0, 300.0), (1.0, 300.0, 600.0)),  # mark M
+    "6": ((1.0, 6.0, 2.0), (6.0, 60.0, 2.0)),  # mark V2
+    "1": ((1.0, 6.0, 2.0),),  # mark M
+    "60": ((6.0, 60.0, 2.0), (60.0, 300.0, 2.0)),  # mark M
+    "5": ((60.0, 300.0, 2.0), (300.0, 600.0, 1.0)),  # mark M
 }
-WITH_PEAK: Final = ("r6",)
+WITH_PEAK: Final = ("6",)
+SERVICES: Final = tuple(f"{side}{name}" for side in ("R", "L") for name in WINDOWS)
 
 
 class Quantity(NamedTuple):
@@ -63,7 +66,7 @@ def quantity(power: Floats, step_s: float, origin_s: float, windows: Sequence[Wi
     """Quantity of one disturbance; arguments as for `average`, `peak` whether it is bounded by the largest power."""
     if step_s <= 0 or not windows:
         raise ScoreError("fields `step_s` and `windows` take a time above 0 and at least one window")
-    averages = tuple(factor * average(power, step_s, origin_s, low, high) for factor, low, high in windows)
+    averages = tuple(factor * average(power, step_s, origin_s, low, high) for low, high, factor in windows)
     first = max(0, int(origin_s // step_s))
     seen = power[first : first + int(np.ceil(PEAK_S / step_s))]
     top = float(seen.max()) if seen.size else 0.0
@@ -77,16 +80,24 @@ def disturbances(dev_hz: Floats, towards: float, band_hz: float = BAND_HZ) -> li
 
 
 def _windows(params: Params) -> tuple[list[Window], bool]:
-    service = params.text("service", "r6", *WINDOWS)
+    service = params.text("service", *SERVICES)[1:]
     rows = params.rows("windows", 3, WINDOWS[service])
-    return [(row[0], row[1], row[2]) for row in rows], service in WITH_PEAK
+    peak = params.flag("peak") if "peak" in params.table else service in WITH_PEAK
+    return [(row[0], row[1], row[2]) for row in rows], peak
+
+
+def _origin_s(params: Params) -> float:
+    """Where the windows begin, from the frequency disturbance time on."""
+    if params.text("origin", "fdt", "ramp") == "fdt":
+        return 0.0
+    return -params.number("band_hz", BAND_HZ, 0.0, 1.0) / params.number("ramp_hz_s", RAMP_HZ_S, 1e-3)
 
 
 def reach(product: Product) -> Reach:
     """50 ms where the data have it, and as long after the interval as the last window lasts."""
     params = Params(product)
     windows, _ = _windows(params)
-    lasts_s = max(to_s for _, _, to_s in windows)
+    lasts_s = max(to_s for _, to_s, _ in windows)
     # A service of minutes is recorded at 1 s (rulebook 6).
     step_s = params.number("step_s", STEP_S if lasts_s <= PEAK_S else 1.0, 0.01, 10.0)
     return Reach(step_s, 32, int(np.ceil(lasts_s)), True)
@@ -96,10 +107,9 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     """Least quantity of the interval's disturbances over what was sold, at most 1."""
     params, towards, step_s, inside = Params(product), sign(product), delivery.step_s, delivery.inside
     windows, peak = _windows(params)
-    # The origin may lie before the frequency leaves the band, where the standard ramp begins.
-    origin_s = float(params.table.get("origin_s", 0.0)) if "origin_s" in params.table else 0.0
+    origin_s = _origin_s(params)
     given = delivery.given_known
-    lasts = int(np.ceil(max(to_s for _, _, to_s in windows) / step_s))
+    lasts = int(np.ceil(max(to_s for _, to_s, _ in windows) / step_s))
     found: list[Quantity] = []
     until = -1
     for cell in disturbances(delivery.dev_hz, towards, params.number("band_hz", BAND_HZ, 0.0, 1.0)):

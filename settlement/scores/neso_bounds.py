@@ -161,7 +161,7 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
         towards * delivery.given_kw(), towards * delivery.target_kw, known, delivery.step_s,
         timing_of(params), params.pair("k", K_ERROR), delivery.inside,
     )  # fmt: skip
-    least = params.number("available_min", availability.NESO_LEAST, 0.0, 1.0)
+    least = availability.least_of(product)
     paid = availability.paid(found.available_frac, least)
     worst_s = None if found.worst_cell is None else found.worst_cell * delivery.step_s
     kpis: dict[str, float | bool | None] = {

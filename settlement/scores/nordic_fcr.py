@@ -4,7 +4,8 @@ Requirement 1 asks for -5 % to +20 % of the theoretical response at full activat
 2025; rulebook 3.2, mark V). In operation the frequency never stands still, so the response is compared with the
 smallest and the largest that the last seconds asked for: as long as the product's full activation may take (mark M).
 Under the line 5 % of the capacity are admitted; over it 5 % at rest, growing to 20 % at full activation, as at the
-corner points of the static requirement (mark M). A cell whose delivery is unknown is outside.
+corner points of the static requirement (mark M). Both are compared as moving means (`average_s`): 10 s by requirement
+11 (mark V), 60 s by a public implementation of requirement 1. A cell whose delivery is unknown is outside.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from settlement.scores.rule import ROUNDING, Delivery, Kpis, Params, Reach, Rule
 
 TOLERANCE: Final = (0.05, 0.20)
 SETTLE_S: Final = 30.0
+AVERAGE_S: Final = 10.0
 
 
 class SteadyScore(NamedTuple):
@@ -51,18 +53,32 @@ def band(
     return lower, upper
 
 
+def moving_mean(values: Floats, count: int) -> Floats:
+    """Mean of the last `count` cells that are known, fewer at the beginning; NaN where the cell itself is unknown.
+
+    values : float64[n]; the error of the running sums stays below 1e-9 of their largest value
+    """
+    known = ~np.isnan(values)
+    sums, seen = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(known, values, 0.0), known))
+    start = np.maximum(np.arange(values.size) + 1 - count, 0)
+    total, cells_known = sums[1:] - sums[start], seen[1:] - seen[start]
+    return np.where(known, total / np.maximum(cells_known, 1), np.nan)
+
+
 def score(
-    response_kw: Floats, target_kw: Floats, capacity_kw: float, settle: int, counted: Bools | None = None,
-    tolerance: tuple[float, float] = TOLERANCE,
+    response_kw: Floats, target_kw: Floats, capacity_kw: float, settle: int, counted: Bools | None = None, *,
+    average: int = 1, tolerance: tuple[float, float] = TOLERANCE,
 ) -> SteadyScore:  # fmt: skip
     """Score a delivery.
 
     response_kw : float64[n]  NaN: unknown; target_kw : float64[n]  history included; counted : bool[n], None: all
+    settle      : cells of the past that may still be answered; average : cells of the moving means
     """
     if response_kw.shape != target_kw.shape:
         raise ScoreError("fields `response_kw` and `target_kw` must be rows of one length")
-    lower, upper = band(target_kw, capacity_kw, settle, tolerance)
+    lower, upper = band(moving_mean(target_kw, average), capacity_kw, settle, tolerance)
     edge = ROUNDING * capacity_kw
+    response_kw = moving_mean(response_kw, average)
     below, above = response_kw < lower - edge, response_kw > upper + edge
     under = np.isnan(response_kw) | (below & (lower > 0)) | (above & (upper < 0))
     over = (below | above) & ~under
@@ -81,19 +97,23 @@ def settle_s(product: Product) -> float:
 
 def reach(product: Product) -> Reach:
     """1 s, as operation is logged (rulebook 3.7)."""
-    return Reach(1.0, max(32, int(np.ceil(settle_s(product)))))
+    average_s = Params(product).number("average_s", AVERAGE_S, 1.0, 900.0)
+    return Reach(1.0, max(32, int(np.ceil(settle_s(product) + average_s))))
 
 
 def judge(delivery: Delivery, product: Product) -> Verdict:
     """Share of the interval inside the tolerance."""
-    tolerance = Params(product).pair("tol", TOLERANCE)
+    params = Params(product)
+    low, high = params.numbers("ss_tol", (-TOLERANCE[0], TOLERANCE[1]))
+    tolerance = (-low, high)
+    average = max(1, cells(params.number("average_s", AVERAGE_S, 1.0, 900.0), delivery.step_s))
     counted = np.zeros(delivery.net_kw.size, np.bool_)
     counted[delivery.inside] = delivery.asked_known[delivery.inside]
     given = np.where(delivery.given_known, delivery.net_kw, np.nan)
     if np.isnan(given[delivery.inside]).all():
         return Verdict(None, "no telemetry: nothing was measured in this interval", {})
     settle = cells(settle_s(product), delivery.step_s, up=True)
-    found = score(given, delivery.target_kw, delivery.sold_kw, settle, counted, tolerance)
+    found = score(given, delivery.target_kw, delivery.sold_kw, settle, counted, average=average, tolerance=tolerance)
     kpis: Kpis = dict(found._asdict())
     if found.inside_frac is None:
         return Verdict(None, "no second in which the frequency is known", kpis)

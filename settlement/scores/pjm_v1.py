@@ -31,6 +31,7 @@ STEP_S: Final = 10.0
 WINDOW_S: Final = 300.0
 LAG_S: Final = 300.0
 HOUR_S: Final = 3600.0
+WEIGHTS: Final = (1 / 3, 1 / 3, 1 / 3)  # of correlation, delay and precision
 FLAT_PU: Final = 0.01  # of public code, mark M
 STILL_PU: Final = 1e-5  # a response that moves less does not move
 NIL_PU: Final = 1e-9  # an error or a signal below is none
@@ -88,6 +89,7 @@ def windows(
     propagation_s: float = 0.0,
     precision_norm: Norm = "5min",
     flat_pu: float = FLAT_PU,
+    weights: tuple[float, ...] = WEIGHTS,
 ) -> Windows:
     """Score each whole window.
 
@@ -96,6 +98,8 @@ def windows(
 
     Raises ScoreError for a capacity or a step that cannot be.
     """
+    if len(weights) != 3 or min(weights) < 0 or not sum(weights) > 0:
+        raise ScoreError(f"field `weights` takes three shares of 0 or more, not all 0: {weights}")
     cut = _cut(signal_kw, response_kw, capacity_kw, step_s)
     count = cut.signal.shape[0]
     lags = cut.response.shape[1] - cut.signal.shape[1]
@@ -111,7 +115,9 @@ def windows(
     unknown = np.isnan(precision)
     correlation, delay = (np.where(unknown, np.nan, part) for part in (np.clip(r, 0.0, 1.0), delay))
     delay_s = np.where(unknown, np.nan, step_s * np.maximum(shift, 0))
-    return Windows(correlation, delay, precision, delay_s, flat & ~unknown, (correlation + delay + precision) / 3.0)
+    share = np.array(weights) / sum(weights)
+    whole = share[0] * correlation + share[1] * delay + share[2] * precision
+    return Windows(correlation, delay, precision, delay_s, flat & ~unknown, whole)
 
 
 def precisions(
@@ -131,11 +137,12 @@ def score(
     propagation_s: float = 0.0,
     precision_norm: Norm = "5min",
     flat_pu: float = FLAT_PU,
+    weights: tuple[float, ...] = WEIGHTS,
 ) -> PjmScore:
     """The mean over the windows; arguments as for `windows`."""
     found = windows(
         signal_kw, response_kw, capacity_kw,
-        step_s=step_s, propagation_s=propagation_s, precision_norm=precision_norm, flat_pu=flat_pu,
+        step_s=step_s, propagation_s=propagation_s, precision_norm=precision_norm, flat_pu=flat_pu, weights=weights,
     )  # fmt: skip
     given = response_kw[: signal_kw.size]
     missing = signal_kw.size - int(np.count_nonzero(~np.isnan(given)))
@@ -281,6 +288,11 @@ def norm_of(params: Params) -> Norm:
     return "hour" if params.text("precision_norm", "5min", "hour") == "hour" else "5min"
 
 
+def weights_of(params: Params) -> tuple[float, ...]:
+    """What correlation, delay and precision count."""
+    return params.numbers("weights", WEIGHTS)
+
+
 def columns(delivery: Delivery) -> tuple[Floats, Floats]:
     """Signal of the interval and the response to it with its sequel, NaN where unknown."""
     inside = delivery.inside
@@ -298,7 +310,7 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     found = score(
         signal_kw, response_kw, delivery.sold_kw,
         step_s=delivery.step_s, propagation_s=params.number("propagation_s", 0.0, 0.0, 60.0),
-        precision_norm=norm_of(params), flat_pu=params.number("flat_pu", FLAT_PU),
+        precision_norm=norm_of(params), flat_pu=params.number("flat_pu", FLAT_PU), weights=weights_of(params),
     )  # fmt: skip
     kpis: Kpis = {name: value for name, value in found._asdict().items() if name != "score"}
     if found.score is None:

@@ -130,6 +130,17 @@ class Params:
             raise self._refuse(name, "two ascending numbers of 0 or more")
         return found[0], found[1]
 
+    def numbers(self, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+        """As many finite numbers as the default has."""
+        if name not in self.table:
+            return default
+        value = self.table[name]
+        found = [_finite(part) for part in value] if isinstance(value, Sequence) else []
+        known = tuple(part for part in found if part is not None)
+        if len(found) != len(default) or len(known) != len(default):
+            raise self._refuse(name, f"{len(default)} numbers")
+        return known
+
     def text(self, name: str, *choices: str) -> str:
         """One of `choices`, the first if nothing is said."""
         value = self.table.get(name, choices[0])
