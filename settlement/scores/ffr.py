@@ -41,6 +41,8 @@ OVER_MAX: Final = 0.35  # mark M
 RECOVERY_MAX: Final = 0.25  # mark M
 RECOVERY_AFTER_S: Final = 10.0  # mark M
 FALL_WINDOW_S: Final = 1.0
+FALLING_MAX_S: Final = 60.0
+WATCH_S: Final = 30.0  # of the recovery
 
 
 class Demand(NamedTuple):
@@ -155,7 +157,14 @@ def demand_of(product: Product) -> Demand:
 def reach(product: Product) -> Reach:
     """100 ms where the data have it, and the history of one activation until the next may be promised."""
     demand, trigger = demand_of(product), trigger_of(product)
-    lead_s = trigger.after_s + demand.full_s + demand.hold_s + trigger.ready_s + 60.0
+    lead_s = (
+        trigger.after_s
+        + demand.full_s
+        + demand.hold_s
+        + max(trigger.ready_s, demand.recovery_after_s)
+        + FALLING_MAX_S
+        + WATCH_S
+    )
     return Reach(Params(product).number("step_s", STEP_S, 0.01, 10.0), math.ceil(lead_s), 0, True)
 
 
@@ -170,7 +179,8 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     known = delivery.given_known
     response = towards * delivery.given_kw() / delivery.sold_kw
     # What follows an activation is its recovery; later it is none of its business.
-    lasts = cells(demand.full_s + demand.hold_s + demand.recovery_after_s + 5.0, step_s, up=True)
+    falling_s = min(1.0 / demand.fall_pu_s, FALLING_MAX_S)
+    lasts = cells(demand.full_s + demand.hold_s + falling_s + demand.recovery_after_s + WATCH_S, step_s, up=True)
     found = [
         activation(
             response,
