@@ -1,8 +1,9 @@
 """The settlement book: journal entries in, statements out. State in memory, nothing else.
 
 Pure of clocks, streams and files; what time it is, the entries say. An interval is closed by the first entry whose
-`now_ns` lies beyond its end, the sequel that its scores await and the meters' latency, before that entry is taken in: so
-the same entries give the same statements whether they come from a stream or from files, all at once or across a restart.
+`now_ns` lies beyond its end, the sequel that its scores await and the meters' latency, before that entry is taken in:
+so the same entries give the same statements whether they come from a stream or from files, all at once or across a
+restart.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Book:
         self._run = 0
         self._signal_max_kw = np.inf
         self._start_ns: int | None = None
-        self._lead_s, self._tail_s = interval.reach([])
+        self._lead_s, self.tail_s = interval.reach([])
         self._seen_ns = 0
         self._rows = {
             Kind.SAMPLES: Rows(FREQUENCY),
@@ -136,7 +137,7 @@ class Book:
         if self._start_ns is None:
             return []
         done: list[Statement] = []
-        while now_ns > self._start_ns + self.length_ns + (LATENCY_S + self._tail_s) * NS:
+        while now_ns > self._start_ns + self.length_ns + (LATENCY_S + self.tail_s) * NS:
             done += self._close(now_ns)
         return done
 
@@ -166,7 +167,7 @@ class Book:
             if [(s.product.id, s.sold_kw) for s in self.sold] != [(s.product.id, s.sold_kw) for s in sold.values()]:
                 self.note("contracts changed within the interval; settled by the last")
         self.sold = list(sold.values())
-        self._lead_s, self._tail_s = interval.reach(self.sold)
+        self._lead_s, self.tail_s = interval.reach(self.sold)
         self._signal_max_kw = settings.signal_max_kw
         # A life that goes on from another's state is held to the baseline that the other declared.
         self._run += settings.continues == (0, 0) or not self._run

@@ -93,6 +93,11 @@ class Books:
         return [so_far for book in self._books.values() for so_far in book.end()]
 
     @property
+    def tail_s(self) -> int:
+        """How long after its end an interval may have to wait for the sequel that its scores want."""
+        return max((book.tail_s for book in self._books.values()), default=0)
+
+    @property
     def undecodable(self) -> int:
         """Entries that could not be read."""
         return max((book.undecodable for book in self._books.values()), default=0)
@@ -298,12 +303,13 @@ def recent(folder: Path) -> Iterator[Entry]:
 
 
 def settle_folder(
-    folder: Path, now_ns: int | None = None, problems: list[journal.Problem] | None = None
+    folder: Path, now_ns: int | None = None, problems: list[journal.Problem] | None = None, *, sequel: bool = False
 ) -> list[Statement]:
     """All statements again from the journal's files alone.
 
     now_ns   : close what was due by then, as the live settlement did; without it the last interval stays running
     problems : files that were passed over are added to it; what they held is a gap, which the statements note
+    sequel   : `now_ns` lacks the time for which the scores await a sequel: add it
 
     Raises SettleError when no contract can be found in it.
     """
@@ -313,7 +319,7 @@ def settle_folder(
     if books.problems and not done:
         raise SettleError(f"{folder}: {books.problems[0]}")
     if now_ns is not None:
-        done += books.on_time(now_ns)
+        done += books.on_time(now_ns + (books.tail_s * NS if sequel else 0))
     return done + books.end()
 
 
@@ -328,7 +334,7 @@ def verify_folder(folder: Path) -> int:
     reach_ns = max(taken["before_ns"][taken["reason"] == b"retention"].tolist(), default=-HOUR_NS) + HOUR_NS
     stated = [item for item in written(folder) if item.start_ns >= reach_ns]
     last_ns = max((item.end_ns for item in stated), default=0) + (LATENCY_S + 1) * NS
-    found = {item.key: item for item in settle_folder(folder, last_ns)}
+    found = {item.key: item for item in settle_folder(folder, last_ns, sequel=True)}
     for item in stated:
         again = found.get(item.key)
         if again is None:
