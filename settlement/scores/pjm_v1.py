@@ -215,12 +215,13 @@ def _group(s: Floats, spread: Floats, r: Floats, costs: Floats) -> tuple[Ints, F
     s : float64[w, m] centred signal; r : float64[w, m + k - 1] response; costs : float64[k] delay scores
     """
     size, count = s.shape[1], costs.size
-    total, square = (np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))) for values in (r, r * r))
-    sums = total[:, size:] - total[:, :count]
-    moved = square[:, size:] - square[:, :count] - sums * sums / size
-    together = np.empty_like(moved)
+    together, moved = np.empty((2, s.shape[0], count))
     for lag in range(count):
-        np.einsum("ij,ij->i", s, r[:, lag : lag + size], out=together[:, lag])
+        part = r[:, lag : lag + size]
+        np.einsum("ij,ij->i", s, part, out=together[:, lag])
+        np.einsum("ij,ij->i", part, part, out=moved[:, lag])
+        sums = np.einsum("ij->i", part)
+        moved[:, lag] -= sums * sums / size
     still = moved < size * STILL_PU**2
     together /= np.sqrt(np.where(still, 1.0, moved) * spread[:, None])
     worth = np.where(still, -np.inf, together + costs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,3 +128,12 @@ def test_weighted():
     found = weighted_score([(1.0, 1.0, ""), (0.5, 3.0, ""), (None, 1.0, "x")])
     assert found == (0.625, "2 interval(s), weighted by coverage")
     assert weighted_score([(None, 1.0, ""), (None, 1.0, "why")]) == (None, "why")
+
+
+def test_the_page_on_scores_has_every_rule_and_its_grid():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "scores.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| ([\d.]+ m?s)", page, re.MULTILINE))
+    assert set(rows) == set(RULES)
+    for name, text in rows.items():
+        number, unit = text.split()
+        assert float(number) * (0.001 if unit == "ms" else 1.0) == pytest.approx(GRIDS[name])
