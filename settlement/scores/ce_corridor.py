@@ -42,6 +42,7 @@ class CorridorScore(NamedTuple):
     under_seconds: float  # outside on the low-magnitude side
     outside_seconds: float  # outside on any side
     over_seconds: float  # outside, and not under
+    under_max_kw: float = 0.0  # largest power missing to the corridor
 
 
 def slowest(lag_s: Floats) -> Floats:
@@ -141,6 +142,7 @@ def score(
         under_seconds=float(np.count_nonzero(under)) * step_s,
         outside_seconds=float(np.count_nonzero(outside)) * step_s,
         over_seconds=float(np.count_nonzero(outside & ~under)) * step_s,
+        under_max_kw=float(np.max(np.where(below, lower - net, net - upper), initial=0.0, where=under)),
     )
 
 

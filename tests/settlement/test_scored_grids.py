@@ -12,6 +12,7 @@ from settlement import interval
 from settlement.align import NS
 from settlement.facts import Meters, Samples
 from settlement.interval import Sold, settle, verify
+from settlement.scores import Reach
 from settlement.statement import VerifyError
 
 START_NS = 1_700_000_100 * NS
@@ -116,3 +117,11 @@ def test_a_rule_nobody_knows_stops_nobody(facts):
     assert second.score is not None
     nothing = facts._replace(meters=Meters(*(column[:0] for column in facts.meters)))
     assert settle([Sold(PJM, 500.0)], nothing, START_NS, END_NS)[0].score is None
+
+
+def test_what_follows_the_interval_is_not_scored_in_it(facts, monkeypatch):
+    monkeypatch.setattr(interval, "reach_of", lambda _: Reach(1.0, 40, 300))
+    late = recorded(facts, 1, 0, PJM, 1000.0)
+    found = settle([Sold(load("ce_fcr"), 1000.0)], late, START_NS, END_NS)[0]
+    assert found.kpis["seconds"] == 900.0
+    assert found.samples.count == 40 + 900 + 300

@@ -208,7 +208,7 @@ def test_recovery_is_late_and_gentle():
 def test_support_equals_its_twin(seed):
     rng = np.random.default_rng(seed)
     response, known = rng.uniform(0.8, 1.1, 200), rng.random(200) > 0.1
-    found = ffr.activation(np.where(known, response, 0.0), known, 50, STEP_S, Demand(1.3, 5.0))
+    found = ffr.activation(response, known, 50, STEP_S, Demand(1.3, 5.0))
     assert found.held_frac == naive_scores.support(response, known, 50, STEP_S, 1.3, 5.0, 0.05)
 
 
