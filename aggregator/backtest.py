@@ -19,7 +19,7 @@ from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Samples, no_shortfall, no_signal
-from settlement.interval import Sold, reach, settle
+from settlement.interval import Sold, lead_s, settle, tail_s
 from settlement.statement import Statement
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, Block, Quality
@@ -168,10 +168,10 @@ class Backtest:
         sold = [Sold(contract.product, contract.sold_kw) for contract in self.settings.contracts]
         length_ns = self.settings.interval_s * 1_000_000_000
         first_ns, last_ns = int(samples["t_ns"][0]), int(samples["t_ns"][-1])
-        facts, (lead_s, tail_s) = self.facts(), reach(sold)
+        facts = self.facts()
         for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
             until_ns = min(start_ns + length_ns, last_ns + 1)
-            near = between(facts, start_ns - lead_s * NS, until_ns + tail_s * NS)
+            near = between(facts, start_ns - lead_s(sold) * NS, until_ns + tail_s(sold) * NS)
             yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=until_ns)
 
 

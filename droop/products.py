@@ -75,6 +75,7 @@ class Product:
     market: Market = field(default_factory=Market)
     sampling: Sampling = field(default_factory=Sampling)
     score: Mapping[str, Any] = field(default_factory=dict)
+    baseline: Mapping[str, Any] = field(default_factory=dict)
     availability: Mapping[str, Any] = field(default_factory=dict)
     settlement: Mapping[str, Any] = field(default_factory=dict)
     penalty: Mapping[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ wire nor the journal; who fills them has already sorted out what was never meant
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,26 @@ class Samples(NamedTuple):
     t_ns: Ints
     hz: Floats
     usable: Bools
+
+
+class History(NamedTuple):
+    """Frequency that was told late: what a device kept while nobody listened.
+
+    t_ns       : int64[n]    source time
+    hz         : float64[n]
+    usable     : bool[n]
+    epoch, seq : int64[n]    number of the entry that brought the row
+    """
+
+    t_ns: Ints
+    hz: Floats
+    usable: Bools
+    epoch: Ints
+    seq: Ints
+
+
+_NONE: Final[Ints] = np.zeros(0, np.int64)
+NO_HISTORY: Final = History(_NONE, np.zeros(0), np.zeros(0, np.bool_), _NONE, _NONE)
 
 
 class Meters(NamedTuple):
@@ -102,6 +122,7 @@ class Facts(NamedTuple):
     shortfall: Shortfall
     fleet: FleetEnergy | None = None
     notes: tuple[str, ...] = ()
+    history: History = NO_HISTORY
 
 
 def ints(*values: int) -> Ints:

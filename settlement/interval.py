@@ -3,11 +3,13 @@
 Pure: the same rows give the same numbers, which is what `verify` rests on. Energy requested is counted over the time
 in which frequency is known, energy delivered over the time in which meter and baseline are; only seconds in which all
 three are known (at least half of each) are scored. The delivery of stacked products is shared out (`delivered.share`).
-Energies stand on seconds; a score on the grid that its rule wants, with the history and the sequel it wants (`reach`).
+Energies stand on seconds; a score on the grid that its rule wants, with the history and sequel it wants
+(`scores.reach`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -15,15 +17,15 @@ import numpy as np
 
 from droop import products
 from droop.products import Product
-from settlement import align, baseline, delivered, expected, window
+from settlement import align, baseline, baselines, delivered, expected, history, metering, window
 from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
 from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
-from settlement.facts import Facts, Signal, digest
+from settlement.facts import Facts, Samples, Signal, digest
 from settlement.mileage import mileage
 from settlement.scores import Delivery, Reach, judge
 from settlement.scores import reach as reach_of
-from settlement.statement import BaselineUsed, Statement, Used, VerifyError, differing
+from settlement.statement import BaselineUsed, HistoryUsed, Statement, Used, VerifyError, differing
 
 STEP_NS: Final = NS
 LEAD_S: Final = 32  # least history before the interval: the slowest admissible response takes 30 s
@@ -64,11 +66,24 @@ class _Series(NamedTuple):
 class _Fleet(NamedTuple):
     """What is common to all products of an interval."""
 
+    facts: Facts  # with the baseline by the products' own method
     series: _Series
     unserved_kwh: dict[str, float]
     baseline: BaselineUsed
     mirror: Mirroring
     energy_balance: EnergyBalance
+    history: HistoryUsed
+
+
+def lead_s(sold: Sequence[Sold]) -> int:
+    """History before an interval that its statements need [s]: the scores', and what a baseline looks back at."""
+    looks_s = max((math.ceil(baselines.lead_s(item.product)) for item in sold), default=0)
+    return looks_s + max((reach_of(item.product).lead_s for item in sold), default=LEAD_S)
+
+
+def tail_s(sold: Sequence[Sold]) -> int:
+    """Sequel after an interval that its statements need [s]: an answer that a score still awaits."""
+    return max((reach_of(item.product).tail_s for item in sold), default=0)
 
 
 def settle(
@@ -76,27 +91,25 @@ def settle(
 ) -> list[Statement]:
     """Statements of [start_ns, end_ns), one per product, computed up to `until_ns`."""
     until_ns = end_ns if until_ns is None else max(start_ns, min(end_ns, until_ns))
-    cells = LEAD_S * NS // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
-    grid = Grid(start_ns - LEAD_S * NS, STEP_NS, cells)
-    span = _Span(start_ns, end_ns, until_ns, final, grid, LEAD_S * NS // STEP_NS)
-    lead_s, tail_s = reach(sold)
-    facts = window.cut(facts, start_ns - lead_s * NS, until_ns + (tail_s * NS if until_ns == end_ns else 0))
+    lead_ns, tail_ns = lead_s(sold) * NS, tail_s(sold) * NS if until_ns == end_ns else 0
+    cells = lead_ns // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
+    grid = Grid(start_ns - lead_ns, STEP_NS, cells)
+    span = _Span(start_ns, end_ns, until_ns, final, grid, lead_ns // STEP_NS)
+    doubts = delivered.doubts(facts.meters, start_ns, until_ns)
+    facts = window.cut(facts, grid.start_ns, until_ns + tail_ns)
+    facts = facts._replace(notes=(*facts.notes, *doubts))
     if not sold:
         return []
-    fleet = _fleet(sold, facts, span)
+    heard, filled = facts.samples, history.fill(facts.samples, facts.history)
+    facts = facts._replace(samples=filled.samples)
+    fleet = _fleet(sold, facts, span, _history(heard, filled, sold[0].product, span))
     return [_statement(k, sold, facts, span, fleet) for k in range(len(sold))]
-
-
-def reach(sold: Sequence[Sold]) -> tuple[int, int]:
-    """History and sequel of an interval that the statements of these products are computed from [s]."""
-    reaches = [reach_of(item.product) for item in sold]
-    return max((LEAD_S, *(one.lead_s for one in reaches))), max((0, *(one.tail_s for one in reaches)))
 
 
 def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = products.load) -> None:
     """Compute a statement again from its rows; VerifyError names the first field that differs.
 
-    facts : the rows of the interval and of the history and sequel that `reach` tells; more do no harm
+    facts : the rows of the interval and of the history and sequel that `lead_s` and `tail_s` tell; more do no harm
     load  : where products come from; the catalogue, or the journal that carries them in full
     """
     sold = [Sold(load(name), kw) for name, kw in statement.stack.items()]
@@ -111,19 +124,23 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
         raise VerifyError(statement.key, *difference)
 
 
-def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span) -> _Fleet:
+def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -> _Fleet:
     grid = span.grid
-    series = _series(sold, facts, grid)
+    tail = tail_s(sold) * NS // grid.step_ns if span.until_ns == span.end_ns else 0
+    based = _based(sold, facts, Grid(grid.start_ns, grid.step_ns, grid.cells + tail))
+    series = _series(sold, based, grid)
     declared, metered = series.declared, series.metered
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
     grid_kwh = align.integral(span.inner(metered), grid.step_s) / 3600.0
     return _Fleet(
+        facts=based,
         series=series,
         unserved_kwh=delivered.unserved_kwh(facts.shortfall, interval),
-        baseline=_baseline(facts, declared, span),
+        baseline=_baseline(based, declared, span),
         mirror=baseline.mirroring(span.inner(declared).mean, span.inner(dev).mean, grid.step_s),
         energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
+        history=late,
     )
 
 
@@ -133,6 +150,19 @@ def _series(sold: Sequence[Sold], facts: Facts, grid: Grid) -> _Series:
     net = delivered.net_kw(metered, declared)
     targets = [expected.power_kw(item.product, item.sold_kw, facts.samples, grid) for item in sold]
     return _Series(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
+
+
+def _based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
+    """The baseline by the products' own method, and the meters without those of a control group."""
+    methods = {baselines.method(item.product) for item in sold}
+    if methods == {"schedule"}:
+        return facts
+    if len(sold) > 1:
+        raise baseline.BaselineError(f"{len(sold)} products share one delivery: all of them need the plan as baseline")
+    target = expected.power_kw(sold[0].product, sold[0].sold_kw, facts.samples, grid)
+    declared = baselines.declare(sold[0].product, facts.meters, target.mean, grid)
+    own = facts.meters.meter != baselines.controls(sold[0].product)
+    return facts._replace(declarations=declared, meters=window.take(facts.meters, np.flatnonzero(own)))
 
 
 def _signal_kw(signal: Signal, grid: Grid) -> Floats:
@@ -156,7 +186,7 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
     target = series.targets[k]
     known = np.minimum(target.coverage_frac, series.net.coverage_frac)
     given = Cells(series.shares_kw[k], series.net.coverage_frac)
-    verdict = judge(product, _delivery(k, sold, facts, span, series))
+    verdict = judge(product, _delivery(k, sold, fleet.facts, span, series))
     requested = delivered.energy(span.inner(target), step_s)
     supplied = delivered.energy(span.inner(given), step_s)
     # The change into the interval counts in it, so that mileage adds up over intervals.
@@ -190,7 +220,8 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         kpis={**verdict.kpis, "baseline_mirroring": fleet.mirror.correlation},
         unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},
         energy_balance=fleet.energy_balance,
-        notes=(*facts.notes, *_notes(fleet)),
+        notes=(*facts.notes, *metering.too_slow(product, facts.meters), *_notes(fleet)),
+        history=fleet.history,
     )
 
 
@@ -199,7 +230,7 @@ def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: _
     (product, sold_kw), wanted = sold[k], reach_of(sold[k].product)
     step_ns = _step_ns(wanted, facts)
     grid, first = span.grid, span.lead
-    if step_ns != grid.step_ns or wanted.lead_s > LEAD_S or wanted.tail_s:
+    if step_ns != grid.step_ns or wanted.tail_s:
         first = -(-wanted.lead_s * NS // step_ns)
         tail = -(-wanted.tail_s * NS // step_ns) if span.until_ns == span.end_ns else 0
         cells = first + -(-(span.until_ns - span.start_ns) // step_ns) + tail
@@ -252,12 +283,21 @@ def _baseline(facts: Facts, declared: Cells, span: _Span) -> BaselineUsed:
     )
 
 
+def _history(heard: Samples, filled: history.Filled, product: Product, span: _Span) -> HistoryUsed:
+    inner = Grid(span.start_ns, span.grid.step_ns, span.grid.cells - span.lead)
+    seconds = history.filled_s(heard, filled, inner, expected.hold_ns(product, filled.samples))
+    through = "" if filled.through is None else "{}-{}".format(*filled.through)
+    return HistoryUsed(int(filled.late.sum()), seconds, through)
+
+
 def _notes(fleet: _Fleet) -> list[str]:
     notes = []
     if fleet.baseline.late:
         notes.append("baseline late: the first of a run, it counts from its declaration on")
     if fleet.baseline.refused:
         notes.append(f"baseline: {fleet.baseline.refused} declarations refused, made after their start")
+    if fleet.history.seconds:
+        notes.append(f"frequency: {fleet.history.seconds:.1f} s known by late history alone")
     if fleet.mirror.alarm:
         notes.append(f"baseline mirrors the frequency: correlation {fleet.mirror.correlation:.2f}")
     return notes

@@ -132,6 +132,7 @@ class Statement(Answer):
     until_ns: int | None = Field(default=None, description="computed up to here")
     product: str | None = None
     final: bool | None = Field(default=None, description="false while the interval runs")
+    revision: int = Field(default=0, description="above 0: a correction, as late history reached the interval")
     sold_kw: Kw | None = None
     requested_up_kwh: float | None = None
     requested_down_kwh: float | None = None

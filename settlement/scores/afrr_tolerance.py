@@ -67,8 +67,8 @@ def score(
     count = int(np.count_nonzero(keep))
     if count == 0:
         return ToleranceScore(None, 0.0, 0.0)
-    low, high = (float(np.count_nonzero(part & keep)) / count for part in (under, over))
-    return ToleranceScore(1.0 - low - high, low, high)
+    within, low, high = (float(np.count_nonzero(part & keep)) / count for part in (~(under | over), under, over))
+    return ToleranceScore(within, low, high)
 
 
 def full_s_of(product: Product) -> float:

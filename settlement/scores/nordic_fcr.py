@@ -86,8 +86,8 @@ def score(
     count = int(np.count_nonzero(keep))
     if count == 0:
         return SteadyScore(None, 0.0, 0.0)
-    low, high = (float(np.count_nonzero(part & keep)) / count for part in (under, over))
-    return SteadyScore(1.0 - low - high, low, high)
+    within, low, high = (float(np.count_nonzero(part & keep)) / count for part in (~(under | over), under, over))
+    return SteadyScore(within, low, high)
 
 
 def settle_s(product: Product) -> float:

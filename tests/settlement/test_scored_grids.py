@@ -68,7 +68,7 @@ def test_a_meter_of_a_second_is_judged_by_the_second(facts):
 def test_the_sequel_of_an_interval_is_seen(facts):
     sold = [Sold(PJM, 1000.0)]
     late = recorded(facts, 1, 20, PJM, 1000.0)
-    assert interval.reach(sold) == (32, 300)
+    assert (interval.lead_s(sold), interval.tail_s(sold)) == (32, 300)
     found = settle(sold, late, START_NS, END_NS)[0]
     assert found.kpis["windows"] == 3
     assert found.kpis["delay_s"] == pytest.approx(20.0)
