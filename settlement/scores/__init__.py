@@ -54,7 +54,7 @@ def judge(product: Product, delivery: Delivery) -> Verdict:
     name = product.score.get("fn")
     if name is None:
         return Verdict(None, f"no scoring rule for {product.id} yet", {})
-    if name not in RULES:
+    if not isinstance(name, str) or name not in RULES:
         return Verdict(None, f"{product.id}: field `score.fn` names `{name}`; known: {', '.join(RULES)}", {})
     if delivery.sold_kw <= 0:
         return Verdict(None, "nothing sold", {})

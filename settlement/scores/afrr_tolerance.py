@@ -92,7 +92,7 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     if np.isnan(given[delivery.inside]).all():
         return Verdict(None, "no telemetry: nothing was measured in this interval", {})
     found = score(
-        given, delivery.target_kw, delivery.sold_kw, delivery.step_s,
+        given, delivery.wanted_kw, delivery.sold_kw, delivery.step_s,
         full_s=full_s_of(product), tolerance_pu=tolerance, counted=counted,
     )  # fmt: skip
     kpis: Kpis = dict(found._asdict())

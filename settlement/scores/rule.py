@@ -37,6 +37,7 @@ class Delivery(NamedTuple):
     valid     : bool[n]     cells of the interval in which everything is known
     step_s    : float
     asked, given : bool[n]  expected power known; delivery known; history and sequel included (None: all, `valid`)
+    set_point_kw : float64[n]  of a product on a signal whose `target_kw` is the slowest way after it; None: the same
     first, last  : cells [first, last) are the interval, as far as it is computed; before it history, after it sequel
     """
 
@@ -50,6 +51,7 @@ class Delivery(NamedTuple):
     given: Bools | None = None
     first: int = 0
     last: int | None = None
+    set_point_kw: Floats | None = None
 
     @property
     def inside(self) -> slice:
@@ -65,6 +67,11 @@ class Delivery(NamedTuple):
     def given_known(self) -> Bools:
         """bool[n]  cells in which it is known what was delivered."""
         return (self.valid if self.given is None else self.given) & ~np.isnan(self.net_kw)
+
+    @property
+    def wanted_kw(self) -> Floats:
+        """float64[n]  the set point itself."""
+        return self.target_kw if self.set_point_kw is None else self.set_point_kw
 
     def given_kw(self) -> Floats:
         """float64[n]  the delivery, 0 where it is unknown."""

@@ -66,6 +66,11 @@ def test_afrr_in_a_product():
     silent = np.where(np.arange(300) < 255, points, np.nan)
     assert judge(AFRR, delivery(silent, points, 4.0, first=75)).score == pytest.approx(180 / 225)
     assert reach(AFRR).lead_s == 300
+    # Where the expected power is the slowest way, the set point itself may still be given at once.
+    way = afrr_tolerance.trajectory(points, 100.0, 4.0)
+    both = delivery(points, way, 4.0)._replace(set_point_kw=points)
+    assert judge(AFRR, both).score == 1.0
+    assert judge(AFRR, both._replace(set_point_kw=None)).score < 1.0
     quick = replace(AFRR, score={"fn": "afrr_tolerance", "fat_s": 40.0, "tol_pu": 0.2})
     assert reach(quick).lead_s == 40
     assert judge(quick, delivery(0.9 * points, points, 4.0, first=75)).score == 1.0

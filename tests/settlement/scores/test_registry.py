@@ -62,6 +62,9 @@ def test_an_unknown_rule_is_no_score_and_named():
     assert verdict.score is None
     assert verdict.note.startswith("ce_fcr: field `score.fn` names `luck`; known: ce_corridor, neso_bounds")
     assert reach(lucky) == Reach()
+    odd = replace(FCR, score={"fn": ["ce_corridor"]})
+    assert judge(odd, delivery()).score is None
+    assert reach(odd) == Reach()
 
 
 def test_a_wrong_figure_is_no_score_and_named():
