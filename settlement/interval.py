@@ -127,17 +127,17 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
 def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -> _Fleet:
     grid = span.grid
     tail = tail_s(sold) * NS // grid.step_ns if span.until_ns == span.end_ns else 0
-    based = _based(sold, facts, Grid(grid.start_ns, grid.step_ns, grid.cells + tail))
-    series = _series(sold, based, grid)
+    judged = based(sold, facts, Grid(grid.start_ns, grid.step_ns, grid.cells + tail))
+    series = _series(sold, judged, grid)
     declared, metered = series.declared, series.metered
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
     grid_kwh = align.integral(span.inner(metered), grid.step_s) / 3600.0
     return _Fleet(
-        facts=based,
+        facts=judged,
         series=series,
         unserved_kwh=delivered.unserved_kwh(facts.shortfall, interval),
-        baseline=_baseline(based, declared, span),
+        baseline=_baseline(judged, declared, span),
         mirror=baseline.mirroring(span.inner(declared).mean, span.inner(dev).mean, grid.step_s),
         energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
         history=late,
@@ -152,8 +152,11 @@ def _series(sold: Sequence[Sold], facts: Facts, grid: Grid) -> _Series:
     return _Series(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
 
 
-def _based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
-    """The baseline by the products' own method, and the meters without those of a control group."""
+def based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
+    """The baseline by the products' own method, and the meters without those of a control group.
+
+    grid : with the history that the method looks back at (`lead_s`)
+    """
     methods = {baselines.method(item.product) for item in sold}
     if methods == {"schedule"}:
         return facts
