@@ -1,7 +1,7 @@
 """Scores by name: a product's file names the function that judges it, this file finds it.
 
-One module per market rule, pure arrays in, named tuple out. A product without a rule has no score and says so; an
-unknown name is refused.
+One module per market rule, pure arrays in, named tuple out. A product without a rule, or with one that is not known
+here, has no score and says so: whoever settles goes on with the other figures.
 """
 
 from __future__ import annotations
@@ -12,10 +12,6 @@ from typing import Any, Final, NamedTuple
 from droop.products import Product
 from settlement.align import Bools, Floats
 from settlement.scores import ce_corridor
-
-
-class ScoreError(ValueError):
-    """A scoring rule that cannot be applied; the message names the product, the field and the remedy."""
 
 
 class Delivery(NamedTuple):
@@ -66,12 +62,12 @@ RULES: Final[Mapping[str, Callable[[Delivery, Mapping[str, Any]], Verdict]]] = {
 
 
 def judge(product: Product, delivery: Delivery) -> Verdict:
-    """Apply the product's own rule; a product without one gets no score and a note."""
+    """Apply the product's own rule; a product without one, or with an unknown one, gets no score and a note."""
     name = product.score.get("fn")
     if name is None:
         return Verdict(None, f"no scoring rule for {product.id} yet", {})
     if name not in RULES:
-        raise ScoreError(f"{product.id}: field `score.fn` names `{name}`; known: {', '.join(RULES)}")
+        return Verdict(None, f"no scoring rule `{name}`, which {product.id} names; known: {', '.join(RULES)}", {})
     if delivery.sold_kw <= 0:
         return Verdict(None, "nothing sold", {})
     return RULES[name](delivery, product.score)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from droop.products import load
-from settlement.scores import Delivery, ScoreError, judge
+from settlement.scores import Delivery, judge
 
 FCR = load("ce_fcr")
 
@@ -34,8 +33,8 @@ def test_the_products_own_parameters_count():
 
 
 def test_no_rule_is_no_score_and_a_note():
-    verdict = judge(load("nordic_fcr_n"), delivery())
-    assert verdict == (None, "no scoring rule for nordic_fcr_n yet", {})
+    verdict = judge(load("spp_reg_up"), delivery())
+    assert verdict == (None, "no scoring rule for spp_reg_up yet", {})
 
 
 def test_nothing_valid_or_nothing_sold():
@@ -43,6 +42,7 @@ def test_nothing_valid_or_nothing_sold():
     assert judge(FCR, delivery(sold_kw=0.0)) == (None, "nothing sold", {})
 
 
-def test_an_unknown_rule_is_refused_by_name():
-    with pytest.raises(ScoreError, match=r"ce_fcr: field `score.fn` names `luck`; known: ce_corridor"):
-        judge(replace(FCR, score={"fn": "luck"}), delivery())
+def test_an_unknown_rule_is_no_score_and_is_named():
+    verdict = judge(replace(FCR, score={"fn": "luck"}), delivery())
+    assert (verdict.score, verdict.kpis) == (None, {})
+    assert verdict.note.startswith("no scoring rule `luck`, which ce_fcr names; known: ce_corridor")
