@@ -30,6 +30,7 @@ from aggregator.aside import Aside
 from aggregator.compiling import ensure
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
+from aggregator.oversold import Oversold
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
 from aggregator.warming import warm
 from telemetry import wire
@@ -117,6 +118,7 @@ class Worker:
         )
         self._stats = Stats(client, area, "worker")
         self._explaining = explained.Explaining(client, area, log)
+        self._oversold = Oversold()
         self._stages = Stages()
         self._clock = host_clock()
         self._refused: Counter[str] = Counter()
@@ -449,7 +451,10 @@ class Worker:
             self._aside.offer(lambda: self._aside_client.set(f"fleetview:{self._area}", data))
 
     def _supervise(self, now_ns: int) -> None:
-        self.core.supervise(*figures.endured_kw(self.core, self._slow["capability"]), now_ns)
+        sustained_kw = figures.endured_kw(self.core, self._slow["capability"])
+        self.core.supervise(*sustained_kw, now_ns)
+        if said := self._oversold.text(self.core, lambda: sustained_kw, now_ns):
+            self._log.warning(said)
 
     def _live(self, now_ns: int) -> dict[str, Any]:
         shown = figures.live(self.core, now_ns, self._slow)

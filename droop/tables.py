@@ -36,7 +36,7 @@ def record(kind: type[Record], table: Mapping[str, Any], where: str = "") -> Rec
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             raise TableError(f"unknown field `{where}{key}`" + (f"; did you mean `{near[0]}`?" if near else ""))
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in table:
