@@ -1,7 +1,7 @@
 """The rule book's vectors of static curves (section 12), each with its mark and where it comes from.
 
-`product` at `hz` owes `expected` of the power sold, positive into the grid, within `tolerance`. A mark says how sure the
-figure is: V read in the primary document, V2 in a secondary one, D derived or computed, M from memory.
+`product` at `hz` owes `expected` of the power sold, positive into the grid, within `tolerance`. The mark says how sure
+the figure is: V read in the primary document, V2 in a secondary one, D derived or computed, M from memory.
 """
 
 from __future__ import annotations
