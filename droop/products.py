@@ -26,7 +26,7 @@ from droop.tables import TableError, record, table
 CONFIDENCE: Final = ("V", "V2", "M", "D")
 NOT_NEGATIVE: Final = (
     "signal_s", "deadband_hz", "insensitivity_hz", "delay_s", "olrt_s", "delay_max_s", "half_s", "full_s", "hold_s",
-    "sustain_min",
+    "sustain_min", "ramp_min_pu_s",
 )  # fmt: skip
 # A curve has no vertical: a trigger's edge is this wide, far below what any instrument resolves.
 EDGE_HZ: Final = 1e-9
@@ -46,7 +46,8 @@ class Product:
 
     `curve_hz` are deviations from `nominal_hz`, of a product on a signal the signal's own values; fractions are of the
     power sold, positive into the grid. `delay_s`, `ramp_pu_s` and `olrt_s` are what our own response does (0, inf and
-    0: as fast as the chargers can); `delay_max_s`, `half_s` and `full_s` are what the market still accepts.
+    0: as fast as the chargers can), and so is `insensitivity_hz` (0: every change); `delay_max_s`, `half_s`, `full_s`
+    and `ramp_min_pu_s` (0: the market names none) are what the market still accepts.
     `marks` names the figures whose confidence is not that of the whole.
 
     A product is sold from `effective_from` on and until the day before `effective_to`, days of its market's zone;
@@ -67,6 +68,7 @@ class Product:
     insensitivity_hz: float = 0.0
     delay_s: float = 0.0
     ramp_pu_s: float = math.inf
+    ramp_min_pu_s: float = 0.0
     olrt_s: float = 0.0
     delay_max_s: float = 0.0
     half_s: float = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 def at_least(item: object, *names: str, least: float = 0.0, above: bool = False) -> None:
@@ -32,7 +33,8 @@ class Trigger:
     pause_hz   : while the frequency is beyond it again, what goes down stands still; 0: never
     fall_pu_s  : fastest way down; inf: at once
     fall_step_pu : largest single step down
-    ready_s    : armed again so long after the release at the latest
+    ready_s    : armed again so long after `ready_from`; before that nothing is promised
+    ready_from : the moment counted from: the `release` (static FCR-D) or the `activation` (FFR)
     """
 
     hz: float
@@ -45,6 +47,7 @@ class Trigger:
     fall_pu_s: float = math.inf
     fall_step_pu: float = 1.0
     ready_s: float = 0.0
+    ready_from: Literal["release", "activation"] = "release"
 
     def __post_init__(self) -> None:
         at_least(self, "hz", above=True)
@@ -126,7 +129,7 @@ class Protection:
     """When a unit must stay connected, trip, and come back (IEEE 1547-2018 6.5, 4.10; rulebook 7).
 
     trips          : (Hz, s): disconnect when the frequency is beyond it for so long; below nominal: under-frequency
-    ride_through   : (low Hz, high Hz, s): stay connected for so long within this band
+    ride_through   : (low Hz, high Hz, s): stay connected for so long within this band; 0 s: without end
     enter_low_hz, enter_high_hz, enter_delay_s, enter_ramp_s : enter service
     enter_low_pu, enter_high_pu : voltage window of the same
     rocof_hz_s     : stay connected while the frequency changes no faster; 0: nothing is said
