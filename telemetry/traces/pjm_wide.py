@@ -5,7 +5,8 @@
 prevailing time, daylight saving included, unless `--tz` names another zone. Of the hour that spring leaves out nothing
 may be there; the hour that autumn repeats is there once, or twice one after the other, then only in that day's column.
 
-Days are handed out one after the other; what is held is one pass over the file for `DAYS` columns.
+Days are handed out one after the other; what is held is one pass over the file for `DAYS` columns. The midnight that
+ends a day and begins the next is handed out once.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ class SignalTrace:
     """A published signal as SETPOINT blocks; each iteration reads it anew.
 
     days      of the columns
-    rows      rows handed out so far in the last iteration, missing ones included
-    rejected  Counter by reason, complete after an iteration: `missing` (kept, frac NaN); `malformed`, `incomplete`
+    rows      rows read so far in the last iteration, missing and repeated ones included
+    rejected  Counter by reason, complete after an iteration: `missing` (kept, frac NaN); `malformed`, `incomplete`;
+              `duplicate` (a midnight that two days have, dropped)
     read_frac how much of the file has been read in the present pass
 
     Raises MalformedRow, IncompleteTrace (unless `skip_bad`) on the way.
@@ -78,16 +80,19 @@ class SignalTrace:
 
     def __iter__(self) -> Iterator[Block]:
         self.rows, self.rejected, self.read_frac = 0, Counter(), 0.0
+        last: Block = empty(SETPOINT)
         for first in range(0, len(self.days), DAYS):
             columns = range(first, min(first + DAYS, len(self.days)))
             wall, values = self._read(columns, counting=first == 0)
             time_ns, again = self._times(wall, counting=first == 0)
             for k, column in enumerate(columns):
                 block = self._day(self.days[column], time_ns, again, values[k])
-                for begin in range(0, block.size, CHUNK_ROWS):
-                    part = block[begin : begin + CHUNK_ROWS]
-                    self.rows += part.size
-                    yield part
+                self.rows += block.size
+                repeat = self._repeats(last, block)
+                self.rejected["duplicate"] += repeat
+                last = block[-1:].copy()
+                for begin in range(int(repeat), block.size, CHUNK_ROWS):
+                    yield block[begin : begin + CHUNK_ROWS]
 
     def read_all(self) -> Block:
         """The whole file as one block."""
@@ -144,6 +149,13 @@ class SignalTrace:
             # From the step back until the times are where they were before it.
             again[back[0] + 1 :] = time_ns[back[0] + 1 :] <= time_ns[back[0]]
         return time_ns, again
+
+    @staticmethod
+    def _repeats(last: Block, block: Block) -> bool:
+        """Whether a day begins with the midnight that the day before has had, and has said something then."""
+        if not last.size or not block.size or block["t_ns"][0] != last["t_ns"][0]:
+            return False
+        return bool(np.isfinite(last["frac"][0]))
 
     def _day(self, day: date, time_ns: Ints, again: Mask, values: Floats) -> Block:
         """One column as rows in UTC."""

@@ -148,7 +148,7 @@ def inspect_signal(trace: SignalTrace, *watchers: Callable[[Block], object]) -> 
         period_s=None if steps.period is None else steps.period / NS,
         jitter_s=Jitter(steps.jitter / NS, steps.jitter_max / NS),
         gaps=gaps_of(steps),
-        duplicates=timeline.duplicates,
+        duplicates=timeline.duplicates + trace.rejected["duplicate"],
         rejected=plain(found),
         signal=moments.figures(),
     )
