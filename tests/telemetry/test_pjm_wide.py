@@ -325,6 +325,14 @@ def test_what_is_missing_is_nobodys_neighbour(write):
     assert found.mean == pytest.approx(0.4)
 
 
+def test_what_lies_beyond_a_gap_is_nobodys_neighbour(write):
+    lines = [",8/1/2017"] + [f"23:59:{s:02d},{v}" for s, v in ((30, 0.0), (32, 0.5), (34, 0.0), (56, 1.0), (58, 0.5))]
+    report = inspect_signal(open_signal(write("\n".join([*lines, "0:00:00,0.0", ""]))))
+    # Five steps, of which the one of 22 s counts nothing: four of 0.5 in 8 s.
+    assert report.signal.mileage_pu_h == pytest.approx(2.0 / (8 / 3600))
+    assert report.gaps.count == 1
+
+
 @pytest.mark.parametrize("values", [[0.3, 0.3, 0.3], [None, None], [None, 0.3]])
 def test_a_signal_that_stands_still_or_is_not_there_has_no_correlation(write, values):
     found = inspect_signal(
