@@ -102,12 +102,8 @@ def drawing(product: Product, width: int) -> Text:
 
 
 def _ends(product: Product, edges: Floats) -> list[tuple[float, float]]:
-    """Smallest and largest share within each column; a jump belongs to the column in which it is."""
-    curve, found = product.response, []
-    corners = np.concatenate([curve.x_hz, np.array([-curve.deadband_hz, curve.deadband_hz])])
-    around = np.concatenate([np.nextafter(corners, -math.inf), corners, np.nextafter(corners, math.inf)])
-    for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        inside = around[(around >= first) & (around < last)]
-        values = fractions(curve, np.concatenate([[first, np.nextafter(last, -math.inf)], inside]))
-        found.append((float(values.min()), float(values.max())))
-    return found
+    """Smallest and largest share within each column: those at its ends, for no curve turns back."""
+    at_begin = fractions(product.response, edges[:-1])
+    at_end = fractions(product.response, np.nextafter(edges[1:], -math.inf))
+    low, high = np.minimum(at_begin, at_end), np.maximum(at_begin, at_end)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
