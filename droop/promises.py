@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 # Longest mean that a mode works with [s], and most criteria of an alert state.
 WINDOW_S: Final = 900
@@ -37,7 +37,8 @@ class Trigger:
     pause_hz   : while the frequency is beyond it again, what goes down stands still; 0: never
     fall_pu_s  : fastest way down; inf: at once
     fall_step_pu : largest single step down
-    ready_s    : armed again so long after the release at the latest
+    ready_s    : armed again so long after `ready_from`; before that nothing is promised
+    ready_from : the moment counted from: the `release` (static FCR-D) or the `activation` (FFR)
     """
 
     hz: float
@@ -50,6 +51,7 @@ class Trigger:
     fall_pu_s: float = math.inf
     fall_step_pu: float = 1.0
     ready_s: float = 0.0
+    ready_from: Literal["release", "activation"] = "release"
 
     def __post_init__(self) -> None:
         at_least(self, "hz", above=True)
@@ -141,9 +143,10 @@ class Protection:
     """When a unit must stay connected, trip, and come back (IEEE 1547-2018 6.5, 4.10; rulebook 7).
 
     trips          : (Hz, s): disconnect when the frequency is beyond it for so long; below nominal: under-frequency
-    ride_through   : (low Hz, high Hz, s): stay connected for so long within this band
+    ride_through   : (low Hz, high Hz, s): stay connected for so long within this band; 0 s: without end
     enter_low_hz, enter_high_hz, enter_delay_s, enter_ramp_s : enter service
     enter_low_pu, enter_high_pu : voltage window of the same
+    rocof_hz_s     : stay connected while the frequency changes no faster; 0: nothing is said
     """
 
     trips: tuple[tuple[float, float], ...]
@@ -154,8 +157,10 @@ class Protection:
     ride_through: tuple[tuple[float, float, float], ...] = ()
     enter_low_pu: float = 0.0
     enter_high_pu: float = 0.0
+    rocof_hz_s: float = 0.0
 
     def __post_init__(self) -> None:
+        at_least(self, "rocof_hz_s")
         at_least(self, "enter_low_hz", "enter_high_hz", "enter_delay_s", "enter_ramp_s")
         if not self.trips:
             raise ValueError("field `trips` takes at least one [Hz, s]")
