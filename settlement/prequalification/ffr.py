@@ -84,7 +84,7 @@ def _rows(product: Product, trigger: Trigger, part: Part, y: Trace) -> list[Row]
     limit_s = trigger.after_s + product.full_s
     full_s = y.first(FULL_PU, first_s, second_s)
     support_s = _support_s(y, first_s + full_s, second_s) if math.isfinite(full_s) else float("nan")
-    rows = [
+    return [
         MISS.at_most("dip short of the trigger", float(np.abs(y.between(at["miss"], first_s)).max()), QUIET_PU),
         FULL.at_most("first drop", full_s, limit_s),
         SUPPORT.at_least("first drop", support_s, trigger.hold_s),
@@ -92,7 +92,6 @@ def _rows(product: Product, trigger: Trigger, part: Part, y: Trace) -> list[Row]
         *_release(trigger, y, first_s + full_s + support_s, second_s),
         READY.at_most("second drop", y.first(FULL_PU, second_s, at["done"]), limit_s),
     ]
-    return rows
 
 
 def _support_s(y: Trace, start_s: float, end_s: float) -> float:

@@ -1,8 +1,8 @@
 """IEEE 1547-2018, frequency droop: steps of the frequency, steady power and open-loop response time.
 
 Clause 6.5.2.7: outside the dead band power moves along the droop from what it was, through a first-order lag whose
-open-loop response time is to 90 % of the change. Which steps are played and how near is near enough are from memory (the
-conformance procedure, IEEE 1547.1, was not at hand).
+open-loop response time is to 90 % of the change. Which steps are played and how near is near enough are from memory:
+the conformance procedure, IEEE 1547.1, was not at hand.
 """
 
 from __future__ import annotations

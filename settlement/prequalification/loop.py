@@ -1,13 +1,14 @@
-"""The loop that a reserve closes with the grid: the system as the Nordic requirements model it, and how near -1 it comes.
+"""The loop that a reserve closes with the grid, as the Nordic requirements model it, and how near -1 it comes.
 
-Nordic TSOs, Technical requirements for FCR, 28 March 2025: G(s) = (dP/df)(f0/Sn) / (2H s + Kf f0), one parameter set for
-stability and one for performance. F is the reserve's response from control error to power, in units of what it owes; with
-the negative feedback of the grid both ways of writing it mean |1 + F G|. This file knows no recording.
+Nordic TSOs, Technical requirements for FCR, 28 March 2025: G(s) = (dP/df)(f0/Sn) / (2H s + Kf f0), one parameter set
+for stability and one for performance. F is the reserve's response from control error to power, in units of what it
+owes; with the negative feedback of the grid both ways of writing it mean |1 + F G|. This file knows no recording.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -33,7 +34,10 @@ DELAY_EXACT_S: Final = 1e-5
 
 
 class System(NamedTuple):
-    """The grid as one product sees it: reserve per Hz [MW/Hz], size [MW] and inertia [MWs] for stability, performance."""
+    """The grid as one product sees it.
+
+    mw_per_hz : reserve of the whole area;  stability, performance : (size in MW, energy in inertia in MWs)
+    """
 
     mw_per_hz: float
     stability: tuple[float, float]
@@ -82,7 +86,7 @@ def fine(omega: Floats) -> Floats:
     """The tested frequencies and many between: float64[m], ascending."""
     if omega.size < 2:
         return omega
-    between = [np.geomspace(a, b, FINE, endpoint=False) for a, b in zip(omega[:-1], omega[1:], strict=True)]
+    between = [np.geomspace(a, b, FINE, endpoint=False) for a, b in pairwise(omega)]
     return np.concatenate([*between, omega[-1:]])
 
 
@@ -139,8 +143,8 @@ def whole_distance(system: System, response: Response) -> float:
 def delay_budget_s(system: System, *tau_s: float) -> float:
     """Largest pure delay with which the loop, with first-order lags, keeps outside 0.43 x 0.95 about -1 [s].
 
-    0 where the lags alone are too slow. A loop with no delay is stable, and stays so until the curve reaches the circle:
-    the first crossing counts.
+    0 where the lags alone are too slow. A loop with no delay is stable, and stays so until the curve reaches the
+    circle: the first crossing counts.
     """
     least = RADIUS * MARGIN
 

@@ -1,9 +1,10 @@
 """Australia, contingency FCAS: the standard frequency ramp, and the quantity it shows.
 
-AEMO, Market ancillary service specification: offers are sized on the response to a ramp from 50 Hz at 0.125 Hz/s to the
-reference frequency (49.5 Hz on the mainland), at 1 Hz/s for the very fast services. The fast raise quantity is the least
-of twice the mean of 1-6 s, twice the mean of 6-60 s and the peak, from the frequency disturbance time. The windows of the
-other services, and that this time is when the frequency leaves 49.85-50.15 Hz, are from memory: parameters, not claims.
+AEMO, Market ancillary service specification: offers are sized on the response to a ramp from 50 Hz at 0.125 Hz/s to
+the reference frequency (49.5 Hz on the mainland), at 1 Hz/s for the very fast services. The fast raise quantity is
+the least of twice the mean of 1-6 s, twice the mean of 6-60 s and the peak, from the frequency disturbance time. The
+windows of the other services, and that this time is when the frequency leaves 49.85-50.15 Hz, are from memory:
+parameters, not claims.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Nordic FCR in the frequency domain: sines fitted, Requirements 8 to 10, and the delay that the loop affords.
 
-Nordic TSOs, Technical requirements for FCR, 28 March 2025. The transfer function is taken from control error to power, in
-units of what the product owes per Hz: 1 for a perfect response. A frequency injected in software goes round the frequency
-measurement, so the result is multiplied by 1/(T_FME s + 1). The official evaluation sees periods of 10 s and more; the
-delay budget is of the whole curve, which is stricter, and rests on no document.
+Nordic TSOs, Technical requirements for FCR, 28 March 2025. The transfer function is taken from control error to
+power, in units of what the product owes per Hz: 1 for a perfect response. A frequency injected in software goes round
+the frequency measurement, so the result is multiplied by 1/(T_FME s + 1). The official evaluation sees periods of 10
+s and more; the delay budget is of the whole curve, which is stricter, and rests on no document.
 """
 
 from __future__ import annotations

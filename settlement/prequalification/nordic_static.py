@@ -1,10 +1,10 @@
 """Static FCR-D: on at a threshold, slow to let go. Requirements 5 to 7, and 11 for what comes in steps.
 
-Nordic TSOs, Technical requirements for FCR, 28 March 2025: activation within 7.5 s as for dynamic FCR-D (Req. 2, 3), a
-delay of at most 2.5 s and at most 20 % too much (5), no release before the frequency was back above 49.9 Hz for 60 s
-without a break (6), at most 2.5 % of the capacity a second as a mean over 10 s and no step above 20 % (7), a pause while
-the frequency is at 49.8 Hz or below, ready again 15 minutes after those 60 s. Step-wise resources: a steady response
-within -5 % and +10 % of the line, as a mean over 10 s between 60 and 120 s after each step (11).
+Nordic TSOs, Technical requirements for FCR, 28 March 2025: activation within 7.5 s as for dynamic FCR-D (Req. 2, 3),
+a delay of at most 2.5 s and at most 20 % too much (5), no release before the frequency was back above 49.9 Hz for 60
+s without a break (6), at most 2.5 % of the capacity a second as a mean over 10 s and no step above 20 % (7), a pause
+while the frequency is at 49.8 Hz or below, ready again 15 minutes after those 60 s. Step-wise resources: a steady
+response within -5 % and +10 % of the line, as a mean over 10 s between 60 and 120 s after each step (11).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def plan(product: Product, options: Options) -> Plan:
     """Activation, release with a break and a pause, a second activation; for step-wise resources the staircase too."""
     del options
     parts = [_release()]
-    if product.trigger is not None and product.trigger.steps_hz:
+    if _thresholds_hz(product):
         parts.append(_staircase(product))
     title = "static FCR-D, Nordic: activation and release"
     # The requirements are the document's; the order in which one test shows them all is ours.
@@ -75,11 +75,15 @@ def _release() -> Part:
     return Part("static", "activation, release, second activation", tuple(pieces), at, {}, "Req. 1 to 3, 5 to 7")
 
 
+def _thresholds_hz(product: Product) -> tuple[float, ...]:
+    """Where a step-wise resource's steps lie; none: it does not come in steps."""
+    return () if product.trigger is None else product.trigger.steps_hz
+
+
 def _staircase(product: Product) -> Part:
     """Before and behind every threshold: there the distance from the line is largest."""
-    assert product.trigger is not None
     turn = 100.0 if product.direction == "down" else 0.0
-    places = sorted((abs(turn - hz) for hz in product.trigger.steps_hz), reverse=True)
+    places = sorted((abs(turn - hz) for hz in _thresholds_hz(product)), reverse=True)
     levels = [place for hz in places for place in (hz + STEP_AWAY_HZ, hz - STEP_AWAY_HZ)]
     pieces = [hold(49.95, 30.0), *(hold(level, STEP_HOLD_S) for level in levels), hold(49.95, 600.0)]
     at = {f"step {k}": 30.0 + k * STEP_HOLD_S for k in range(len(levels))}
@@ -105,7 +109,7 @@ def _released(part: Part, p: Trace) -> list[Row]:
     reached, energy_s = risen.at(on_s + JUDGED_S), risen.integral(on_s, on_s + JUDGED_S)
     steady = risen.mean(back_s - 30.0, back_s)
     again = Trace(p.t_s, p.y - p.mean(at["again"] - BEFORE_S, at["again"]))
-    rows = [
+    return [
         REQ_1.within("activation", steady - 1.0, *STEADY),
         REQ_2.at_least("activation", reached, LEAST_PU),
         REQ_2_KEPT.at_least("activation", risen.least(on_s + JUDGED_S, back_s) - reached, -FALL_PU),
@@ -120,7 +124,6 @@ def _released(part: Part, p: Trace) -> list[Row]:
         # The document names 0.84 for dynamic-static FCR-D.
         reduction(min(1.0, steady_k(steady), reached / LEAST_PU, energy_s / LEAST_S), "static"),
     ]
-    return rows
 
 
 def _held_on(p: Trace, at: Mapping[str, float], steady: float) -> Row:
@@ -154,9 +157,8 @@ def _largest_step(p: Trace, start_s: float, end_s: float) -> float:
 
 def _stairs(product: Product, part: Part, p: Trace) -> list[Row]:
     """Distance from the line FCR-D up has between 49.9 and 49.5 Hz, behind and before every threshold."""
-    assert product.trigger is not None
     smooth, rest = p.smoothed(10.0), p.mean(0.0, 30.0)
-    rows = [COUNT.at_least("staircase", float(len(product.trigger.steps_hz)), STEPS_LEAST)]
+    rows = [COUNT.at_least("staircase", float(len(_thresholds_hz(product))), STEPS_LEAST)]
     for name, start_s in part.at.items():
         line = min(max((49.9 - part.level[name]) / 0.4, 0.0), 1.0)
         away = smooth.between(start_s + 60.0, start_s + 110.0) - rest - line

@@ -1,8 +1,8 @@
 """One requirement, one row: what was asked, what was measured, pass or fail, and how sure we are of the figure.
 
-A row whose figure is marked M rests on memory, not on the document: it is shown with its mark, and a pass is no claim of
-conformity. A measurement that could not be made is a failure, never a pass; a requirement that does not concern the unit
-is neither.
+A row whose figure is marked M rests on memory, not on the document: it is shown with its mark, and a pass is no claim
+of conformity. A measurement that could not be made is a failure, never a pass; a requirement that does not concern
+the unit is neither.
 """
 
 from __future__ import annotations

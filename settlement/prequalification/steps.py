@@ -1,8 +1,8 @@
 """Steps of the frequency, as Continental Europe tests FCR: started, half, whole, held, and back.
 
-TenneT NL, FCR manual for BSPs, 3.1.1 and 6.1: activation begins within 2 s, is half there by 15 s and whole by 30 s, at
-least linear in between, and is held. The tolerance is that of delivery, 5 % of the volume (4.7): the clause on the tests
-states none. Times come from the product, so that any product with a curve can be tested by steps.
+TenneT NL, FCR manual for BSPs, 3.1.1 and 6.1: activation begins within 2 s, is half there by 15 s and whole by 30 s,
+at least linear in between, and is held. The tolerance is that of delivery, 5 % of the volume (4.7): the clause on the
+tests states none. Times come from the product, so that any product with a curve can be tested by steps.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _step(product: Product, name: str, y: Trace, share: float, step_s: float, ba
     after_s = max(full_s, 1e-9)
     end_s = back_s + TAIL_S
     # At the step back the response may be as late as at the step itself: its height is judged until then.
-    rows = [
+    return [
         START.at_most(name, y.first(before + STARTED_PU, step_s, back_s), product.delay_max_s),
         HALF.at_least(name, y.at(step_s + half_s), 0.5 - tolerance, NOTE),
         LINEAR.at_least(name, margin, -tolerance, "least distance above the line; " + NOTE),
@@ -91,7 +91,6 @@ def _step(product: Product, name: str, y: Trace, share: float, step_s: float, ba
         OVER.at_most(name, y.most(step_s, end_s), product.freedoms.overfulfil_max + tolerance, NOTE),
         BACK.at_most(name, float(np.abs(y.between(back_s + after_s, end_s)).max(initial=0.0)), tolerance, NOTE),
     ]
-    return rows
 
 
 def _last(y: Trace, back_s: float) -> float:
