@@ -4,7 +4,7 @@ Pure: a plan is a named sequence of injected values, a verdict a function of arr
 or a live fleet, is the aggregator's business. A figure marked M is a parameter from memory: passing it is no claim of
 conformity, and every row shows its mark.
 
-A product names its test in `prequalification.test`; without it, the id tells.
+A product names its tests in `prequalification.plans`; where it does not, its kind tells.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from settlement.prequalification import (
     rows,
 )
 from settlement.prequalification.options import Options
-from settlement.prequalification.plan import Part, Plan, PrequalificationError
-from settlement.prequalification.recording import Recording, spacing_s
+from settlement.prequalification.plan import Part, Plan, PrequalificationError, joined
+from settlement.prequalification.recording import Played, Recording, spacing_s
 from settlement.prequalification.rows import Row, Rule
 
 __all__ = [
     "TESTS", "Options", "Part", "Plan", "PrequalificationError", "Recording", "Row", "Trial", "Verdict", "judge",
-    "name_of", "plan_of",
+    "names_of", "plan_of",
 ]  # fmt: skip
 
 COVERAGE: Final = 0.99
@@ -44,11 +44,10 @@ KNOWN: Final = Rule("data", "share of samples whose power and baseline are known
 
 
 class Trial(NamedTuple):
-    """One market's test. prefixes : of the products' ids that it is for"""
+    """One market's test: its plan, its verdict on the parts that were played, and what it is."""
 
     plan: Callable[[Product, Options], Plan]
-    rows: Callable[[Product, Plan, Recording, float, Options], list[Row]]
-    prefixes: tuple[str, ...]
+    rows: Callable[[Product, Played, float, Options], list[Row]]
     title: str
 
 
@@ -73,64 +72,54 @@ class Verdict(NamedTuple):
         }
 
 
-def _nordic(product: Product, plan: Plan, recording: Recording, sold_kw: float, options: Options) -> list[Row]:
-    """FCR-N and dynamic FCR-D: in time, in frequency, and the delay that the loop affords."""
-    found: list[Row] = []
-    k, kind = float("inf"), "N" if product.direction == "symmetric" else "D"
-    for part, start_s, end_s in plan.spans():
-        if "period" in part.at:
-            continue
-        p = nordic.upwards(product, recording.cut(start_s, end_s), sold_kw)
-        timed = nordic_time.steps_n(part, p) if kind == "N" else nordic_time.ramps_d(part, p)
-        k = timed.k
-        found += [*timed.rows, nordic_time.reduction(k, kind)]
-    found += nordic_loop.verdict(product, plan, recording, sold_kw, options)
-    return [*found, nordic_loop.budget_row(product, options)]
-
-
-def _nordic_d(product: Product, options: Options) -> Plan:
-    return nordic.fcr_d(product, options, combined=bool(product.prequalification.get("combined", False)))
-
-
 TESTS: Final[Mapping[str, Trial]] = {
-    "ce_double_hump": Trial(ce.double_hump, ce.verdict, ("ce_fcr_de",), "FCR, Germany: double hump"),
-    "ce": Trial(ce.plan, ce.verdict, ("ce_fcr",), "FCR, Continental Europe: tests a to g"),
-    "nordic_fcr_n": Trial(nordic.fcr_n, _nordic, ("nordic_fcr_n",), "FCR-N: steps and sines"),
-    "nordic_fcr_d": Trial(_nordic_d, _nordic, ("nordic_fcr_d",), "FCR-D, dynamic: ramps and sines"),
-    "nordic_fcr_d_static": Trial(nordic_static.plan, nordic_static.verdict, (), "FCR-D, static: release"),
-    "ffr": Trial(ffr.plan, ffr.verdict, ("nordic_ffr", "gb_ffr", "ercot_rrs"), "fast reserves at a trigger: drop"),
-    "neso": Trial(neso.plan, neso.verdict, ("gb_dc", "gb_dm", "gb_dr"), "dynamic response: steps, ramp, sweep"),
-    "pjm": Trial(pjm.plan, pjm.verdict, ("pjm_reg",), "PJM regulation: three tests of the signal"),
-    "nem": Trial(nem.plan, nem.verdict, ("nem_r", "nem_l"), "contingency FCAS: standard frequency ramp"),
-    "ieee1547": Trial(ieee1547.plan, ieee1547.verdict, ("ieee1547",), "IEEE 1547: steps"),
+    "ce_steps": Trial(ce.plan, ce.verdict, "FCR, Continental Europe: tests a to g"),
+    "ce_double_hump": Trial(ce.double_hump, ce.verdict, "FCR, Germany: double hump"),
+    "nordic_fcr_n_steps": Trial(nordic.fcr_n, nordic_time.verdict_n, "FCR-N: steps"),
+    "nordic_fcr_d_ramps": Trial(nordic.fcr_d, nordic_time.verdict_d, "FCR-D, dynamic: ramps 1 to 8"),
+    "nordic_sines": Trial(nordic.sines, nordic_loop.verdict, "FCR-N and FCR-D: sines"),
+    "nordic_static": Trial(nordic_static.plan, nordic_static.verdict, "FCR-D, static: activation and release"),
+    "ffr_drop": Trial(ffr.plan, ffr.verdict, "fast reserves at a trigger: drop"),
+    "neso_step": Trial(neso.plan, neso.verdict, "dynamic response, Great Britain: steps, ramp, sweep"),
+    "pjm_test": Trial(pjm.plan, pjm.verdict, "PJM regulation: three tests of the signal"),
+    "nem_ramp": Trial(nem.plan, nem.verdict, "contingency FCAS: standard frequency ramp"),
+    "ieee1547_steps": Trial(ieee1547.plan, ieee1547.verdict, "IEEE 1547: steps of the frequency"),
 }
+# Of products whose file names none, by the beginning of the id; the first that fits.
+USUAL: Final = (
+    ("ce_fcr_de", ("ce_double_hump",)), ("ce_fcr", ("ce_steps",)),
+    ("nordic_fcr_n", ("nordic_fcr_n_steps", "nordic_sines")), ("nordic_fcr_d", ("nordic_fcr_d_ramps", "nordic_sines")),
+    ("gb_d", ("neso_step",)), ("pjm_reg", ("pjm_test",)), ("nem_r", ("nem_ramp",)), ("nem_l", ("nem_ramp",)),
+    ("ieee1547", ("ieee1547_steps",)),
+)  # fmt: skip
 
 
-def name_of(product: Product) -> str:
-    """Name of the product's test.
+def names_of(product: Product) -> tuple[str, ...]:
+    """The product's tests, by its field `prequalification.plans` or its kind.
 
-    Raises PrequalificationError for a product that names an unknown one, or none and has no known id.
+    Raises PrequalificationError for an unknown test, and for a product that has none.
     """
-    named = product.prequalification.get("test")
-    if named is not None:
-        if named not in TESTS:
+    named = product.prequalification.get("plans")
+    if named is None:
+        named = next((tests for prefix, tests in USUAL if product.id.startswith(prefix)), ())
+        if product.trigger is not None:
+            named = ("nordic_static",) if product.id.startswith("nordic_fcr_d") else ("ffr_drop",)
+    if isinstance(named, str) or not named:
+        raise PrequalificationError(
+            f"{product.id}: no test is known for it; name some in `prequalification.plans`: {', '.join(TESTS)}"
+        )
+    for name in named:
+        if name not in TESTS:
             raise PrequalificationError(
-                f"{product.id}: field `prequalification.test` names `{named}`; known: {', '.join(TESTS)}"
+                f"{product.id}: field `prequalification.plans` names `{name}`; known: {', '.join(TESTS)}"
             )
-        return str(named)
-    if product.id.startswith("nordic_fcr_d") and product.trigger is not None:
-        return "nordic_fcr_d_static"
-    for name, test in TESTS.items():
-        if product.id.startswith(test.prefixes) and test.prefixes:
-            return name
-    raise PrequalificationError(
-        f"{product.id}: no test is known for it; name one in its field `prequalification.test`: {', '.join(TESTS)}"
-    )
+    return tuple(named)
 
 
 def plan_of(product: Product, options: Options | None = None) -> Plan:
-    """The plan of a product's test. Raises PrequalificationError."""
-    return TESTS[name_of(product)].plan(product, options or Options())
+    """The plan of a product's tests, one after the other. Raises PrequalificationError."""
+    chosen = options or Options()
+    return joined(product.title, [TESTS[name].plan(product, chosen) for name in names_of(product)])
 
 
 def judge(
@@ -150,9 +139,11 @@ def judge(
     if recording.t_s.size < 2 or not bool((np.diff(recording.t_s) > 0).all()):
         raise PrequalificationError("column `t_s` of a recording takes at least two times, each later than the last")
     found = [_sampling(plan, recording), *_data(plan, recording)]
-    found += TESTS[plan.test].rows(product, plan, recording, sold_kw, options or Options())
-    good = rows.passed(found)
-    return Verdict(good, _qualified_kw(found, sold_kw), found)
+    spans = [(part, recording.cut(start_s, end_s)) for part, start_s, end_s in plan.spans()]
+    for name in plan.tests:
+        played = [(part, cut) for part, cut in spans if part.test == name]
+        found += TESTS[name].rows(product, played, sold_kw, options or Options()) if played else []
+    return Verdict(rows.passed(found), _qualified_kw(product, found, sold_kw), found)
 
 
 def _sampling(plan: Plan, recording: Recording) -> Row:
@@ -172,10 +163,11 @@ def _data(plan: Plan, recording: Recording) -> list[Row]:
     return found
 
 
-def _qualified_kw(found: list[Row], sold_kw: float) -> float:
+def _qualified_kw(product: Product, found: list[Row], sold_kw: float) -> float:
     """C = min(K_ss, K_dyn) x Pth, where everything but the size of the response is as it must be."""
     factor = next((row for row in found if row.id == nordic_time.K_RED.id), None)
     if factor is None or factor.measured is None or rows.passed(found):
         return sold_kw if rows.passed(found) else 0.0
-    rest = [row for row in found if not nordic_time.mended(row, factor.measured)]
+    limits = nordic_time.limits_of(product, 0.0)
+    rest = [row for row in found if not nordic_time.mended(row, factor.measured, limits)]
     return sold_kw * factor.measured if rows.passed(rest) else 0.0

@@ -15,9 +15,10 @@ import numpy as np
 from droop import curve
 from droop.products import Product
 from settlement.prequalification import steps
+from settlement.prequalification.figures import Figures
 from settlement.prequalification.options import Options
 from settlement.prequalification.plan import Part, Piece, Plan, hold, ramp
-from settlement.prequalification.recording import Recording, Trace, shown, spacing_s
+from settlement.prequalification.recording import Played, Recording, Trace, shown, spacing_s
 from settlement.prequalification.rows import Row, Rule
 from settlement.prequalification.steps import REST_S, TAIL_S, TOLERANCE_PU
 from settlement.scores import ce_corridor
@@ -28,6 +29,7 @@ JUST_BELOW: Final = 0.9999
 LAG_S: Final = 30.0
 RAMPS_S: Final = (120.0, 240.0, 120.0)
 HUMP_PAUSE_S: Final = 300.0
+OPERATION_S: Final = 4 * 3600.0
 OPERATION_STEP_S: Final = 10.0
 SOURCE: Final = "TenneT NL, FCR manual for BSPs, 6.1"
 DELIVERY: Final = "TenneT NL, FCR manual for BSPs, 4.7"
@@ -40,7 +42,8 @@ SLOPE: Final = Rule("slope ratio", "slope of delivery over that of the target", 
 
 def plan(product: Product, options: Options) -> Plan:
     """Tests a to g."""
-    f0, hold_s = product.nominal_hz, options.hold(HOLD_S)
+    f0, figures = product.nominal_hz, Figures(product)
+    hold_s = options.hold(60.0 * figures.number("hold_min", HOLD_S / 60.0))
     low, high = steps.corner_hz(product, up=True), steps.corner_hz(product, up=False)
     parts = [
         steps.part("a", f"step of {low * 1e3:g} mHz", f0, f0 + low, hold_s),
@@ -49,10 +52,10 @@ def plan(product: Product, options: Options) -> Plan:
         steps.part("d", f"step of {high * 5e2:+g} mHz", f0, f0 + high / 2, hold_s),
         _staircase(f0, low, high, min(STAIR_S, hold_s)),
         _ramps(f0, low, high),
-        _operation(f0, options),
+        _operation(product, options),
     ]
     parts = [part for part in parts if part.length_s > 0]
-    return Plan("ce", "FCR, Continental Europe: tests a to g", 1.0, tuple(parts), "V", SOURCE)
+    return Plan(("ce_steps",), "FCR, Continental Europe: tests a to g", 1.0, tuple(parts), "V", SOURCE)
 
 
 def double_hump(product: Product, options: Options) -> Plan:
@@ -62,10 +65,10 @@ def double_hump(product: Product, options: Options) -> Plan:
     for name, up in (("hump up", True), ("hump down", False)):
         value = f0 + steps.corner_hz(product, up)
         parts.append(steps.part(name, "twice the full activation", f0, value, hold_s, HUMP_PAUSE_S))
-    parts.append(_operation(f0, options))
+    parts.append(_operation(product, options))
     parts = [part for part in parts if part.length_s > 0]
     source = "German TSOs, prequalification conditions for FCR: double hump, from memory"
-    return Plan("ce_double_hump", "FCR, Germany: double hump", 1.0, tuple(parts), "M", source)
+    return Plan(("ce_double_hump",), "FCR, Germany: double hump", 1.0, tuple(parts), "M", source)
 
 
 def _staircase(f0: float, low: float, high: float, stair_s: float) -> Part:
@@ -91,9 +94,11 @@ def _ramps(f0: float, low: float, high: float) -> Part:
     return Part("f", "ramps of 2, 4 and 2 minutes", tuple(pieces), at, level, "ramp lag, out of bound")
 
 
-def _operation(f0: float, options: Options) -> Part:
+def _operation(product: Product, options: Options) -> Part:
     """Frequency as it is of a day: a slow seeded walk of 20 mHz that comes home; played live, the grid's own."""
-    count = int(options.operation_s // OPERATION_STEP_S)
+    default_s = 3600.0 * Figures(product).number("operation_h", OPERATION_S / 3600.0)
+    length_s = default_s if options.operation_s is None else options.operation_s
+    f0, count = product.nominal_hz, int(length_s // OPERATION_STEP_S)
     rng = np.random.default_rng(options.seed)
     dev = np.zeros(count + 1)
     for k in range(1, count):
@@ -103,12 +108,11 @@ def _operation(f0: float, options: Options) -> Part:
     return Part("g", title, pieces, {}, {}, "out of bound, slope ratio")
 
 
-def verdict(product: Product, plan: Plan, recording: Recording, sold_kw: float, options: Options) -> list[Row]:
+def verdict(product: Product, played: Played, sold_kw: float, options: Options) -> list[Row]:
     """Rows of every part."""
     del options
     rows: list[Row] = []
-    for part, start_s, end_s in plan.spans():
-        cut = recording.cut(start_s, end_s)
+    for part, cut in played:
         if "step" in part.at:
             rows += steps.verdict(product, part, cut, sold_kw)
         elif part.name == "f":
@@ -122,15 +126,15 @@ def verdict(product: Product, plan: Plan, recording: Recording, sold_kw: float, 
 
 def _lags(product: Product, part: Part, y: Trace) -> list[Row]:
     """When the end of each ramp is reached, after the ramp itself has ended: not before it."""
-    rows = []
+    rows, lag_s = [], Figures(product).number("lag_s", LAG_S)
     for k, length_s in enumerate(RAMPS_S):
         start_s = part.at[f"ramp {k}"]
         goal = steps.fraction(product, part.level[f"ramp {k}"])
         came_from = steps.fraction(product, part.level[f"ramp {k - 1}"]) if k else 0.0
         sign = 1.0 if goal > came_from else -1.0
-        limit_s = length_s + LAG_S
+        limit_s = length_s + lag_s
         reached_s = Trace(y.t_s, sign * y.y).first(sign * goal - TOLERANCE_PU, start_s, start_s + limit_s + TAIL_S)
-        rows.append(RAMP.at_most(f"f, ramp {k + 1}", max(reached_s - length_s, 0.0), LAG_S))
+        rows.append(RAMP.at_most(f"f, ramp {k + 1}", max(reached_s - length_s, 0.0), lag_s))
     return rows
 
 

@@ -16,7 +16,7 @@ from droop.products import Product
 from droop.promises import Trigger
 from settlement.prequalification.options import Options
 from settlement.prequalification.plan import Part, Plan, PrequalificationError, hold
-from settlement.prequalification.recording import Recording, Trace, shown
+from settlement.prequalification.recording import Played, Trace, shown
 from settlement.prequalification.rows import Row, Rule
 
 RATE_HZ: Final = 10.0
@@ -63,16 +63,16 @@ def plan(product: Product, options: Options) -> Plan:
     pieces += [hold(passed, dip_s), hold(near, max(trigger.hold_s, 30.0) + 60.0)]
     at["done"] = sum(piece.length_s for piece in pieces)
     part = Part("drop", "a dip that misses the trigger, and two that pass it", tuple(pieces), at)
-    return Plan("ffr", "fast reserve: drop through the trigger", RATE_HZ, (part,), "V2", SOURCE)
+    return Plan(("ffr_drop",), "fast reserve: drop through the trigger", RATE_HZ, (part,), "V2", SOURCE)
 
 
-def verdict(product: Product, plan: Plan, recording: Recording, sold_kw: float, options: Options) -> list[Row]:
+def verdict(product: Product, played: Played, sold_kw: float, options: Options) -> list[Row]:
     """Rows of the test."""
     del options
     trigger = trigger_of(product)
     rows: list[Row] = []
-    for part, start_s, end_s in plan.spans():
-        raw = shown(recording.cut(start_s, end_s), -sold_kw if trigger.hz > product.nominal_hz else sold_kw)
+    for part, cut in played:
+        raw = shown(cut, -sold_kw if trigger.hz > product.nominal_hz else sold_kw)
         y = Trace(raw.t_s, raw.y - raw.mean(50.0, 60.0))
         rows += _rows(product, trigger, part, y)
     return rows

@@ -15,7 +15,7 @@ from droop.products import Product
 from settlement.prequalification import steps
 from settlement.prequalification.options import Options
 from settlement.prequalification.plan import Part, Plan, hold
-from settlement.prequalification.recording import Recording, Trace, shown
+from settlement.prequalification.recording import Played, Trace, shown
 from settlement.prequalification.rows import Row, Rule
 
 RATE_HZ: Final = 10.0
@@ -45,15 +45,15 @@ def plan(product: Product, options: Options) -> Plan:
         pieces = (hold(f0, REST_S), hold(f0 + dev_hz, step_s), hold(f0, REST_S))
         at, level = {"step": REST_S, "back": REST_S + step_s}, {"value": f0 + dev_hz}
         parts.append(Part(f"{f0 + dev_hz:g} Hz", f"a step of {dev_hz:+g} Hz", pieces, at, level))
-    return Plan("ieee1547", "IEEE 1547: steps of the frequency", RATE_HZ, tuple(parts), "M", PROCEDURE)
+    return Plan(("ieee1547_steps",), "IEEE 1547: steps of the frequency", RATE_HZ, tuple(parts), "M", PROCEDURE)
 
 
-def verdict(product: Product, plan: Plan, recording: Recording, sold_kw: float, options: Options) -> list[Row]:
+def verdict(product: Product, played: Played, sold_kw: float, options: Options) -> list[Row]:
     """Rows of every part."""
     del options
     rows: list[Row] = []
-    for part, start_s, end_s in plan.spans():
-        y = shown(recording.cut(start_s, end_s), sold_kw)
+    for part, cut in played:
+        y = shown(cut, sold_kw)
         if "edges" in part.at:
             start = part.at["edges"]
             most = float(np.abs(y.between(start, start + 2 * REST_S) - y.mean(0.0, REST_S)).max(initial=0.0))

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from droop.products import Product
 from settlement.prequalification.options import Options
 from settlement.prequalification.plan import Part, Plan, PrequalificationError, hold, moved
-from settlement.prequalification.recording import Recording, Trace, shown
+from settlement.prequalification.recording import Played, Trace, shown
 from settlement.prequalification.rows import Row, Rule
 
 SOURCE: Final = "AEMO, Market ancillary service specification, 6.3"
@@ -68,7 +68,7 @@ def plan(product: Product, options: Options) -> Plan:
     at = {"ramp": LEAD_S, "leaves": LEAD_S + BAND_HZ / service.ramp_hz_s}
     part = Part("ramp", "standard frequency ramp", pieces, at)
     title = "contingency FCAS: standard frequency ramp"
-    return Plan("nem", title, service.rate_hz, (part,), service.mark, SOURCE)
+    return Plan(("nem_ramp",), title, service.rate_hz, (part,), service.mark, SOURCE)
 
 
 def quantity(service: Service, p: Trace, origin_s: float) -> tuple[float, list[float]]:
@@ -85,14 +85,14 @@ def quantity(service: Service, p: Trace, origin_s: float) -> tuple[float, list[f
     return min(found), found
 
 
-def verdict(product: Product, plan: Plan, recording: Recording, sold_kw: float, options: Options) -> list[Row]:
+def verdict(product: Product, played: Played, sold_kw: float, options: Options) -> list[Row]:
     """The quantity against what is sold."""
     del options
     service = service_of(product)
     rule = Rule("quantity", "least of the service's windows", "of the power sold", service.mark, SOURCE)
     rows = []
-    for part, start_s, end_s in plan.spans():
-        p = shown(recording.cut(start_s, end_s), sold_kw if product.direction == "up" else -sold_kw)
+    for part, cut in played:
+        p = shown(cut, sold_kw if product.direction == "up" else -sold_kw)
         if not p.t_s.size:
             rows.append(rule.at_least(part.name, float("nan"), 1.0))
             continue

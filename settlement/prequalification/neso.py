@@ -13,7 +13,7 @@ from droop.products import Product
 from settlement.prequalification import scored, steps
 from settlement.prequalification.options import Options
 from settlement.prequalification.plan import Part, Plan, hold, ramp, sine
-from settlement.prequalification.recording import Recording, Trace, shown
+from settlement.prequalification.recording import Played, Trace, shown
 from settlement.prequalification.rows import Row, Rule
 
 RATE_HZ: Final = 20.0
@@ -58,15 +58,14 @@ def plan(product: Product, options: Options) -> Plan:
         swings = [sine(middle, full_hz / 4, period_s, 3) for period_s in SWEEPS_S]
         sweep = (hold(f0, 30.0), hold(middle, 30.0), *swings, hold(f0, 30.0))
         parts.append(Part(f"sweep {way}", "sines about half the deviation", sweep))
-    return Plan("neso", f"{product.title}: steps, ramp, sweep", RATE_HZ, tuple(parts), "M", GUIDE)
+    return Plan(("neso_step",), f"{product.title}: steps, ramp, sweep", RATE_HZ, tuple(parts), "M", GUIDE)
 
 
-def verdict(product: Product, plan: Plan, recording: Recording, sold_kw: float, options: Options) -> list[Row]:
+def verdict(product: Product, played: Played, sold_kw: float, options: Options) -> list[Row]:
     """Rows of every part."""
     del options
     rows: list[Row] = []
-    for part, start_s, end_s in plan.spans():
-        cut = recording.cut(start_s, end_s)
+    for part, cut in played:
         y = shown(cut, sold_kw)
         for name, step_s in part.at.items():
             if name.startswith("step"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from droop.products import Product
+from settlement.prequalification.figures import Figures
 from settlement.prequalification.options import Options
 from settlement.prequalification.plan import Part, Piece, Plan, hold, moved, sine, until
 from settlement.prequalification.recording import Recording, Trace, shown
@@ -19,7 +20,6 @@ PROGRAM: Final = "Nordic TSOs, Test program for prequalification of FCR, 28 Marc
 RATE_N_HZ: Final = 5.0
 RATE_D_HZ: Final = 10.0
 ENDURANCE_S: Final = 900.0
-NADIR_S: Final = 4.4
 JUDGED_S: Final = 7.5
 PERIODS_S: Final = (10.0, 15.0, 25.0, 40.0, 50.0, 60.0, 70.0)
 PERIODS_N_S: Final = (*PERIODS_S, 90.0, 150.0, 300.0)
@@ -55,20 +55,21 @@ def upwards(product: Product, recording: Recording, sold_kw: float) -> Trace:
 
 
 def fcr_n(product: Product, options: Options) -> Plan:
-    """FCR-N: the sequence of steps, then the sines."""
+    """FCR-N: the sequence of steps."""
+    del product
     hold_s = options.hold(ENDURANCE_S)
     pieces = [hold(50.0, 30.0), hold(49.95, 30.0), hold(50.0, 300.0)]
     pieces += [hold(49.9, hold_s), hold(50.1, hold_s), hold(50.0, 300.0)]
     at = {"low": 360.0, "high": 360.0 + hold_s, "end": 360.0 + 2 * hold_s, "done": 660.0 + 2 * hold_s}
     step = Part("steps", "50.00, 49.95, 49.90, 50.10 Hz", tuple(pieces), at, {}, "Req. 1, endurance")
-    parts = (step, *_sines(product, PERIODS_N_S))
-    return Plan("nordic_fcr_n", "FCR-N, Nordic: steps and sines", RATE_N_HZ, parts, "V", PROGRAM)
+    return Plan(("nordic_fcr_n_steps",), "FCR-N, Nordic: steps", RATE_N_HZ, (step,), "V", PROGRAM)
 
 
-def fcr_d(product: Product, options: Options, *, combined: bool = False) -> Plan:
-    """FCR-D, dynamic: ramps 1 to 6 (1 to 8 where FCR-N is provided as well), then the sines."""
-    parts = (*mirrored(product, [_ramps(options.hold(ENDURANCE_S), combined)]), *_sines(product, PERIODS_S))
-    return Plan("nordic_fcr_d", "FCR-D, Nordic: ramps and sines", RATE_D_HZ, parts, "V", PROGRAM)
+def fcr_d(product: Product, options: Options) -> Plan:
+    """FCR-D, dynamic: ramps 1 to 6, and 1 to 8 where FCR-N is provided as well (`prequalification.combined`)."""
+    combined = bool(product.prequalification.get("combined", False))
+    parts = mirrored(product, [_ramps(options.hold(ENDURANCE_S), combined)])
+    return Plan(("nordic_fcr_d_ramps",), "FCR-D, Nordic: ramps", RATE_D_HZ, parts, "V", PROGRAM)
 
 
 def _ramps(hold_s: float, combined: bool) -> Part:
@@ -95,14 +96,16 @@ def _ramps(hold_s: float, combined: bool) -> Part:
     return Part("ramps", "ramps 1 to 8" if combined else "ramps 1 to 6", tuple(pieces), at, {}, "Req. 1 to 4")
 
 
-def _sines(product: Product, periods_s: tuple[float, ...]) -> tuple[Part, ...]:
+def sines(product: Product, options: Options) -> Plan:
     """One part a period: 100 mHz about the middle of the product's band."""
-    center = CENTER_HZ[product.direction]
-    parts = []
-    for period_s in periods_s:
+    del options
+    center, parts = CENTER_HZ[product.direction], []
+    symmetric = product.direction == "symmetric"
+    for period_s in Figures(product).numbers("sine_periods_s", PERIODS_N_S if symmetric else PERIODS_S):
         lead_s, count = 60.0, stationary(period_s)
         swing = sine(center, AMPLITUDE_HZ, period_s, SETTLING + count)
         at = {"from": lead_s + SETTLING * period_s, "to": lead_s + (SETTLING + count) * period_s, "period": period_s}
         pieces = (hold(center, lead_s), swing, hold(center, 10.0))
         parts.append(Part(f"sine {period_s:g} s", f"100 mHz, {count} periods", pieces, at, {}, "Req. 8 to 10"))
-    return mirrored(product, parts)
+    rate_hz = RATE_N_HZ if symmetric else RATE_D_HZ
+    return Plan(("nordic_sines",), "FCR, Nordic: sines", rate_hz, mirrored(product, parts), "V", PROGRAM)

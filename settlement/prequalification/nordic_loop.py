@@ -15,11 +15,12 @@ import numpy as np
 from droop.products import Product
 from settlement.align import Floats
 from settlement.prequalification import loop
+from settlement.prequalification.figures import Figures
 from settlement.prequalification.loop import Complexes, System
 from settlement.prequalification.nordic import REQUIREMENTS, WIDTH_HZ
 from settlement.prequalification.options import Options
-from settlement.prequalification.plan import Part, Plan, PrequalificationError
-from settlement.prequalification.recording import Recording
+from settlement.prequalification.plan import Part, PrequalificationError
+from settlement.prequalification.recording import Played, Recording
 from settlement.prequalification.rows import Row, Rule
 
 REQ_8: Final = Rule("Req. 8", "distance of the loop from -1, on and between tested periods", "1", "V", REQUIREMENTS)
@@ -77,13 +78,9 @@ def point(product: Product, part: Part, recording: Recording, sold_kw: float) ->
     return Point(period_s, power.amplitude / error.amplitude, power.misfit)
 
 
-def points(product: Product, plan: Plan, recording: Recording, sold_kw: float) -> list[Point]:
+def points(product: Product, played: Played, sold_kw: float) -> list[Point]:
     """F at every tested period, the slowest first."""
-    found = [
-        point(product, part, recording.cut(start_s, end_s), sold_kw)
-        for part, start_s, end_s in plan.spans()
-        if "period" in part.at
-    ]
+    found = [point(product, part, cut, sold_kw) for part, cut in played]
     return sorted((item for item in found if item is not None), key=lambda item: -item.period_s)
 
 
@@ -100,21 +97,30 @@ def curve(measured: list[Point], fme_s: float) -> tuple[Floats, Complexes]:
 
 def system_of(product: Product) -> System:
     """The system that a product is judged in."""
-    return loop.FCR_N if product.direction == "symmetric" else loop.FCR_D
+    own = loop.FCR_N if product.direction == "symmetric" else loop.FCR_D
+    stable, performing = (Figures(product).within(name) for name in ("stab", "perf"))
+    need, width = stable.number("dp_mw", 0.0), stable.number("df_hz", 0.0)
+    return System(
+        need / width if need and width else own.mw_per_hz,
+        (stable.number("sn_mw", own.stability[0]), stable.number("e_mws", own.stability[1])),
+        (performing.number("sn_mw", own.performance[0]), performing.number("e_mws", own.performance[1])),
+    )
 
 
-def verdict(product: Product, plan: Plan, recording: Recording, sold_kw: float, options: Options) -> list[Row]:
-    """Req. 8 to 10 of the sines in the plan."""
-    wanted = [part.at["period"] for part in plan.parts if "period" in part.at]
-    measured = points(product, plan, recording, sold_kw)
+def verdict(product: Product, played: Played, sold_kw: float, options: Options) -> list[Row]:
+    """Req. 8 to 10 of the sines, and the delay that the loop affords."""
+    return [*_requirements(product, played, sold_kw, options), budget_row(product, options)]
+
+
+def _requirements(product: Product, played: Played, sold_kw: float, options: Options) -> list[Row]:
+    wanted = [part.at["period"] for part, _ in played]
+    measured = points(product, played, sold_kw)
     known = {item.period_s: item for item in measured}
     nan = float("nan")
     rows = [
         REQ_10.below(f"sine {period_s:g} s", known[period_s].misfit if period_s in known else nan, 1.0)
         for period_s in wanted
     ]
-    if not wanted:
-        return rows
     if len(wanted) < 2:
         why = "one period is no curve; play all sines"
         return [rule.not_applicable("sines", why) for rule in (REQ_8, REQ_8_SIDE, REQ_9)] + rows

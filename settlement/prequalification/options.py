@@ -17,7 +17,7 @@ class Options:
     """Choices that a test leaves open.
 
     hold_s      : length of the test's long hold; None: the rule's own
-    operation_s : length of real operation, where a test ends with it (TenneT NL 6.1)
+    operation_s : length of real operation, where a test ends with it; None: the rule's own, 0: left out
     seed        : of the frequency or signal that stands in for real operation
     fme_s       : time constant of the frequency measurement that the injection goes round; 0: it is in the loop
     latency_s   : measured end to end, sample to power (99th percentile); None: not measured
@@ -25,7 +25,7 @@ class Options:
     """
 
     hold_s: float | None = None
-    operation_s: float = 4 * 3600.0
+    operation_s: float | None = None
     seed: int = 1
     fme_s: float = FME_S
     latency_s: float | None = None

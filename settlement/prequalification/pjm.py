@@ -13,9 +13,10 @@ import numpy as np
 
 from droop.products import Product
 from settlement.prequalification import scored
+from settlement.prequalification.figures import Figures
 from settlement.prequalification.options import Options
 from settlement.prequalification.plan import Part, Plan, PrequalificationError, hold
-from settlement.prequalification.recording import Recording
+from settlement.prequalification.recording import Played
 from settlement.prequalification.rows import Row, Rule
 
 TESTS: Final = 3
@@ -38,7 +39,7 @@ def plan(product: Product, options: Options) -> Plan:
         pieces = tuple(hold(float(value), step_s) for value in values)
         parts.append(Part(f"test {k + 1}", f"{length_s / 60:g} min of the signal", pieces))
     rate_hz = 1.0 / step_s
-    return Plan("pjm", "PJM regulation: three tests", rate_hz, tuple(parts), "M", SOURCE, "signal")
+    return Plan(("pjm_test",), "PJM regulation: three tests", rate_hz, tuple(parts), "M", SOURCE, "signal")
 
 
 def signal(length_s: float, step_s: float, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -60,10 +61,8 @@ def signal(length_s: float, step_s: float, seed: int) -> np.ndarray[tuple[int], 
     return np.clip(values, -1.0, 1.0)
 
 
-def verdict(product: Product, plan: Plan, recording: Recording, sold_kw: float, options: Options) -> list[Row]:
+def verdict(product: Product, played: Played, sold_kw: float, options: Options) -> list[Row]:
     """One row a test."""
     del options
-    return [
-        scored.row(product, SCORE, part.name, recording.cut(start_s, end_s), sold_kw, QUALIFIED)
-        for part, start_s, end_s in plan.spans()
-    ]
+    least = Figures(product).number("score_min", QUALIFIED)
+    return [scored.row(product, SCORE, part.name, cut, sold_kw, least) for part, cut in played]

@@ -17,6 +17,7 @@ from settlement.align import Floats
 
 # Sample times are multiples of a period, borders sums of lengths: both are rounded.
 ROUNDING_S: Final = 1e-7
+MARKS: Final = ("D", "V", "V2", "M")  # from the surest to the weakest
 
 
 class PrequalificationError(ValueError):
@@ -38,8 +39,10 @@ class Piece:
 class Part:
     """One part of a test.
 
-    at    : times within the part that its verdict needs, by name [s]
-    level : values that its verdict needs, by name
+    at       : times within the part that its verdict needs, by name [s]
+    level    : values that its verdict needs, by name
+    measured : requirements that it serves
+    test     : which test it is a part of; set where tests are joined into one plan
     """
 
     name: str
@@ -48,6 +51,7 @@ class Part:
     at: Mapping[str, float] = field(default_factory=dict)
     level: Mapping[str, float] = field(default_factory=dict)
     measured: str = ""
+    test: str = ""
 
     @property
     def length_s(self) -> float:
@@ -75,11 +79,12 @@ class Part:
 class Plan:
     """A whole test: what is injected, how often it must be sampled, and where it comes from.
 
+    tests   : names of the tests it plays
     rate_hz : injection and recording; the market's least where it names one
     mark    : confidence in the profile, as of a product's figures
     """
 
-    test: str
+    tests: tuple[str, ...]
     title: str
     rate_hz: float
     parts: tuple[Part, ...]
@@ -89,7 +94,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.parts:
-            raise PrequalificationError(f"{self.test}: a plan takes at least one part")
+            raise PrequalificationError(f"{self.title}: a plan takes at least one part")
 
     @property
     def duration_s(self) -> float:
@@ -109,7 +114,7 @@ class Plan:
         wanted, known = list(names), [part.name for part in self.parts]
         for name in wanted:
             if name not in known:
-                raise PrequalificationError(f"part `{name}`: {self.test} has {', '.join(known)}")
+                raise PrequalificationError(f"part `{name}`: the test has {', '.join(known)}")
         return replace(self, parts=tuple(part for part in self.parts if part.name in wanted))
 
     def series(self, rate_hz: float | None = None) -> tuple[Floats, Floats]:
@@ -121,6 +126,20 @@ class Plan:
             inside = (t_s >= start_s - ROUNDING_S) & (t_s < end_s - ROUNDING_S)
             value[inside] = part.values(t_s[inside] - start_s)
         return t_s, value
+
+
+def joined(title: str, plans: Sequence[Plan]) -> Plan:
+    """Several tests one after the other, at the fastest rate of them, with the weakest mark."""
+    parts = [replace(part, test=plan.tests[0]) for plan in plans for part in plan.parts]
+    names = [part.name for part in parts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None or len({plan.input for plan in plans}) != 1:
+        raise PrequalificationError(f"{title}: its tests cannot be played as one; part `{twice}` or input differs")
+    return Plan(
+        tuple(plan.tests[0] for plan in plans), title, max(plan.rate_hz for plan in plans), tuple(parts),
+        max((plan.mark for plan in plans), key=MARKS.index), "; ".join(dict.fromkeys(plan.source for plan in plans)),
+        plans[0].input,
+    )  # fmt: skip
 
 
 def hold(value: float, length_s: float) -> Piece:

@@ -6,11 +6,13 @@ the part once it is cut out. Samples whose power is not known are left out of ev
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from settlement.align import Floats
+from settlement.prequalification.plan import Part
 
 
 class Recording(NamedTuple):
@@ -36,6 +38,10 @@ class Recording(NamedTuple):
         """The rows of [start, end), in time from `start_s`."""
         keep = (self.t_s >= start_s - 1e-6) & (self.t_s < end_s - 1e-6)
         return Recording(self.t_s[keep] - start_s, self.hz[keep], self.power_kw[keep], self.baseline_kw[keep])
+
+
+# Parts of a test with what was recorded of each, in the part's own time.
+Played: TypeAlias = Sequence[tuple[Part, Recording]]
 
 
 class Trace(NamedTuple):
