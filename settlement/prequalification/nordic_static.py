@@ -26,6 +26,7 @@ from settlement.prequalification.nordic_time import (
     REQ_2_KEPT,
     REQ_3,
     Limits,
+    least_k,
     limits_of,
     reduction,
 )
