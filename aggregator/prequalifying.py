@@ -9,6 +9,7 @@ meter's own rate decides whether it suffices.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +20,14 @@ import orjson
 from aggregator import journal_reader
 from aggregator.backtest import Backtest
 from aggregator.backtesting import recorded_gate
+from aggregator.config import Config
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.gateways.population import Behaviour
 from aggregator.journal import Kind
+from aggregator.prequalification_files import write_plan
+from aggregator.process import Log
 from settlement.align import Floats, Ints
-from settlement.prequalification import Plan, PrequalificationError, Recording
+from settlement.prequalification import Options, Plan, PrequalificationError, Recording
 from telemetry.quality import GateSettings
 from telemetry.samples import FREQUENCY, SIGNAL, Block
 
@@ -116,7 +120,9 @@ def injected_gate(nominal_hz: float) -> GateSettings:
 def tested(settings: CoreSettings) -> Contract:
     """The contract whose product is tested. Raises PrequalificationError when there are several, or nothing is sold."""
     if len(settings.contracts) != 1:
-        raise PrequalificationError("field `contract`: a test is of one product; give a configuration with one contract")
+        raise PrequalificationError(
+            "field `contract`: a test is of one product; give a configuration with one contract"
+        )
     if not settings.contracts[0].sold_kw > 0:
         raise PrequalificationError("option `--sold-kw` takes a power above 0")
     return settings.contracts[0]
@@ -150,6 +156,25 @@ def declared_kw(rows: Block, t_ns: Ints) -> Floats:
     for start_ns, end_ns, power_kw in zip(rows["start_ns"], rows["end_ns"], rows["power_kw"], strict=True):
         found[(t_ns > start_ns) & (t_ns <= end_ns)] = power_kw
     return found
+
+
+def play_live(plan: Plan, config: Config, options: Options, log: Log) -> tuple[Recording, str, Options]:
+    """The plan through the whole line in real time: the simulated measuring unit shows it, the journal is judged.
+
+    Raises PrequalificationError, and what the line raises.
+    """
+    from aggregator.running import run  # brings every process's imports with it
+
+    if plan.input == "signal":
+        raise PrequalificationError("--live: plays plans of a frequency; a signal's test is simulated")
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "plan.csv"
+        write_plan(path, plan, START_NS)
+        summary = run(config, log, trace=path, seconds=None, browser=False)
+    folder = Path(summary["folder"])
+    if options.latency_s is None:
+        options = dataclasses.replace(options, latency_s=_total_s(summary))
+    return recorded(folder, plan), f"live line, journal in {folder}", options
 
 
 # ---- a run's own journal -----------------------------------------------------------------------------------------
@@ -224,8 +249,7 @@ def latency_s(path: Path) -> float:
     Raises PrequalificationError.
     """
     try:
-        found: Any = orjson.loads(path.read_bytes())
-        value = float(found["latency_ms"]["total"]["p99"]) / 1e3
+        value = _total_s(orjson.loads(path.read_bytes()))
     except OSError as error:
         raise PrequalificationError(f"--latency {path}: cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -235,6 +259,10 @@ def latency_s(path: Path) -> float:
     if not np.isfinite(value) or value < 0:
         raise PrequalificationError(f"--latency {path}: `latency_ms.total.p99` is no time")
     return value
+
+
+def _total_s(summary: Any) -> float:
+    return float(summary["latency_ms"]["total"]["p99"]) / 1e3
 
 
 def _sorted(t_ns: Ints, value: Floats) -> tuple[Ints, Floats]:
