@@ -84,7 +84,17 @@ def _table(rows: list[Row]) -> str:
     for row in rows:
         word = WORDS[row.passed]
         measured = "-" if row.measured is None else f"{row.measured:.4g}"
-        texts = (row.id, row.part, row.text, f"{row.limit} {row.unit}", measured, word, row.mark, row.source, row.note)
+        texts = (
+            row.id,
+            row.part,
+            row.text,
+            f"{row.limit} {row.unit}".strip(),
+            measured,
+            word,
+            row.mark,
+            row.source,
+            row.note,
+        )
         kinds = ("", "", "", "", " class=n", f' class="{word.split()[0]}"', "", "", "")
         told = zip(kinds, texts, strict=True)
         cells.append("<tr>" + "".join(f"<td{kind}>{html.escape(text)}</td>" for kind, text in told) + "</tr>")

@@ -191,6 +191,6 @@ def _requirements(document: dict[str, Any]) -> Table:
     for name in ("requirement", "part", "limit", "measured", "", "mark"):
         table.add_column(name, justify="right" if name == "measured" else "left")
     for row in document["requirements"]:
-        limit = f"{row['limit']} {row['unit']}"
+        limit = f"{row['limit']} {row['unit']}".strip()
         table.add_row(row["id"], row["part"], limit, text(row["measured"]), WORDS[row["passed"]], row["mark"])
     return table

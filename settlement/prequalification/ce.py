@@ -37,7 +37,7 @@ DELIVERY: Final = "TenneT NL, FCR manual for BSPs, 4.7"
 RAMP: Final = Rule("ramp lag", "the end of a ramp reached no later than 30 s after it", "s", "V", SOURCE)
 STAIR: Final = Rule("stair", "mean of the last minute on each stair, largest error", "of the power sold", "V", SOURCE)
 BOUND: Final = Rule("out of bound", "share of time with under-delivery", "of the time", "V", DELIVERY)
-SLOPE: Final = Rule("slope ratio", "slope of delivery over that of the target", "1", "V", DELIVERY)
+SLOPE: Final = Rule("slope ratio", "slope of delivery over that of the target", "", "V", DELIVERY)
 
 
 def plan(product: Product, options: Options) -> Plan:

@@ -31,7 +31,7 @@ START: Final = Rule("initiation", "response begins after a step", "s", "V", SOUR
 FULL: Final = Rule("full delivery", "whole response after a step", "s", "V", SOURCE)
 STEADY: Final = Rule("steady state", "error of the last half of a step", "of the power sold", "M", GUIDE)
 SUSTAIN: Final = Rule("sustained", "least response while the step lasts", "of the power sold", "M", GUIDE)
-BOUNDS: Final = Rule("performance", "score by the market's own bounds", "1", "V2", "NESO, performance monitoring")
+BOUNDS: Final = Rule("performance", "score by the market's own bounds", "", "V2", "NESO, performance monitoring")
 
 
 def plan(product: Product, options: Options) -> Plan:

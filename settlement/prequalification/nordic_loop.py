@@ -23,10 +23,10 @@ from settlement.prequalification.plan import Part, PrequalificationError
 from settlement.prequalification.recording import Played, Recording
 from settlement.prequalification.rows import Row, Rule
 
-REQ_8: Final = Rule("Req. 8", "distance of the loop from -1, on and between tested periods", "1", "V", REQUIREMENTS)
+REQ_8: Final = Rule("Req. 8", "distance of the loop from -1, on and between tested periods", "", "V", REQUIREMENTS)
 REQ_8_SIDE: Final = Rule("Req. 8, side", "the loop passes -1 on the right", "times round", "V", REQUIREMENTS)
-REQ_9: Final = Rule("Req. 9", "performance, largest 0.95 |G/(1+FG)| |D|", "1", "V", REQUIREMENTS)
-REQ_10: Final = Rule("Req. 10", "error of the fitted sine over its size", "1", "V", REQUIREMENTS)
+REQ_9: Final = Rule("Req. 9", "performance, largest 0.95 |G/(1+FG)| |D|", "", "V", REQUIREMENTS)
+REQ_10: Final = Rule("Req. 10", "error of the fitted sine over its size", "", "V", REQUIREMENTS)
 DELAY: Final = Rule(
     "delay", "measured delay within what the whole loop affords", "s", "D", "whole Nyquist curve, Req. 8"
 )

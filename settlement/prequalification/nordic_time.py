@@ -35,7 +35,7 @@ REQ_2_KEPT: Final = Rule(
 REQ_3: Final = Rule("Req. 3", "energy in the 7.5 s from the start of ramp 5", "s x Pth", "V", REQUIREMENTS)
 REQ_4: Final = Rule("Req. 4", "energy beyond the nadir's response while ramp 2 goes back", "s x Pth", "V", REQUIREMENTS)
 ENDURANCE: Final = Rule("endurance", "response held to the end, least 10 s mean", "of Pth", "V", REQUIREMENTS)
-K_RED: Final = Rule("K_red", "reduction factor min(K_ss, K_dyn)", "1", "V", REQUIREMENTS)
+K_RED: Final = Rule("K_red", "reduction factor min(K_ss, K_dyn)", "", "V", REQUIREMENTS)
 
 
 class Limits(NamedTuple):

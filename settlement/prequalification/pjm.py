@@ -25,7 +25,7 @@ QUALIFIED: Final = 0.75
 FAST_S: Final = 60.0
 SLOW_S: Final = 600.0
 SOURCE: Final = "PJM, Manual 12, 4.5"
-SCORE: Final = Rule("qualification", "performance score of a test", "1", "M", SOURCE)
+SCORE: Final = Rule("qualification", "performance score of a test", "", "M", SOURCE)
 
 
 def plan(product: Product, options: Options) -> Plan:
