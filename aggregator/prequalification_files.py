@@ -20,13 +20,22 @@ from droop.products import Product
 from settlement.prequalification import Plan, Recording
 
 SERVICES: Final = {"nordic_fcr_n": "Fcrn", "nordic_fcr_d_up": "FcrdUp", "nordic_fcr_d_down": "FcrdDo"}
+LEAD_S: Final = 60.0
+TAIL_S: Final = 5.0
 PRETTY: Final = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
 
 
 def write_plan(path: Path, plan: Plan, start_ns: int) -> None:
-    """The plan as a table that `flyball run --trace` plays; of a signal, the same with its values."""
+    """The plan as a table that `flyball run --trace` plays; of a signal, the same with its values.
+
+    Before it lies rest, in which a line comes up and declares its baseline, and behind it a little more.
+    """
     t_s, value = plan.series()
-    part = np.empty(t_s.size, object)
+    count, rest = round(LEAD_S * plan.rate_hz), value[0] if plan.input == "frequency" else 0.0
+    tail = round(TAIL_S * plan.rate_hz)
+    t_s = np.arange(-count, t_s.size + tail) / plan.rate_hz
+    value = np.concatenate([np.full(count, rest), value, np.full(tail, value[-1])])
+    part = np.full(t_s.size, "rest", object)
     for item, start_s, end_s in plan.spans():
         part[(t_s >= start_s - 1e-7) & (t_s < end_s - 1e-7)] = item.name.replace(",", " ")
     column = "frequency_hz" if plan.input == "frequency" else "signal"

@@ -73,3 +73,34 @@ def failed(verdict):
 
 def failed_in(verdict):
     return {(row.id, row.part) for row in verdict.rows if row.passed is False}
+
+
+def switched(product, *, lag_s=0.0, gain=1.0, release_s=None, fall_pu_s=None, deaf_to_pause=False, rearms=True):
+    """The answer of a product with a trigger, sample by sample: on at its thresholds, held, let go slowly, armed again."""
+    trigger, f0 = product.trigger, product.nominal_hz
+    up = trigger.hz < f0
+    marks = trigger.steps_hz or (trigger.hz,)
+    release_s = trigger.release_s if release_s is None else release_s
+    fall = trigger.fall_pu_s if fall_pu_s is None else fall_pu_s
+
+    def answer(t_s, value, dt):
+        out, level, want, on_at, back_at, fired = np.zeros(t_s.size), 0.0, 0.0, -np.inf, None, False
+        for k, f in enumerate(value):
+            passed = sum((f <= hz) if up else (f >= hz) for hz in marks) / len(marks)
+            if passed > want and (rearms or not fired):
+                want, on_at = passed, t_s[k] if want == 0.0 else on_at
+            away = trigger.release_hz and not ((f > trigger.release_hz) if up else (f < trigger.release_hz))
+            back_at = None if (away or passed > 0) else (t_s[k] if back_at is None else back_at)
+            letting = want > 0 and back_at is not None and t_s[k] - back_at >= release_s - 1e-9
+            letting = letting and t_s[k] - on_at >= trigger.hold_s + lag_s - 1e-9
+            paused = trigger.pause_hz and ((f <= trigger.pause_hz) if up else (f >= trigger.pause_hz))
+            if letting:
+                want, fired = 0.0, True
+            if want >= level:
+                level = want if lag_s == 0 else level + (want - level) * (1 - np.exp(-dt / lag_s))
+            elif not (paused and not deaf_to_pause):
+                level = max(level - fall * dt, want) if np.isfinite(fall) else want
+            out[k] = level
+        return (1 if up else -1) * gain * np.concatenate([[0.0], out[:-1]])
+
+    return answer
