@@ -41,8 +41,9 @@ CHUNK: Final = 600
 BELIEVED_HZ: Final = 10.0
 # A set-point of the signal holds for three of its periods.
 SIGNAL_PERIODS: Final = 3
-# Farther than this from the plan, as a root mean square, is another frequency.
-MATCH_HZ: Final = 0.005
+# Within this of the plan for nearly all the time: stamps jitter, and a step is in between for a sample.
+MATCH_HZ: Final = 0.010
+MATCH_FRAC: Final = 0.95
 
 Progress = Callable[[int, int], bool]
 
@@ -221,8 +222,7 @@ def beginning_ns(plan: Plan, recorded_hz: tuple[Ints, Floats], where: str) -> in
     middle = float(wanted.mean())
     wanted = wanted - middle
     grid_ns = np.arange(int(t_ns[0]), int(t_ns[-1]) + 1, round(NS / plan.rate_hz))
-    # What was in force at each moment of the grid: a step must not be smoothed.
-    seen = hz[np.searchsorted(t_ns, grid_ns, side="right") - 1] - middle
+    seen = np.interp(grid_ns, t_ns, hz) - middle
     if seen.size < wanted.size:
         raise PrequalificationError(
             f"{where}: {seen.size / plan.rate_hz:.0f} s recorded, and the test takes {plan.duration_s:.0f} s; "
@@ -234,13 +234,22 @@ def beginning_ns(plan: Plan, recorded_hz: tuple[Ints, Floats], where: str) -> in
     count = seen.size - wanted.size + 1
     squares = total[wanted.size :][:count] - total[:count] - 2.0 * product[:count] + float(wanted @ wanted)
     best = int(squares.argmin())
-    away_hz = float(np.sqrt(max(squares[best], 0.0) / wanted.size))
-    if away_hz > MATCH_HZ:
+    near = np.abs(seen[best : best + wanted.size] - wanted) <= MATCH_HZ
+    if np.count_nonzero(near) < MATCH_FRAC * wanted.size:
         raise PrequalificationError(
-            f"{where}: nothing in the recorded frequency is the plan (nearest: {away_hz * 1e3:.1f} mHz off); "
-            "play it with `flyball run --trace plan.csv`"
+            f"{where}: nothing in the recorded frequency is the plan (the nearest is it for {near.mean():.0%} of the "
+            "time); play it with `flyball run --trace plan.csv`"
         )
-    return int(grid_ns[best])
+    return int(grid_ns[best] + round(_vertex(squares, best) * NS / plan.rate_hz))
+
+
+def _vertex(squares: Floats, best: int) -> float:
+    """Where between its neighbours the least lies, by a parabola: -0.5..0.5 of a step."""
+    if not 0 < best < squares.size - 1:
+        return 0.0
+    before, least, after = (float(value) for value in squares[best - 1 : best + 2])
+    bend = before - 2.0 * least + after
+    return 0.5 * (before - after) / bend if bend > 0.0 else 0.0
 
 
 def latency_s(path: Path) -> float:

@@ -154,12 +154,14 @@ def _nan_first(value: float) -> float:
 
 def _corridor(product: Product, part: Part, recording: Recording, sold_kw: float) -> list[Row]:
     """The two indicators of delivery, over the whole part."""
+    if recording.t_s.size < 2:
+        return [rule.below(part.name, float("nan"), 0.0) for rule in (BOUND, SLOPE)]
     target = sold_kw * curve.fractions(product.response, recording.hz - product.nominal_hz)
     net = recording.net_kw
     valid = np.isfinite(net)
     found = ce_corridor.score(
         np.nan_to_num(net), target, recording.hz - product.nominal_hz, sold_kw, valid,
-        step_s=spacing_s(recording.t_s) if recording.t_s.size > 1 else 1.0,
+        step_s=spacing_s(recording.t_s),
     )  # fmt: skip
     nan = float("nan")
     share = nan if found.time_out_of_bound_frac is None else found.time_out_of_bound_frac

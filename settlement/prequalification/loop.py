@@ -143,10 +143,13 @@ def whole_distance(system: System, response: Response) -> float:
 def delay_budget_s(system: System, *tau_s: float) -> float:
     """Largest pure delay with which the loop, with first-order lags, keeps outside 0.43 x 0.95 about -1 [s].
 
-    0 where the lags alone are too slow. A loop with no delay is stable, and stays so until the curve reaches the
-    circle: the first crossing counts.
+    0 where the lags alone are too slow, or unstable. A loop that is stable without delay stays so until the curve
+    reaches the circle: the first crossing counts.
     """
-    least = RADIUS * MARGIN
+    least, omega = RADIUS * MARGIN, np.geomspace(*WHOLE_RAD_S, WHOLE_POINTS)
+    undelayed = lagged(0.0, *tau_s)(omega) * system.plant(omega)
+    if encirclements(undelayed, float(system.plant(np.zeros(1))[0].real)):
+        return 0.0
 
     def spare(delay_s: float) -> float:
         return whole_distance(system, lagged(delay_s, *tau_s)) - least

@@ -22,6 +22,7 @@ REST_S: Final = 60.0
 RAMP_S: Final = 120.0
 SWEEPS_S: Final = (60.0, 20.0, 10.0)
 STEADY_PU: Final = 0.03
+SETTLED_S: Final = 5.0  # what is slow at first is told by the steps
 STARTED_PU: Final = 0.02
 SUSTAIN_MOST_S: Final = 900.0
 SOURCE: Final = "NESO, new dynamic services"
@@ -91,5 +92,5 @@ def _step(product: Product, part: Part, y: Trace, name: str, step_s: float) -> l
 def _sustained(product: Product, part: Part, y: Trace) -> Row:
     share = steps.fraction(product, part.level["long"])
     way = Trace(y.t_s, y.y * share)
-    least = way.least(part.at["long"] + product.full_s, part.at["end"] - 0.1)
+    least = way.least(part.at["long"] + max(product.full_s, SETTLED_S), part.at["end"] - 0.1)
     return SUSTAIN.at_least(part.name, least, 1.0 - STEADY_PU)

@@ -97,8 +97,8 @@ class Trace(NamedTuple):
         return float(self.running(start_s, end_s).y[-1])
 
     def smoothed(self, span_s: float) -> Trace:
-        """Mean of the samples of [t, t + span], at every t that has the whole span ahead of it."""
-        last = np.searchsorted(self.t_s, self.t_s + span_s - 1e-6, side="right")
+        """Mean of the samples of [t, t + span), at every t that has the whole span ahead of it."""
+        last = np.searchsorted(self.t_s, self.t_s + span_s - 1e-6, side="left")
         whole = self.t_s + span_s <= self.t_s[-1] + 1e-6 if self.t_s.size else np.zeros(0, bool)
         total = np.concatenate([[0.0], np.cumsum(self.y)])
         first = np.arange(self.t_s.size)

@@ -10,6 +10,8 @@ from settlement.prequalification import Recording
 SOLD_KW = 1000.0
 BASELINE_KW = -3000.0
 FINE = 20  # steps of the plant in one sample
+HOLD_MORE_S = 0.5  # of support than the least, which counts from full activation
+SWITCHED_FINE = 2  # of one that is walked through step by step
 
 
 def static_fraction(product, value):
@@ -47,20 +49,22 @@ def ramped(y, rate_pu_s, dt):
     return out
 
 
-def played(product, plan, answer=None, *, gain=1.0, delay_s=0.0, tau_s=0.0, ramp_pu_s=np.inf, change=None, noise=0.0):
+def played(
+    product, plan, answer=None, *, gain=1.0, delay_s=0.0, tau_s=0.0, ramp_pu_s=np.inf, change=None, noise=0.0, fine=FINE
+):  # fmt: skip
     """A recording of the plan.
 
     answer : (t_s, value, dt) -> fraction; the product's curve if None
     change : (t_s, fraction) -> fraction, last of all
     """
-    rate = plan.rate_hz * FINE
+    rate = plan.rate_hz * fine
     t_s, value = plan.series(rate)
     dt = 1.0 / rate
     fraction = static_fraction(product, value) if answer is None else answer(t_s, value, dt)
     fraction = gain * ramped(lagged(delayed(fraction, delay_s, dt), tau_s, dt), ramp_pu_s, dt)
     if change is not None:
         fraction = change(t_s, fraction)
-    t_s, fraction, value = t_s[::FINE], fraction[::FINE], value[::FINE]
+    t_s, fraction, value = t_s[::fine], fraction[::fine], value[::fine]
     if noise:
         fraction = fraction + np.random.default_rng(3).normal(0.0, noise, fraction.size)
     baseline = np.full(t_s.size, BASELINE_KW)
@@ -76,7 +80,7 @@ def failed_in(verdict):
 
 
 def switched(product, *, lag_s=0.0, gain=1.0, release_s=None, fall_pu_s=None, deaf_to_pause=False, rearms=True):
-    """The answer of a product with a trigger, sample by sample: on at its thresholds, held, let go slowly, armed again."""
+    """The answer of a product with a trigger: on at its thresholds, held, let go slowly, armed again."""
     trigger, f0 = product.trigger, product.nominal_hz
     up = trigger.hz < f0
     marks = trigger.steps_hz or (trigger.hz,)
@@ -92,7 +96,7 @@ def switched(product, *, lag_s=0.0, gain=1.0, release_s=None, fall_pu_s=None, de
             away = trigger.release_hz and not ((f > trigger.release_hz) if up else (f < trigger.release_hz))
             back_at = None if (away or passed > 0) else (t_s[k] if back_at is None else back_at)
             letting = want > 0 and back_at is not None and t_s[k] - back_at >= release_s - 1e-9
-            letting = letting and t_s[k] - on_at >= trigger.hold_s + lag_s - 1e-9
+            letting = letting and t_s[k] - on_at >= trigger.hold_s + HOLD_MORE_S
             paused = trigger.pause_hz and ((f <= trigger.pause_hz) if up else (f >= trigger.pause_hz))
             if letting:
                 want, fired = 0.0, True

@@ -1,4 +1,4 @@
-"""Nordic FCR in time: an ideal unit passes, each fault fails its requirement, and slow twins agree on every integral."""
+"""Nordic FCR in time: an ideal unit passes, each fault fails its requirement, slow twins agree on every integral."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ def test_the_file_sets_the_limits():
     strict = replace(UP, prequalification={"p75": 0.99, "e75_s": 6.9, "deact": {"max_s": 0.5}, "k_red_min": 0.99})
     assert failed(judged(strict, tau_s=2.0)) == {"Req. 2", "Req. 3", "Req. 4", "K_red"}
     assert nordic_time.limits_of(strict, 0.75) == Limits(0.99, 6.9, 4.4, 0.5, 40.0, 0.99)
-    with pytest.raises(pq.PrequalificationError, match="field `prequalification.deact.max_s` takes a number"):
+    with pytest.raises(pq.PrequalificationError, match=r"field `prequalification\.deact\.max_s` takes a number"):
         judged(replace(UP, prequalification={"deact": {"max_s": "2.5"}}))
-    with pytest.raises(pq.PrequalificationError, match="field `prequalification.deact` takes a table"):
+    with pytest.raises(pq.PrequalificationError, match=r"field `prequalification\.deact` takes a table"):
         judged(replace(UP, prequalification={"deact": 2.5}))
 
 

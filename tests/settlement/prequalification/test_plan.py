@@ -90,7 +90,11 @@ def test_the_combined_test_goes_on_to_ramp_8():
 
 
 def test_sines_have_their_periods_amplitude_and_middle():
-    for name, middle, count in (("nordic_fcr_n", 50.0, 10), ("nordic_fcr_d_up", 49.7, 7), ("nordic_fcr_d_down", 50.3, 7)):
+    for name, middle, count in (
+        ("nordic_fcr_n", 50.0, 10),
+        ("nordic_fcr_d_up", 49.7, 7),
+        ("nordic_fcr_d_down", 50.3, 7),
+    ):
         plan = pq.plan_of(load(name))
         found = [part for part in plan.parts if "period" in part.at]
         assert len(found) == count
@@ -135,14 +139,20 @@ def test_joined_plans_take_the_fastest_rate_and_the_weakest_mark():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prequalification": {"plans": ["ce_stops"]}}, "field `prequalification.plans` names `ce_stops`; known: ce_steps"),
+        (
+            {"prequalification": {"plans": ["ce_stops"]}},
+            "field `prequalification.plans` names `ce_stops`; known: ce_steps",
+        ),
         ({"prequalification": {"plans": "ce_steps"}}, "no test is known for it; name some in `prequalification.plans`"),
         ({"prequalification": {"plans": []}}, "no test is known"),
         ({"id": "my_own"}, "no test is known for it; name some"),
         ({"prequalification": {"plans": ["ffr_drop"]}}, "needs a field `trigger`"),
         ({"prequalification": {"plans": ["pjm_test"]}}, "plays a signal"),
         ({"prequalification": {"plans": ["nem_ramp"], "service": "R7"}}, "takes R1, R6, R60 or R5 .*'R7'"),
-        ({"prequalification": {"hold_min": -1}}, "field `prequalification.hold_min` takes a number of 0 or more, not -1"),
+        (
+            {"prequalification": {"hold_min": -1}},
+            "field `prequalification.hold_min` takes a number of 0 or more, not -1",
+        ),
         ({"prequalification": {"hold_min": True}}, "field `prequalification.hold_min`"),
     ],
 )
