@@ -1,4 +1,4 @@
-"""The rulebook's vectors of prequalification: D-R23, D-R4, NQ-1, NQ-2, the delay budget, 1547-2, 1547-3, FFR, SFD, MASS.
+"""The rulebook's vectors of prequalification: D-R23, D-R4, NQ-1, NQ-2, delay budget, 1547-2, 1547-3, FFR, SFD, MASS.
 
 Marks: V read in the document, V2 by way of a public source, M from memory, D derived from verified inputs.
 """
@@ -18,7 +18,7 @@ from settlement import prequalification as pq
 from settlement.prequalification import loop, nem, nordic_time
 from settlement.prequalification.nordic import upwards
 from settlement.prequalification.recording import Trace
-from tests.settlement.prequalification.plants import SOLD_KW, SWITCHED_FINE, lagged, played, switched
+from tests.settlement.prequalification.plants import SOLD_KW, SWITCHED_FINE, played, switched
 
 
 class Vector(NamedTuple):
@@ -253,10 +253,13 @@ MASS = [
 def test_the_fast_raise_quantity(vector):
     """Origin: the start of the ramp."""
     tau_s, deadband_hz, per_hz = vector.given
-    dt = 0.02
-    t_s = np.arange(0.0, 70.0, dt)
+    t_s = np.arange(0.0, 70.0, 0.02)
     dev_hz = np.minimum(0.125 * t_s, 0.5)
-    p = lagged(per_hz * np.maximum(dev_hz - deadband_hz, 0.0), tau_s, dt)
+    p = per_hz * np.maximum(dev_hz - deadband_hz, 0.0)
+    if tau_s:  # a ramp through a lag, and from 4 s on the rest of it dying away
+        ramp = 0.125 * per_hz * (t_s - tau_s * (1.0 - np.exp(-t_s / tau_s)))
+        at_4 = 0.125 * per_hz * (4.0 - tau_s * (1.0 - np.exp(-4.0 / tau_s)))
+        p = np.where(t_s <= 4.0, ramp, p - (0.5 * per_hz - at_4) * np.exp(-(t_s - 4.0) / tau_s))
     least, found = nem.quantity(nem.SERVICES[6], Trace(t_s, p), 0.0)
     assert found == pytest.approx(vector.expected, abs=vector.tolerance)
     assert least == min(found)
