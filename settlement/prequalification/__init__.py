@@ -10,6 +10,7 @@ A product names its tests in `prequalification.plans`; where it does not, its ki
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -89,7 +90,8 @@ TESTS: Final[Mapping[str, Trial]] = {
 USUAL: Final = (
     ("ce_fcr_de", ("ce_double_hump",)), ("ce_fcr", ("ce_steps",)),
     ("nordic_fcr_n", ("nordic_fcr_n_steps", "nordic_sines")), ("nordic_fcr_d", ("nordic_fcr_d_ramps", "nordic_sines")),
-    ("gb_d", ("neso_step",)), ("pjm_reg", ("pjm_test",)), ("nem_r", ("nem_ramp",)), ("nem_l", ("nem_ramp",)),
+    ("gb_d", ("neso_step",)), ("pjm_reg", ("pjm_test",)),
+    ("nem_reg", ()), ("nem_r", ("nem_ramp",)), ("nem_l", ("nem_ramp",)),
     ("ieee1547", ("ieee1547_steps",)),
 )  # fmt: skip
 
@@ -119,7 +121,9 @@ def names_of(product: Product) -> tuple[str, ...]:
 def plan_of(product: Product, options: Options | None = None) -> Plan:
     """The plan of a product's tests, one after the other. Raises PrequalificationError."""
     chosen = options or Options()
-    return joined(product.title, [TESTS[name].plan(product, chosen) for name in names_of(product)])
+    plan = joined(product.title, [TESTS[name].plan(product, chosen) for name in names_of(product)])
+    # A signal comes when it comes; a frequency is injected as often as the product's tests must be recorded.
+    return replace(plan, rate_hz=max(plan.rate_hz, product.sampling.test_hz)) if plan.input == "frequency" else plan
 
 
 def judge(

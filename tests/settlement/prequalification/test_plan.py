@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droop.products import load
+from droop.promises import Sampling
 from settlement import prequalification as pq
 from settlement.prequalification import nordic
 from settlement.prequalification.plan import Part, Piece, Plan, hold, joined, ramp, sine
@@ -136,6 +137,13 @@ def test_joined_plans_take_the_fastest_rate_and_the_weakest_mark():
         joined("t", [one, one])
 
 
+def test_a_test_is_sampled_as_often_as_the_product_says():
+    fast = replace(load("ce_fcr"), sampling=Sampling(test_hz=4.0))
+    assert (pq.plan_of(load("ce_fcr")).rate_hz, pq.plan_of(fast).rate_hz) == (1.0, 4.0)
+    slow = replace(load("nordic_fcr_d_up"), sampling=Sampling(test_hz=1.0))
+    assert pq.plan_of(slow).rate_hz == 10.0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -146,6 +154,7 @@ def test_joined_plans_take_the_fastest_rate_and_the_weakest_mark():
         ({"prequalification": {"plans": "ce_steps"}}, "no test is known for it; name some in `prequalification.plans`"),
         ({"prequalification": {"plans": []}}, "no test is known"),
         ({"id": "my_own"}, "no test is known for it; name some"),
+        ({"id": "nem_reg_raise"}, "no test is known for it"),
         ({"prequalification": {"plans": ["ffr_drop"]}}, "needs a field `trigger`"),
         ({"prequalification": {"plans": ["pjm_test"]}}, "plays a signal"),
         ({"prequalification": {"plans": ["nem_ramp"], "service": "R7"}}, "takes R1, R6, R60 or R5 .*'R7'"),
