@@ -57,8 +57,10 @@ def plan(product: Product, options: Options) -> Plan:
     ready_s = options.hold(trigger.ready_s or READY_S)
     dip_s = max(2.0, trigger.after_s + product.full_s + 0.5)
     pieces = [hold(f0, 60.0), hold(missed, 10.0), hold(f0, 50.0)]
-    at = {"miss": 60.0, "missed": 70.0, "first": 120.0, "second": 120.0 + dip_s + max(ready_s, trigger.hold_s)}
-    # The support's own time runs on while the frequency is back.
+    # The support's own time runs on while the frequency is back, and readiness may count from the end of the release.
+    fall_s = 1.0 / trigger.fall_pu_s if math.isfinite(trigger.fall_pu_s) else 0.0
+    again_s = trigger.after_s + product.full_s + max(dip_s, trigger.hold_s) + fall_s + ready_s
+    at = {"miss": 60.0, "missed": 70.0, "first": 120.0, "second": 120.0 + math.ceil(again_s)}
     pieces += [hold(passed, dip_s), hold(near, at["second"] - 120.0 - dip_s)]
     pieces += [hold(passed, dip_s), hold(near, max(trigger.hold_s, 30.0) + 60.0)]
     at["done"] = sum(piece.length_s for piece in pieces)

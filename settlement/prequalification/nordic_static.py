@@ -38,6 +38,7 @@ from settlement.prequalification.rows import Row, Rule
 STEADY: Final = (-0.05, 0.10)
 RELEASE_S: Final = 60.0
 READY_S: Final = 900.0
+REST_S: Final = 1080.0  # let go, and ready again: what is played next finds all of it
 STEPS_LEAST: Final = 7
 K_DYN_LEAST: Final = 0.84
 STEP_HOLD_S: Final = 125.0
@@ -74,7 +75,7 @@ def _release() -> Part:
     pieces += [until(pieces, 49.0, at["back"]), hold(49.95, 45.0), hold(49.88, 5.0)]
     pieces += [until(pieces, 49.95, at["pause"]), hold(49.79, 20.0)]
     pieces += [until(pieces, 49.95, at["again"] - 30.0), hold(49.9, 30.0), moved(49.9, 49.0, 0.24)]
-    pieces += [until(pieces, 49.0, at["again"] + 60.0), hold(49.95, 600.0)]
+    pieces += [until(pieces, 49.0, at["again"] + 60.0), hold(49.95, REST_S)]
     at["done"] = sum(piece.length_s for piece in pieces)
     return Part("static", "activation, release, second activation", tuple(pieces), at, {}, "Req. 1 to 3, 5 to 7")
 
