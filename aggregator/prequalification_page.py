@@ -18,7 +18,18 @@ from plotly.subplots import make_subplots
 from aggregator.report import ASKED, FREQUENCY, GIVEN, thinned
 from droop import curve
 from droop.products import Product
-from settlement.prequalification import Options, Part, Plan, Recording, Row, Verdict, loop, nordic_loop
+from settlement.prequalification import (
+    Options,
+    Part,
+    Plan,
+    Recording,
+    Row,
+    Verdict,
+    loop,
+    nordic,
+    nordic_loop,
+    nordic_time,
+)
 from settlement.prequalification.recording import spacing_s
 from settlement.scores import ce_corridor
 
@@ -58,7 +69,7 @@ def page(
             sections.append(f"<section><h2>The loop</h2>{drawn(figure)}</section>")
     for part, start_s, end_s in plan.spans():
         figure = _part(product, plan, part, recording.cut(start_s, end_s), sold_kw)
-        rows = [row for row in verdict.rows if row.part == part.name or row.part.startswith(f"{part.name}, ")]
+        rows = [row for row in verdict.rows if row.id != "data" and (row.part + ",").startswith(f"{part.name},")]
         title = html.escape(f"{part.name}: {part.title}")
         sections.append(f"<section><h2>{title}</h2>{drawn(figure)}{_table(rows) if rows else ''}</section>")
     word = "passed" if verdict.passed else "not passed"
@@ -121,11 +132,30 @@ def _part(product: Product, plan: Plan, part: Part, recording: Recording, sold_k
     for label, at_s in part.at.items():
         if label != "period":
             figure.add_vline(x=at_s, line={"color": "#9aa2ab", "width": 1, "dash": "dot"}, annotation_text=label, row=2)
+    for start_s, end_s, low, high in _limits(product, part):
+        kw = sorted((low * sold_kw, high * sold_kw))
+        figure.add_shape(
+            type="rect", x0=start_s, x1=end_s, y0=kw[0], y1=kw[1], line={"width": 0}, fillcolor=CORRIDOR, row=2, col=1,
+            layer="below",
+        )  # fmt: skip
     figure.update_yaxes(title="Hz" if plan.input == "frequency" else "1", row=1)
     figure.update_yaxes(title="kW", row=2)
     figure.update_xaxes(title="s", row=2)
     figure.update_layout(height=430, template="plotly_white", margin={"t": 20, "b": 40}, legend={"orientation": "h"})
     return figure
+
+
+def _limits(product: Product, part: Part) -> list[tuple[float, float, float, float]]:
+    """(from, to, low, high) in units of the power sold: where the Nordic tests in time look, and what they admit."""
+    at, (short, much) = part.at, nordic_time.STEADY
+    if part.test == "nordic_fcr_n_steps":
+        ends = ((at["high"], 1.0), (at["end"], -1.0))
+        return [(t - nordic_time.SETTLED_S, t, way * (1 + short), way * (1 + much)) for t, way in ends]
+    if part.test == "nordic_fcr_d_ramps":
+        way, limits = -1.0 if product.direction == "down" else 1.0, nordic_time.limits_of(product, 0.0)
+        steady = (at["4"] - nordic_time.SETTLED_S, at["4"], way * (1 + short), way * (1 + much))
+        return [steady, (at["5"] + nordic.JUDGED_S, at["6"], way * limits.reached_pu, way * (1 + much))]
+    return []
 
 
 def _band(figure: go.Figure, t_s: Any, lower: Any, upper: Any) -> None:

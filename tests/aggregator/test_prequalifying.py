@@ -260,8 +260,11 @@ def test_a_perfect_fleet_passes_continental_europe(monkeypatch, capsys, tmp_path
 
 def test_a_slow_fleet_fails_fcr_d_and_strict_says_so(monkeypatch, capsys, tmp_path):
     words = ("prequalify", "nordic_fcr_d_up", "--vehicles", 10, "--part", "ramps", "--hold-s", 100, "--json", "-")
-    status, shown, _ = flyball(monkeypatch, capsys, *words, "--perfect")
+    status, shown, _ = flyball(monkeypatch, capsys, *words, "--perfect", "--out", tmp_path)
     assert (status, orjson.loads(shown)["passed"]) == (0, True)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    # Req. 1's band in the last minute of the hold, and what must be there from 7.5 s on.
+    assert page.count('"type":"rect"') == 2
     monkeypatch.setattr("aggregator.fleetside.behaviour", lambda _: replace(PERFECT, ramp_kw_s=SLOW_KW_S))
     status, shown, error = flyball(monkeypatch, capsys, *words, "--strict")
     document = orjson.loads(shown)
