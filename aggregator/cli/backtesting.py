@@ -85,7 +85,7 @@ def backtest(
     log = logger("backtest")
     ensure(log)  # a wrong file is named before anybody waits for a compiler
     settle_memory()
-    with _progress() as progress:
+    with progress_bar("backtest") as progress:
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
@@ -102,11 +102,11 @@ def backtest(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], bool]]:
+def progress_bar(name: str) -> Iterator[Callable[[int, int], bool]]:
     """A bar on a terminal's standard error, and Ctrl-C as a wish to stop at the next chunk."""
     stopped: list[Any] = []
     before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
-    columns = (TextColumn("backtest"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn(name), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("rows", total=None)
         first: list[int] = []
