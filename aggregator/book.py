@@ -7,7 +7,7 @@ same statements whether they come from a stream or from files, all at once or ac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from droop.reasons import Reason
 from settlement import interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
+from settlement.evidence import Closed
 from settlement.facts import Declarations, Facts, Meters, Samples, Shortfall, Signal
 from settlement.interval import Sold
 from settlement.statement import Statement, iso
@@ -92,10 +93,14 @@ class Book:
 
     length_s : settlement interval, aligned to 1970 UTC
     late     : late history, as far as it has come
+    closed   : told of every interval that is final, with all that it rests on
     """
 
-    def __init__(self, length_s: int, late: Late | None = None) -> None:
+    def __init__(
+        self, length_s: int, late: Late | None = None, closed: Callable[[Closed], None] = lambda _: None
+    ) -> None:
         self._late = Late() if late is None else late
+        self._closed = closed
         self.length_ns = length_s * NS
         self.sold: list[Sold] = []
         self._contracts: tuple[Contract, ...] = ()
@@ -210,6 +215,9 @@ class Book:
     def _close(self, now_ns: int) -> list[Statement]:
         assert self._start_ns is not None  # noqa: S101 - set by the caller
         done = self._settle(self._start_ns + self.length_ns, final=True) if self._run else []
+        if done:
+            end_ns = self._start_ns + self.length_ns
+            self._closed(Closed(self._start_ns, end_ns, tuple(self.sold), self.facts(), tuple(done)))
         self._notes = []
         self._start_ns += self.length_ns
         if now_ns - self._start_ns > SILENT_MAX_S * NS:

@@ -87,8 +87,8 @@ def recompute(lines: Iterable[bytes]) -> Recomputed:
 def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, str, dict[str, Any]]]:
     for number, line in enumerate(lines, 1):
         match = None if line.startswith(b'{"leaf"') else RECORD.fullmatch(line)
-        record = json.loads(match[2]) if match else {"kind": ""}
-        if record["kind"] in KINDS:
+        record: dict[str, Any] = json.loads(match[2]) if match else {}
+        if record.get("kind") in KINDS:
             yield number, record["kind"], record["data"]
 
 
@@ -120,9 +120,7 @@ def _statement(
     return []
 
 
-def _pool(
-    line: int, stated: dict[str, Any], items: list[Sold], facts: dict[tuple[int, int], Facts]
-) -> list[Mismatch]:  # fmt: skip
+def _pool(line: int, stated: dict[str, Any], items: list[Sold], facts: dict[tuple[int, int], Facts]) -> list[Mismatch]:
     """The first second, and its first field, that the columns do not give again."""
     start_ns, end_ns = stated["start_ns"], stated["end_ns"]
     own = facts.get((start_ns, end_ns))
