@@ -223,3 +223,43 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class EvidenceFile:
+    """A ledger of its own in one file, whole or not at all: what is sealed later from a journal.
+
+    path : taken once all is in it (`close`); until then a file beside it, which `drop` removes
+    """
+
+    def __init__(self, path: Path, keys: Sequence[Key], area: str) -> None:
+        self.sealed: dict[str, str] = {}
+        self.public = keys[-1].public
+        self._path, self._area = path, area
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        self._ledger = Ledger(keys[-1])
+        self._contract: Sold | None = None
+        self._file = os.fdopen(os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+    def append(self, day: str, fill: Filling, sealed_ns: int) -> Path:
+        """See `EvidenceFiles.append`."""
+        if self._ledger.place is None:
+            self._ledger.open(self._area, day, "journal", sealed_ns)
+        hashes, self._contract = fill(self._ledger, self._contract)
+        self._file.writelines(self._ledger.take())
+        self.sealed |= hashes
+        return self._path
+
+    def close(self, sealed_ns: int) -> None:
+        """End it and let it take its name."""
+        self._ledger.head(sealed_ns, closes=True)
+        self._file.writelines(self._ledger.take())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.replace(self._path)
+        _sync(self._path.parent)
+
+    def drop(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)

@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregator.book import Rows
-from aggregator.evidence_files import EvidenceFiles, Sold
+from aggregator.evidence_files import Filling, Sold
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
 from aggregator.records import TICK
@@ -41,6 +42,19 @@ OBEYS_KW, OBEYS_FRAC = 0.1, 0.05
 SLOTS_MAX: Final = 10_000_000
 
 
+class Files(Protocol):
+    """Where evidence goes (`aggregator.evidence_files`)."""
+
+    sealed: dict[str, str]
+
+    @property
+    def public(self) -> str:
+        """The public key that signs now."""
+
+    def append(self, day: str, fill: Filling, sealed_ns: int) -> Path:
+        """Write a batch; OSError where it is not taken."""
+
+
 class Sealer:
     """Gathers what is to be sealed, and writes it.
 
@@ -48,7 +62,7 @@ class Sealer:
     vehicles : rows of an interval, one a vehicle (start_ns, end_ns), None where they are not known
     """
 
-    def __init__(self, files: EvidenceFiles, vehicles: Vehicles | None = None) -> None:
+    def __init__(self, files: Files, vehicles: Vehicles | None = None) -> None:
         self.files = files
         self.unreadable = 0  # entries whose rows could not be read; the books note them on their statements
         self.sealed = 0  # intervals, by this life

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 VERSION: Final = 1
 PROOF: Final = "flyball proof"
 ZERO: Final = "0" * 64
-PROBLEMS_MAX: Final = 20
+PROBLEMS_MAX, KEPT_MAX = 20, 1000  # told, and kept
 NS: Final = 1_000_000_000
 # The frame of a line: the hash lies before what it covers, at a fixed place.
 RECORD: Final = re.compile(rb'\{"hash":"([0-9a-f]{64})","record":(\{.*\})\}\n', re.DOTALL)
@@ -144,6 +144,7 @@ class _Tree(NamedTuple):
     size: int
     leaves: list[bytes]
     damaged: list[int]  # lines already reported
+    at: tuple[int, str]  # line and name of the root
 
 
 class Checker:
@@ -170,6 +171,7 @@ class Checker:
         self._begins = True
         self._unsigned = 0
         self._tree: _Tree | None = None
+        self._lost = False  # the record before these leaves is damaged, they cannot be held against it
         self._sold: dict[str, Any] | None = None
         self._stated: set[str] = set()
         self._record: dict[str, Any] = {}  # the one at hand, and its hash
@@ -205,7 +207,9 @@ class Checker:
 
     def report(self, what: str, field: str = "", line: int | None = None) -> None:
         """Note a problem where we are."""
-        self.problems.append(Problem(self._file, self._line if line is None else line, self._name, field, what))
+        if len(self.problems) < KEPT_MAX:
+            at = self._line if line is None else line
+            self.problems.append(Problem(self._file, at, self._name, field, what))
 
     def _take(self, line: bytes) -> None:
         if line.startswith(b'{"leaf"') or (self._tree is not None and not line.startswith(b'{"hash"')):
@@ -213,6 +217,7 @@ class Checker:
             return
         self._end_of_tree()
         self._unsigned += 1
+        self._lost = True  # until this record is known to be whole
         match = RECORD.fullmatch(line)
         if match is None:
             self.report("not a whole line of evidence: changed, or cut short")
@@ -230,6 +235,7 @@ class Checker:
             self.report("not a record: `kind`, `seq`, `prev`, `sealed_ns` and `data` are wanted", "record")
             self._prev, self._next = (found,), self._next + (self._next >= 0)
         else:
+            self._lost = False
             self._chain(record, found)
             self._prev, self._next = (found,), record["seq"] + 1
             self._content(record, found)
@@ -258,7 +264,8 @@ class Checker:
     def _leaf(self, line: bytes) -> None:
         self._name = f"leaf {len(self._tree.leaves)}" if self._tree else "leaf"
         if self._tree is None:
-            self.report("no root before it, or more leaves than it counts")
+            if not self._lost:
+                self.report("no root before it, or more leaves than it counts")
             return
         match = LEAF.fullmatch(line)
         if match is None or (match[2] is not None and leaf_hash(match[2]).hex() != match[1].decode()):
@@ -279,7 +286,8 @@ class Checker:
         if len(tree.leaves) < tree.size:
             self.report(f"missing before it: leaves {len(tree.leaves)}..{tree.size - 1} of the root above")
         elif not tree.damaged and tree_root(tree.leaves).hex() != tree.root:
-            self.report("its leaves, together or in their order, do not have the root that was sealed", "root")
+            self._name = tree.at[1]
+            self.report("its leaves, or their order, are not those that were sealed", "root", line=tree.at[0])
 
     # -- records by kind
 
@@ -352,7 +360,7 @@ class Checker:
         self._backing.setdefault((data["start_ns"], data["end_ns"]), set()).add("facts")
 
     def _on_root(self, data: dict[str, Any]) -> None:
-        self._tree = _Tree(data["root"], data["count"], [], [])
+        self._tree = _Tree(data["root"], data["count"], [], [], (self._line, self._name))
         if data["count"] == 0:
             self._end_of_tree()
 
@@ -405,7 +413,7 @@ def _vehicle(row: bytes) -> str:
 def check_proof(proof: dict[str, Any], checker: Checker) -> list[dict[str, Any]]:
     """Hold the proof of one vehicle's share against the heads in it; its rows, as far as they hold, by column."""
     rows: list[dict[str, Any]] = []
-    checker.ledger, checker.key = str(proof.get("ledger")), str(proof.get("key"))
+    checker.ledger = str(proof.get("ledger"))
     if proof.get("version") != VERSION:
         checker.report(f"{proof.get('version')}; this verifier knows {VERSION}", "version")
         return rows
@@ -442,7 +450,7 @@ def _proven(proof: dict[str, Any], item: dict[str, Any], checker: Checker) -> di
         return None
     data, signer = root["data"], head["data"]["key"]
     text = head_text(checker.ledger, head["seq"], head["prev"], head["sealed_ns"], head["data"]["closes"])
-    if signer != checker.key or not signed(signer, head["data"]["signature"], text):
+    if not signed(signer, head["data"]["signature"], text):
         checker.report("the signature of its head does not hold", "signature")
         return None
     if checker._given and signer != checker._given:
@@ -457,6 +465,7 @@ def _proven(proof: dict[str, Any], item: dict[str, Any], checker: Checker) -> di
     if row.get("vehicle") != proof["vehicle"]:
         checker.report(f"a row of {row.get('vehicle')}, the proof is of {proof['vehicle']}", "vehicle")
         return None
+    checker.key = signer
     checker.heads.append((head["seq"], records[-1][1], head["sealed_ns"]))
     checker.start_ns = min(checker.start_ns or data["start_ns"], data["start_ns"])
     checker.end_ns = max(checker.end_ns, data["end_ns"])
