@@ -49,7 +49,7 @@ def rows_of(vehicles):
     return rows
 
 
-def sealed(sold, facts, control, heard, vehicles=None, statements=None, extra=lambda ledger: None):
+def sealed(sold, facts, control, heard, vehicles=None, statements=None, extra=lambda _: None):
     done = statements or settle(sold, facts, START_NS, END_NS)
     ledger = Ledger(KEY)
     ledger.open("CE", "2023-11-14", "live", END_NS)
@@ -89,9 +89,8 @@ def test_every_bit_of_the_rows_comes_back(sold, facts):
                 assert same, name
         else:
             assert a == b
-    spoiled = facts._replace(
-        samples=facts.samples._replace(hz=np.where(facts.samples.hz > 50, np.nan, 50.0)), fleet=None
-    )
+    hz = np.where(facts.samples.hz > 50, np.nan, 50.0)
+    spoiled = facts._replace(samples=facts.samples._replace(hz=hz), fleet=None)
     back = evidence.to_facts(json.loads(encode(evidence.to_plain(spoiled))))
     assert back.samples.hz.tobytes() == spoiled.samples.hz.tobytes()
     assert back.fleet is None
@@ -110,11 +109,11 @@ def test_columns_that_cannot_be_read_are_named(facts):
         for step in path[:-1]:
             inner = inner[step]
         inner[path[-1]] = value
-        with pytest.raises(EvidenceError, match=f"facts.{path[0]}.{path[1]}"):
+        with pytest.raises(EvidenceError, match=rf"facts\.{path[0]}\.{path[1]}"):
             evidence.to_facts(broken)
-    with pytest.raises(EvidenceError, match="facts.meters"):
+    with pytest.raises(EvidenceError, match=r"facts\.meters"):
         evidence.to_facts({name: plain[name] for name in plain if name != "meters"})
-    with pytest.raises(EvidenceError, match="facts.signal"):
+    with pytest.raises(EvidenceError, match=r"facts\.signal"):
         evidence.to_facts(plain | {"signal": {"x": 1}})
 
 
