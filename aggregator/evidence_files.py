@@ -73,6 +73,11 @@ class EvidenceFiles:
         """The public key that signs now."""
         return self._keys[-1].public
 
+    @property
+    def head(self) -> str:
+        """Hash of the newest head; empty before the first. Whoever keeps it can tell a history from another."""
+        return self._place.prev if self._place else ""
+
     def append(self, day: str, fill: Filling, sealed_ns: int) -> Path:
         """Write what `fill` adds to the ledger, with the head it ends with; the file it stands in.
 
@@ -234,6 +239,7 @@ class EvidenceFile:
     def __init__(self, path: Path, keys: Sequence[Key], area: str) -> None:
         self.sealed: dict[str, str] = {}
         self.public = keys[-1].public
+        self.head = ""
         self._path, self._area = path, area
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}")
         self._ledger = Ledger(keys[-1])
@@ -247,6 +253,7 @@ class EvidenceFile:
         hashes, self._contract = fill(self._ledger, self._contract)
         self._file.writelines(self._ledger.take())
         self.sealed |= hashes
+        self.head = self._ledger.last
         return self._path
 
     def close(self, sealed_ns: int) -> None:

@@ -51,6 +51,10 @@ class Files(Protocol):
     def public(self) -> str:
         """The public key that signs now."""
 
+    @property
+    def head(self) -> str:
+        """Hash of the newest head."""
+
     def append(self, day: str, fill: Filling, sealed_ns: int) -> Path:
         """Write a batch; OSError where it is not taken."""
 

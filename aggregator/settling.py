@@ -189,4 +189,5 @@ def _sealed(sealer: Sealer | None) -> dict[str, int | str]:
     return {
         "sealed": sealer.sealed, "seal_waiting": sealer.waiting, "seal_refused": sealer.refused,
         "seal_unreadable": sealer.unreadable, "seal_why": sealer.why, "evidence_key": sealer.files.public,
+        "evidence_head": sealer.files.head,
     }  # fmt: skip
