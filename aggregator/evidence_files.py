@@ -40,6 +40,7 @@ class _Ending:
         self.size = 0  # up to the end of the last head
         self.closed = False
         self.sealed: dict[str, str] = {}
+        self.revisions: dict[str, int] = {}
         self.contract: Sold | None = None
 
 
@@ -49,8 +50,9 @@ class EvidenceFiles:
     keys : all that have signed, the one that signs now last
     area : of the grid, for a ledger that begins
 
-    sealed   : statement key -> hash of its record, of the last two days
-    contract : what was sold when the last record was made
+    sealed    : statement key -> hash of its newest record, of the last two days
+    revisions : statement key -> revision of it, where it was corrected
+    contract  : what was sold when the last record was made
 
     Raises EvidenceDamaged, LedgerError `key` where the ledger's key is not among them, OSError.
     """
@@ -58,6 +60,7 @@ class EvidenceFiles:
     def __init__(self, folder: Path, keys: Sequence[Key], area: str, origin: str = "live") -> None:
         self._folder, self._keys, self._area, self._origin = folder, keys, area, origin
         self.sealed: dict[str, str] = {}
+        self.revisions: dict[str, int] = {}
         self.contract: Sold | None = None
         self.cut_bytes = 0  # taken off the end of the last file at the start
         self._place: Place | None = None
@@ -67,6 +70,15 @@ class EvidenceFiles:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in evidence_files(folder)[-2:]:
             self._resume(path)
+
+    def hash_of(self, key: str) -> str | None:
+        """Hash of the newest record of a statement, in any file; None where it was never sealed."""
+        if key not in self.sealed:
+            for path in reversed(evidence_files(self._folder)[:-2]):
+                found = _ending(path, None).sealed
+                if key in found:
+                    return found[key]
+        return self.sealed.get(key)
 
     @property
     def public(self) -> str:
@@ -163,6 +175,7 @@ class EvidenceFiles:
             return
         self._place, self.contract = found.place, found.contract
         self.sealed |= found.sealed
+        self.revisions |= found.revisions
         self._day = path.name[:10]
         self._path, self._size = (None, 0) if found.closed else (path, found.size)
 
@@ -196,11 +209,12 @@ def _ending(path: Path, place: Place | None) -> _Ending:
             seen.sealed[data["key"]] = found
         elif kind == "correction":
             seen.sealed[data["statement"]["key"]] = found
+            seen.revisions[data["statement"]["key"]] = data["statement"].get("revision", 0)
         elif kind == "contract":
             seen.contract = data["contracts"]
         elif kind == "head":
             end.place, end.size, end.closed = place, size, data["closes"]
-            end.sealed, end.contract = dict(seen.sealed), seen.contract
+            end.sealed, end.revisions, end.contract = dict(seen.sealed), dict(seen.revisions), seen.contract
     return end
 
 
@@ -238,6 +252,7 @@ class EvidenceFile:
 
     def __init__(self, path: Path, keys: Sequence[Key], area: str) -> None:
         self.sealed: dict[str, str] = {}
+        self.revisions: dict[str, int] = {}
         self.public = keys[-1].public
         self.head = ""
         self._path, self._area = path, area
@@ -255,6 +270,10 @@ class EvidenceFile:
         self.sealed |= hashes
         self.head = self._ledger.last
         return self._path
+
+    def hash_of(self, key: str) -> str | None:
+        """See `EvidenceFiles.hash_of`."""
+        return self.sealed.get(key)
 
     def close(self, sealed_ns: int) -> None:
         """End it and let it take its name."""

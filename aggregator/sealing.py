@@ -25,10 +25,9 @@ from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
 from aggregator.records import TICK
 from aggregator.setpoints import HEADER, SETPOINT
-from settlement import evidence, window
+from settlement import evidence
 from settlement.align import NS
 from settlement.evidence import Closed, Control, EvidenceError, Heard
-from settlement.interval import LEAD_S
 from settlement.ledger import Ledger
 from telemetry.samples import FREQUENCY, VEHICLE
 
@@ -46,6 +45,10 @@ class Files(Protocol):
     """Where evidence goes (`aggregator.evidence_files`)."""
 
     sealed: dict[str, str]
+    revisions: dict[str, int]
+
+    def hash_of(self, key: str) -> str | None:
+        """Hash of the newest record of a statement; None where it was never sealed."""
 
     @property
     def public(self) -> str:
@@ -74,6 +77,7 @@ class Sealer:
         self.why = ""
         self._vehicles = vehicles
         self._waiting: deque[tuple[Closed, Control, Heard]] = deque()
+        self._corrected: deque[Closed] = deque()
         self._ticks = Rows(DECIDED)
         self._seconds: dict[int, list[float]] = {}  # t_s -> quality, delay [ms], reported, acknowledged
         self._told_kw = np.zeros(0, np.float32)  # by slot: the last set-point, whose it was, until when it stands
@@ -83,7 +87,7 @@ class Sealer:
     @property
     def waiting(self) -> int:
         """Intervals that are closed and not on disk."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._corrected)
 
     def feed(self, entry: Entry) -> None:
         """Take what the seconds say of an entry."""
@@ -108,12 +112,16 @@ class Sealer:
         control = Control(*(np.ascontiguousarray(near[name]) for name in DECIDED.names or ()))
         seconds = sorted(t_s for t_s in self._seconds if closed.start_ns <= t_s * NS < high_ns)
         # The books' columns live on under other rows: what is sealed later is taken out of them now.
-        used = window.cut(closed.facts, closed.start_ns - LEAD_S * NS, high_ns)
+        used = evidence.cut(closed)
         rows = np.array([self._seconds[t_s] for t_s in seconds], np.float64).reshape(-1, 4)
         quality, reported, acknowledged = (rows[:, k].astype(np.int64) for k in (0, 2, 3))
         heard = Heard(np.array(seconds, np.int64), quality, rows[:, 1].copy(), reported, acknowledged)
         self._waiting.append((closed._replace(facts=used), control, heard))
         self._forget(closed.end_ns - KEEP_NS)
+
+    def correct(self, closed: Closed) -> None:
+        """Statements were made anew; nothing is written yet. closed : with these statements alone"""
+        self._corrected.append(closed._replace(facts=evidence.cut(closed)))
 
     def flush(self, now_ns: int) -> None:
         """Write what waits. Raises OSError: it waits on, whole."""
@@ -127,6 +135,9 @@ class Sealer:
                 # Statements go on without it; `flyball seal` can still make evidence of the journal.
                 self.refused, self.why = self.refused + 1, str(error)
             self._waiting.popleft()
+        while self._corrected:
+            self._seal_correction(self._corrected[0], now_ns)
+            self._corrected.popleft()
 
     def _seal(self, closed: Closed, control: Control, heard: Heard, now_ns: int) -> None:
         rows = self._vehicles(closed.start_ns, closed.end_ns) if self._vehicles else None
@@ -137,6 +148,25 @@ class Sealer:
 
         self.files.append(day(closed.start_ns), fill, now_ns)
         self.sealed += 1
+
+    def _seal_correction(self, closed: Closed, now_ns: int) -> None:
+        found = {item.key: self.files.hash_of(item.key) for item in closed.statements}
+        before = {key: hashed for key, hashed in found.items() if hashed is not None}
+        known = closed._replace(statements=tuple(item for item in closed.statements if item.key in before))
+        unknown = closed._replace(statements=tuple(item for item in closed.statements if item.key not in before))
+
+        def fill(ledger: Ledger, contract: Sold | None) -> tuple[dict[str, str], Sold]:
+            now = evidence.sold(closed.sold)
+            if now != contract:
+                ledger.record("contract", {"from_ns": closed.start_ns, "contracts": now}, now_ns)
+            return evidence.seal_correction(ledger, known, before, now_ns), now
+
+        if known.statements:
+            self.files.append(day(closed.start_ns), fill, now_ns)
+            self.files.revisions |= {item.key: item.revision for item in known.statements}
+        if unknown.statements:
+            # What was never sealed has nothing to be put right: it is sealed as it is now.
+            self.close(unknown)
 
     # -- what the seconds say
 

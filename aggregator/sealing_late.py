@@ -11,11 +11,13 @@ from typing import Any
 
 from aggregator import contracts, journal_reader
 from aggregator.book import LATENCY_S
+from aggregator.books import Books
+from aggregator.corrections import read_late
 from aggregator.evidence_files import EvidenceFile
 from aggregator.evidence_keys import evidence_keys
 from aggregator.journal import Kind, Problem
 from aggregator.sealing import Sealer, Vehicles
-from aggregator.settle import SEALED, Books, SettleError, written
+from aggregator.settle import SEALED, SettleError, written
 from settlement.align import NS
 
 
@@ -34,7 +36,7 @@ def seal_folder(
     sealer = Sealer(EvidenceFile(out, evidence_keys(folder / "keys"), _area(journal)), vehicles)
     files: Any = sealer.files
     try:
-        books = Books(sealer.close)
+        books = Books(read_late(journal, problems), sealer.close)
         for entry in journal_reader.entries(journal, SEALED, problems=problems):
             books.feed(entry)
             sealer.feed(entry)

@@ -34,6 +34,7 @@ from aggregator.late import history, place
 from aggregator.sealing import Sealer
 from settlement import statement as statements
 from settlement.align import NS
+from settlement.evidence import Closed
 from settlement.statement import Statement, StatementError, VerifyError, differing
 from telemetry import wire
 from telemetry.samples import FREQUENCY
@@ -103,6 +104,8 @@ class Settler:
         self._recover()
         self.corrected = 0
         self.corrections = Corrections(folder, self._final)
+        if sealer is not None:
+            self._recover_corrections(sealer)
 
     @property
     def writer(self) -> JournalWriter:
@@ -221,6 +224,11 @@ class Settler:
         made = self.corrections.next()
         self.corrected += len(made)
         self._due += made
+        if self.sealer is not None:
+            for closed in self.corrections.rests_on:
+                own = {item.key for item in closed.statements}
+                if corrected := tuple(item for item in made if item.key in own):
+                    self.sealer.correct(closed._replace(statements=corrected))
         self._books.late.forget(self._now_ns - 2 * HOUR_NS)
         self._write()
 
@@ -265,6 +273,19 @@ class Settler:
         for entry in recent(self._folder, SEALED if self.sealer else SETTLED):
             self._now_ns = max(self._now_ns, entry.now_ns)
             self._take(entry)
+
+    def _recover_corrections(self, sealer: Sealer) -> None:
+        """Seal corrections that are on disk and did not get into the evidence."""
+        late = read_late(self._folder)
+        for item in self._final.values():
+            sealed = sealer.files.sealed.keys() & {item.key}
+            if sealed and item.revision > sealer.files.revisions.get(item.key, 0):
+                known = late.upto(place(item.history.through))
+                found: list[Closed] = []
+                resettle(self._folder, item.start_ns, item.end_ns, known, found.append)
+                for closed in found:
+                    if item.key in {one.key for one in closed.statements}:
+                        sealer.correct(closed._replace(statements=(item,)))
 
 
 def recent(folder: Path, kinds: Collection[Kind] = SETTLED) -> Iterator[Entry]:

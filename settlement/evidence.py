@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from droop.products import to_table
-from settlement import align, baseline, delivered, expected, interval, window
+from settlement import align, baseline, delivered, expected, history, interval, window
 from settlement.align import NS, Floats, Grid, Ints
 from settlement.facts import Facts
 from settlement.interval import Sold
@@ -112,7 +112,7 @@ def seal(
     hashes: dict[str, str] = {}
     for item in closed.statements:
         hashes[item.key] = ledger.record("statement", {"key": item.key, "statement": item.to_dict()}, sealed_ns)
-    used = window.cut(closed.facts, start_ns - interval.LEAD_S * NS, end_ns)
+    used = cut(closed)
     ledger.record("pool", pool(closed.sold, used, control, heard, start_ns, end_ns), sealed_ns)
     ledger.record("facts", {"start_ns": start_ns, "end_ns": end_ns, "facts": to_plain(used)}, sealed_ns)
     if vehicles is not None:
@@ -120,6 +120,27 @@ def seal(
         ledger.root(start_ns, end_ns, columns, rows, sealed_ns)
     ledger.head(sealed_ns)
     return hashes
+
+
+def seal_correction(ledger: Ledger, closed: Closed, corrects: Mapping[str, str], sealed_ns: int) -> dict[str, str]:
+    """Add statements in the place of older ones, with the rows they rest on, head included; key -> hash.
+
+    closed : with the new statements; corrects : statement key -> hash of the record that is put right
+    """
+    hashes: dict[str, str] = {}
+    start_ns, end_ns = closed.start_ns, closed.end_ns
+    for item in closed.statements:
+        reason = f"late history through {item.history.through}" if item.history.through else "settled again"
+        hashes[item.key] = ledger.correct(corrects[item.key], reason, item.to_dict(), sealed_ns)
+    facts = {"start_ns": start_ns, "end_ns": end_ns, "facts": to_plain(cut(closed))}
+    ledger.record("facts", facts, sealed_ns)
+    ledger.head(sealed_ns)
+    return hashes
+
+
+def cut(closed: Closed) -> Facts:
+    """The rows that an interval's statements may use, its history included; copies."""
+    return window.cut(closed.facts, closed.start_ns - interval.lead_s(closed.sold) * NS, closed.end_ns)
 
 
 def sold(items: Sequence[Sold]) -> list[dict[str, Any]]:
@@ -160,7 +181,11 @@ def pool(
 
 
 def computed(items: Sequence[Sold], facts: Facts, grid: Grid) -> dict[str, Block]:
-    """The columns of `pool` that follow from the recorded rows."""
+    """The columns of `pool` that follow from the recorded rows, by the methods that the statements follow."""
+    lead = interval.lead_s(items)
+    whole = Grid(grid.start_ns - lead * NS, grid.step_ns, grid.cells + lead)
+    facts = facts._replace(samples=history.fill(facts.samples, facts.history).samples)
+    facts = interval.based(items, facts, whole)
     metered = delivered.metered_kw(facts.meters, grid)
     declared = baseline.power_kw(facts.declarations, grid)
     dev = expected.deviation_hz(items[0].product, facts.samples, grid)
@@ -241,6 +266,8 @@ def to_facts(found: Mapping[str, Any]) -> Facts:
     values: dict[str, Any] = {}
     for name, kind in get_type_hints(Facts).items():
         if name not in found:
+            if name in Facts._field_defaults:
+                continue  # sealed before there was such a column
             raise EvidenceError(f"field `facts.{name}` is missing; it was sealed by another version")
         values[name] = _back(found[name], kind, f"facts.{name}")
     return Facts(**values)

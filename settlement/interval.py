@@ -114,7 +114,7 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -
         expected.power_kw(item.product, item.sold_kw, facts.samples, grid, facts.modes.get(item.product.id))
         for item in sold
     ]
-    facts = _based(sold, facts, targets, grid)
+    facts = based(sold, facts, grid)
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
     net = delivered.net_kw(metered, declared)
@@ -135,15 +135,20 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -
     )
 
 
-def _based(sold: Sequence[Sold], facts: Facts, targets: Sequence[Cells], grid: Grid) -> Facts:
-    """The baseline by the products' own method, and the meters without those of a control group."""
+def based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
+    """The baseline by the products' own method, and the meters without those of a control group.
+
+    grid : with the history that the method looks back at (`lead_s`)
+    """
     methods = {baselines.method(item.product) for item in sold}
     if methods == {"schedule"}:
         return facts
     if len(sold) > 1:
         raise baseline.BaselineError(f"{len(sold)} products share one delivery: all of them need the plan as baseline")
-    declared = baselines.declare(sold[0].product, facts.meters, targets[0].mean, grid)
-    own = facts.meters.meter != baselines.controls(sold[0].product)
+    (product, sold_kw) = sold[0]
+    target = expected.power_kw(product, sold_kw, facts.samples, grid, facts.modes.get(product.id))
+    declared = baselines.declare(product, facts.meters, target.mean, grid)
+    own = facts.meters.meter != baselines.controls(product)
     return facts._replace(declarations=declared, meters=window.take(facts.meters, np.flatnonzero(own)))
 
 

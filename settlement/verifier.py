@@ -338,9 +338,13 @@ class Checker:
         self._stated.add(key)
         if item.get("key") != key:
             self.report(f"`{item.get('key')}`, the record itself says `{key}`", "statement.key")
+        self._about(item, "statement")
+
+    def _about(self, item: dict[str, Any], kind: str) -> None:
+        """A statement, or one in the place of another, is of what is sold, and is backed before the next head."""
         if self._sold is None or item.get("stack") != self._sold:
             self.report(f"{item.get('stack')}, the contract before it says {self._sold}", "statement.stack")
-        self._backing.setdefault((item.get("start_ns"), item.get("end_ns")), set())
+        self._backing.setdefault((item.get("start_ns"), item.get("end_ns")), set()).add(kind)
 
     def _on_pool(self, data: dict[str, Any]) -> None:
         columns, rows = data["columns"], data["rows"]
@@ -371,6 +375,7 @@ class Checker:
         # What a file corrects may stand in an earlier one.
         if data["corrects"] not in self._seen and self.first_seq == 0:
             self.report(f"no record before it has the hash {data['corrects']}", "corrects")
+        self._about(data["statement"], "correction")
 
     def _on_head(self, data: dict[str, Any]) -> None:
         if data["key"] != self.key:
@@ -380,7 +385,8 @@ class Checker:
             self.report("the signature does not hold: forged, or of another history", "signature")
             return
         for (start_ns, end_ns), kinds in self._backing.items():
-            if lacking := {"pool", "facts"} - kinds:
+            needed = {"statement": {"pool", "facts"}, "correction": {"facts"}}
+            if lacking := set().union(*(needed.get(kind, set()) for kind in kinds)) - kinds:
                 self.report(f"signed without {' and '.join(sorted(lacking))} of {start_ns}..{end_ns}")
         self._backing.clear()
         self._unsigned, self._signer, self.closed = 0, data["key"], data["closes"]

@@ -55,6 +55,8 @@ def whole(vehicles: int = 5) -> list[bytes]:
     money = {"start_ns": START_NS, "end_ns": START_NS + 6 * NS, "lines": [line]}
     ledger.record("price", money, START_NS + 20 * NS)
     ledger.correct(first, "late history", statement(START_NS, 0.95), START_NS + 21 * NS)
+    facts = {"start_ns": START_NS, "end_ns": START_NS + 3 * NS, "facts": {"notes": ["late"]}}
+    ledger.record("facts", facts, START_NS + 21 * NS)
     ledger.head(START_NS + 22 * NS, closes=True)
     return ledger.take()
 

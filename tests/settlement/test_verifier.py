@@ -292,7 +292,9 @@ def test_a_correction_of_nothing_is_named():
     def correct(ledger):
         ledger.correct("0" * 64, "why", statement(START_NS, 1.0), START_NS)
 
-    assert signed_with(correct)[0].field == "corrects"
+    found = signed_with(correct)
+    assert found[0].field == "corrects"
+    assert "signed without facts of" in found[1].what
 
 
 @pytest.mark.parametrize("kind", sorted(FIELDS))
