@@ -34,7 +34,7 @@ class Books:
     closed : told of every interval that is final, with all that it rests on
     """
 
-    def __init__(self, late: Late | None = None, closed: Callable[[Closed], None] = lambda _: None) -> None:
+    def __init__(self, late: Late | None = None, closed: Callable[[Closed], None] | None = None) -> None:
         self._closed = closed
         self.late = Late() if late is None else late
         self.problems: list[str] = []  # runs whose settings cannot be read; the contracts before them stand

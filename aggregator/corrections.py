@@ -45,7 +45,7 @@ def reach_ns(folder: Path) -> int:
 
 
 def resettle(
-    folder: Path, start_ns: int, end_ns: int, late: Late, closed: Callable[[Closed], None] = lambda _: None
+    folder: Path, start_ns: int, end_ns: int, late: Late, closed: Callable[[Closed], None] | None = None
 ) -> list[Statement]:
     """The final statements of one interval again, from the files and this late history.
 
@@ -53,10 +53,10 @@ def resettle(
     """
 
     def told(found: Closed) -> None:
-        if (found.start_ns, found.end_ns) == (start_ns, end_ns):
+        if closed is not None and (found.start_ns, found.end_ns) == (start_ns, end_ns):
             closed(found)
 
-    books = Books(late, told)
+    books = Books(late, told if closed else None)
     since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, start_ns - HOUR_NS)))
     until_ns = end_ns + (LATENCY_S + 1) * NS
     done: list[Statement] = []

@@ -111,17 +111,15 @@ class Sealer:
         near = ticks[(ticks["t_ns"] >= low_ns) & (ticks["t_ns"] < high_ns)]
         control = Control(*(np.ascontiguousarray(near[name]) for name in DECIDED.names or ()))
         seconds = sorted(t_s for t_s in self._seconds if closed.start_ns <= t_s * NS < high_ns)
-        # The books' columns live on under other rows: what is sealed later is taken out of them now.
-        used = evidence.cut(closed)
         rows = np.array([self._seconds[t_s] for t_s in seconds], np.float64).reshape(-1, 4)
         quality, reported, acknowledged = (rows[:, k].astype(np.int64) for k in (0, 2, 3))
         heard = Heard(np.array(seconds, np.int64), quality, rows[:, 1].copy(), reported, acknowledged)
-        self._waiting.append((closed._replace(facts=used), control, heard))
+        self._waiting.append((closed, control, heard))
         self._forget(closed.end_ns - KEEP_NS)
 
     def correct(self, closed: Closed) -> None:
         """Statements were made anew; nothing is written yet. closed : with these statements alone"""
-        self._corrected.append(closed._replace(facts=evidence.cut(closed)))
+        self._corrected.append(closed)
 
     def flush(self, now_ns: int) -> None:
         """Write what waits. Raises OSError: it waits on, whole."""

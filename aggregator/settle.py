@@ -92,7 +92,7 @@ class Settler:
         self._final = {done.key: done for done in stated}  # of several revisions the newest
         self._due: list[Statement] = []  # final, not on disk yet
         self.sealer = sealer
-        self._books = Books(read_late(folder), sealer.close if sealer else lambda _: None)
+        self._books = Books(read_late(folder), sealer.close if sealer else None)
         self._now_ns = self._flushed_ns = self._told_ns = self._tried_ns = self._house_ns = 0
         self._retry_s = RETRY_S
         self._fed = True
