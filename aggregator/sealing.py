@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -62,11 +62,20 @@ class Files(Protocol):
         """Write a batch; OSError where it is not taken."""
 
 
+class _Due(NamedTuple):
+    """An interval that is closed, and what is known of it."""
+
+    closed: Closed
+    control: Control
+    heard: Heard
+    vehicles: Block | None
+
+
 class Sealer:
     """Gathers what is to be sealed, and writes it.
 
     files    : where it goes
-    vehicles : rows of an interval, one a vehicle (start_ns, end_ns), None where they are not known
+    vehicles : rows of an interval (start_ns, end_ns), one a vehicle, asked for as it is closed; None: not known
     """
 
     def __init__(self, files: Files, vehicles: Vehicles | None = None) -> None:
@@ -75,8 +84,8 @@ class Sealer:
         self.sealed = 0  # intervals, by this life
         self.refused = 0  # intervals that cannot be sealed, and why the last one could not
         self.why = ""
-        self._vehicles = vehicles
-        self._waiting: deque[tuple[Closed, Control, Heard]] = deque()
+        self.vehicles = vehicles
+        self._waiting: deque[_Due] = deque()
         self._corrected: deque[Closed] = deque()
         self._ticks = Rows(DECIDED)
         self._seconds: dict[int, list[float]] = {}  # t_s -> quality, delay [ms], reported, acknowledged
@@ -114,7 +123,8 @@ class Sealer:
         rows = np.array([self._seconds[t_s] for t_s in seconds], np.float64).reshape(-1, 4)
         quality, reported, acknowledged = (rows[:, k].astype(np.int64) for k in (0, 2, 3))
         heard = Heard(np.array(seconds, np.int64), quality, rows[:, 1].copy(), reported, acknowledged)
-        self._waiting.append((closed, control, heard))
+        shares = self.vehicles(closed.start_ns, closed.end_ns) if self.vehicles else None
+        self._waiting.append(_Due(closed, control, heard, shares))
         self._forget(closed.end_ns - KEEP_NS)
 
     def correct(self, closed: Closed) -> None:
@@ -124,11 +134,11 @@ class Sealer:
     def flush(self, now_ns: int) -> None:
         """Write what waits. Raises OSError: it waits on, whole."""
         while self._waiting:
-            closed, control, heard = self._waiting[0]
-            fresh = tuple(item for item in closed.statements if item.key not in self.files.sealed)
+            due = self._waiting[0]
+            fresh = tuple(item for item in due.closed.statements if item.key not in self.files.sealed)
             try:
                 if fresh:
-                    self._seal(closed._replace(statements=fresh), control, heard, now_ns)
+                    self._seal(due._replace(closed=due.closed._replace(statements=fresh)), now_ns)
             except EvidenceError as error:
                 # Statements go on without it; `flyball seal` can still make evidence of the journal.
                 self.refused, self.why = self.refused + 1, str(error)
@@ -137,14 +147,11 @@ class Sealer:
             self._seal_correction(self._corrected[0], now_ns)
             self._corrected.popleft()
 
-    def _seal(self, closed: Closed, control: Control, heard: Heard, now_ns: int) -> None:
-        rows = self._vehicles(closed.start_ns, closed.end_ns) if self._vehicles else None
-
+    def _seal(self, due: _Due, now_ns: int) -> None:
         def fill(ledger: Ledger, contract: Sold | None) -> tuple[dict[str, str], Sold]:
-            hashes = evidence.seal(ledger, closed, control, heard, rows, now_ns, contract)
-            return hashes, evidence.sold(closed.sold)
+            return evidence.seal(ledger, *due, now_ns, contract), evidence.sold(due.closed.sold)
 
-        self.files.append(day(closed.start_ns), fill, now_ns)
+        self.files.append(day(due.closed.start_ns), fill, now_ns)
         self.sealed += 1
 
     def _seal_correction(self, closed: Closed, now_ns: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from aggregator import journal, settle
+from aggregator.books import Books
 from aggregator.evidence_files import EvidenceDamaged, EvidenceFiles, evidence_files, read
 from aggregator.evidence_keys import evidence_keys, next_key
 from aggregator.journal import Entry, Kind
@@ -273,11 +274,58 @@ def test_torn_at_any_byte_it_goes_on_before_the_tear(tmp_path):
         (folder / path.name).write_bytes(data[:size])
         again = EvidenceFiles(folder, KEYS, "ce")
         assert again.cut_bytes == size - (len(data) if size == len(data) else first if size >= first else 0)
+        assert [p.stat().st_size for p in evidence_files(folder)] == ([size - again.cut_bytes] if size >= first else [])
         assert len(again.sealed) == (2 if size == len(data) else size >= first)
         for k in range(2):
             if victim.keys_of(k) not in again.sealed:
                 again.append(victim.day(k), victim.fill(k), NS)
         assert verify(evidence_files(folder), KEYS[0].public, running=True)["ok"]
+
+
+def test_what_an_attempt_left_is_gone_after_the_next(tmp_path, monkeypatch):
+    """Refused in the middle of a long batch, and not even cut back; a shorter one takes its place."""
+    files = EvidenceFiles(tmp_path, KEYS, "ce")
+    files.append(victim.day(0), victim.fill(0), NS)
+    real_write, real_cut, calls = os.write, os.ftruncate, []
+
+    def cut(handle, size):
+        calls.append(size)
+        if len(calls) % 2 == 0:
+            raise OSError(errno.EIO, "Input/output error")
+        real_cut(handle, size)
+
+    def write(handle, data):
+        if len(data) > 1000:
+            return real_write(handle, data[:-1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        patch.setattr(os, "ftruncate", cut)
+        with pytest.raises(OSError, match="No space"):
+            files.append(victim.day(0), victim.fill(2), NS)
+    (path,) = evidence_files(tmp_path)
+    left = path.stat().st_size
+    files.append(victim.day(0), lambda ledger, contract: (ledger.head(NS) and {}, contract), NS)
+    assert path.stat().st_size < left
+    assert verify([path], running=True)["ok"]
+
+
+def test_an_interval_that_waits_twice_is_sealed_once(tmp_path, payloads):
+    seen = []
+    books = Books(closed=seen.append)
+    for _, payload in payloads[: QUARTER + 30]:
+        for entry in journal.unpack(payload):
+            books.feed(entry)
+    sealer = Sealer(EvidenceFiles(tmp_path, KEYS, "CE"))
+    sealer.close(seen[0])
+    sealer.close(seen[0])
+    assert sealer.waiting == 2
+    sealer.flush(NS)
+    assert (sealer.sealed, sealer.waiting) == (1, 0)
+    sealer.close(seen[0])
+    assert sealer.waiting == 0
+    assert verify(evidence_files(tmp_path), running=True)["ok"]
 
 
 def test_damage_is_not_taken_for_a_crash(tmp_path):

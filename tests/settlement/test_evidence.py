@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from droop.products import ProductError, load
+from droop.promises import Trigger
 from settlement import evidence, interval, window
 from settlement.align import NS
 from settlement.evidence import Closed, Control, EvidenceError, Heard
@@ -140,6 +142,21 @@ def test_the_seconds_are_those_of_a_reader_with_a_pencil(sold, facts, control, h
         assert row[at["delay_ms"]] == (None if k % 2 else 12.5)
         assert row[at["reported"]] == (0 if k % 2 else k // 2)
         assert row[at["acknowledged"]] == (0 if k % 2 else k // 4)
+
+
+def test_the_seconds_have_the_baseline_that_the_statement_has(facts, control, heard):
+    """A method that looks back starts before the interval, in the seconds as in the statement."""
+    product = dataclasses.replace(
+        load("ce_fcr"), trigger=Trigger(hz=49.7), baseline={"fn": "rolling_median", "window_s": 20, "step_s": 1}
+    )
+    sold = [Sold(product, 1000.0)]
+    lines, found, _ = sealed(sold, facts, control, heard)
+    assert found == []
+    (done,) = settle(sold, facts, START_NS, END_NS)
+    data = data_of(lines, "pool")
+    values = [row[data["columns"].index("baseline_kw")] for row in data["rows"]]
+    assert values[0] is not None
+    assert np.mean(values) == pytest.approx(done.baseline.mean_kw)
 
 
 def test_a_silent_second_is_null_and_not_filled(sold, facts, control, heard):

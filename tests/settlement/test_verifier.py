@@ -128,6 +128,17 @@ def test_a_forger_cannot_pass_his_file_on_to_the_true_key():
     assert problems(lines[:-2], KEY.public, running=True)[0].field == "key"
 
 
+def test_a_forgers_keys_cannot_vouch_for_each_other():
+    ledger = Ledger(FORGER)
+    begun(ledger)
+    ledger.rotate(NEW_KEY, START_NS)
+    ledger.head(START_NS + 20 * NS, closes=True)
+    lines = ledger.take()
+    assert problems(lines) == []
+    assert [p.field for p in problems(lines, KEY.public)] == ["key"]
+    assert problems(lines, FORGER.public) == []
+
+
 @pytest.mark.parametrize("field", ["signature", "key", "closes"])
 def test_a_head_that_was_not_signed_so_is_named(field):
     k = HEADS[-1]
