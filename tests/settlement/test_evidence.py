@@ -147,7 +147,7 @@ def test_the_seconds_are_those_of_a_reader_with_a_pencil(sold, facts, control, h
 def test_the_seconds_have_the_baseline_that_the_statement_has(facts, control, heard):
     """A method that looks back starts before the interval, in the seconds as in the statement."""
     product = dataclasses.replace(
-        load("ce_fcr"), trigger=Trigger(hz=49.7), baseline={"fn": "rolling_median", "window_s": 20, "step_s": 1}
+        load("ce_fcr"), trigger=Trigger(hz=49.7), baseline={"fn": "rolling_median", "window_s": 25, "step_s": 10}
     )
     sold = [Sold(product, 1000.0)]
     lines, found, _ = sealed(sold, facts, control, heard)
