@@ -11,7 +11,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, get_args, get_type_hints
+from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -140,7 +140,19 @@ def seal_correction(ledger: Ledger, closed: Closed, corrects: Mapping[str, str],
 
 def cut(closed: Closed) -> Facts:
     """The rows that an interval's statements may use, its history included; copies."""
-    return window.cut(closed.facts, closed.start_ns - interval.lead_s(closed.sold) * NS, closed.end_ns)
+    used = window.cut(closed.facts, closed.start_ns - interval.lead_s(closed.sold) * NS, closed.end_ns)
+    return Facts._make(_copied(value) for value in used)
+
+
+def _copied(value: Any) -> Any:
+    """The same in arrays of its own, whatever it is made of."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if hasattr(value, "_fields"):
+        return type(value)(*(_copied(part) for part in value))
+    if isinstance(value, Mapping):
+        return {name: _copied(part) for name, part in value.items()}
+    return value
 
 
 def sold(items: Sequence[Sold]) -> list[dict[str, Any]]:
@@ -245,6 +257,8 @@ def _plain(value: Any) -> Any:
         return _packed(value)
     if hasattr(value, "_fields"):
         return {name: _plain(getattr(value, name)) for name in value._fields}
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, tuple):
         return list(value)
     return value
@@ -274,7 +288,10 @@ def to_facts(found: Mapping[str, Any]) -> Facts:
 
 
 def _back(value: Any, kind: Any, where: str) -> Any:
-    kind = next((one for one in get_args(kind) if hasattr(one, "_fields")), kind)
+    inner = next((one for one in get_args(kind) if hasattr(one, "_fields")), kind)
+    if get_origin(kind) is Mapping and isinstance(value, Mapping):
+        return {name: _back(part, inner, f"{where}.{name}") for name, part in value.items()}
+    kind = inner
     if value is None or not isinstance(value, Mapping):
         return tuple(value) if isinstance(value, list) else value
     if hasattr(kind, "_fields"):
