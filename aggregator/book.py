@@ -8,7 +8,7 @@ restart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ from droop.reasons import Reason
 from settlement import interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
+from settlement.evidence import Closed, cut
 from settlement.facts import Declarations, Facts, Meters, Samples, Shortfall, Signal
 from settlement.interval import Sold
 from settlement.statement import Statement, iso
@@ -93,10 +94,12 @@ class Book:
 
     length_s : settlement interval, aligned to 1970 UTC
     late     : late history, as far as it has come
+    closed   : told of every interval that is final, with all that it rests on
     """
 
-    def __init__(self, length_s: int, late: Late | None = None) -> None:
+    def __init__(self, length_s: int, late: Late | None = None, closed: Callable[[Closed], None] | None = None) -> None:
         self._late = Late() if late is None else late
+        self._closed = closed
         self.length_ns = length_s * NS
         self.sold: list[Sold] = []
         self._contracts: tuple[Contract, ...] = ()
@@ -213,6 +216,12 @@ class Book:
     def _close(self, now_ns: int) -> list[Statement]:
         assert self._start_ns is not None  # noqa: S101 - set by the caller
         done = self._settle(self._start_ns + self.length_ns, final=True) if self._run else []
+        if done and self._closed is not None:
+            closed = Closed(
+                self._start_ns, self._start_ns + self.length_ns, tuple(self.sold), self.facts(), tuple(done)
+            )
+            # Our rows are overwritten by those to come: what is handed out is taken out of them.
+            self._closed(closed._replace(facts=cut(closed)))
         self._notes = []
         self._start_ns += self.length_ns
         if now_ns - self._start_ns > SILENT_MAX_S * NS:

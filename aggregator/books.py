@@ -5,7 +5,7 @@ Pure of clocks, streams and files, but for `beginning`, which reads what a book 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from aggregator import contracts, journal_reader
 from aggregator.book import Book
 from aggregator.journal import Entry, Kind
 from aggregator.late import Late
+from settlement.evidence import Closed
 from settlement.statement import Statement
 
 # Set-points decide nothing here; their tables may be gone long before.
@@ -29,10 +30,12 @@ def beginning(folder: Path, since_ns: int) -> Iterator[Entry]:
 class Books:
     """One book for each settlement interval length that the contracts know.
 
-    late : late history, which all of them share
+    late   : late history, which all of them share
+    closed : told of every interval that is final, with all that it rests on
     """
 
-    def __init__(self, late: Late | None = None) -> None:
+    def __init__(self, late: Late | None = None, closed: Callable[[Closed], None] | None = None) -> None:
+        self._closed = closed
         self.late = Late() if late is None else late
         self.problems: list[str] = []  # runs whose settings cannot be read; the contracts before them stand
         self._books: dict[int, Book] = {}
@@ -84,6 +87,6 @@ class Books:
             self.problems.append(f"entry {entry.seq}: START settings cannot be read: {error}")
             return
         for item in settings.contracts:
-            self._books.setdefault(item.product.interval_s, Book(item.product.interval_s, self.late))
+            self._books.setdefault(item.product.interval_s, Book(item.product.interval_s, self.late, self._closed))
         for book in self._books.values():
             book.begin(settings)

@@ -12,7 +12,7 @@ be settled again and are counted (`beyond`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from aggregator.journal import Block, Kind, Problem
 from aggregator.journal_parts import HOUR_NS
 from aggregator.late import Late, history, place
 from settlement.align import NS
+from settlement.evidence import Closed
 from settlement.interval import LEAD_S
 from settlement.statement import Statement, differing
 
@@ -43,9 +44,19 @@ def reach_ns(folder: Path) -> int:
     return max(taken["before_ns"][taken["reason"] == b"retention"].tolist(), default=-HOUR_NS) + HOUR_NS
 
 
-def resettle(folder: Path, start_ns: int, end_ns: int, late: Late) -> list[Statement]:
-    """The final statements of one interval again, from the files and this late history."""
-    books = Books(late)
+def resettle(
+    folder: Path, start_ns: int, end_ns: int, late: Late, closed: Callable[[Closed], None] | None = None
+) -> list[Statement]:
+    """The final statements of one interval again, from the files and this late history.
+
+    closed : told of what they rest on
+    """
+
+    def told(found: Closed) -> None:
+        if closed is not None and (found.start_ns, found.end_ns) == (start_ns, end_ns):
+            closed(found)
+
+    books = Books(late, told if closed else None)
     since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, start_ns - HOUR_NS)))
     until_ns = end_ns + (LATENCY_S + 1) * NS
     done: list[Statement] = []
@@ -70,6 +81,7 @@ class Corrections:
 
     def __init__(self, folder: Path, newest: dict[str, Statement]) -> None:
         self.beyond = 0  # intervals that can no longer be settled again
+        self.rests_on: list[Closed] = []  # what the last corrections rest on
         self._folder, self._newest = folder, newest
         self._touched: set[tuple[int, int]] = set()
         self._last_ns = 0
@@ -99,10 +111,13 @@ class Corrections:
         start_ns, end_ns = min(self._touched)
         late = self._late = read_late(self._folder) if self._late is None else self._late
         found: list[Statement] = []
+        self.rests_on = []
         if start_ns < reach_ns(self._folder):
             self.beyond += 1
         else:
-            found = [self._correction(item) for item in resettle(self._folder, start_ns, end_ns, late)]
+            found = [
+                self._correction(item) for item in resettle(self._folder, start_ns, end_ns, late, self.rests_on.append)
+            ]
         self._touched.discard((start_ns, end_ns))
         return [item for item in found if item.revision]
 

@@ -32,16 +32,21 @@ def command_keys(folder: Path, *, make: bool = True) -> dict[int, bytes]:
         return {}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        _make(path)
+        make_private(path)
+    return {KEY_ID: private(path)}
+
+
+def private(path: Path) -> bytes:
+    """The key in a file that its owner alone can read. Raises KeyFault."""
     try:
         if path.stat().st_mode & 0o077:
             raise KeyFault(f"{path} can be read by others: chmod 600 it, or remove it to have a new one")
-        return {KEY_ID: _parse(path.read_text(encoding="ascii", errors="replace"), str(path))}
+        return _parse(path.read_text(encoding="ascii", errors="replace"), str(path))
     except OSError as error:
         raise KeyFault(f"{path}: cannot be read ({error.strerror}); give it to this user, or remove it") from error
 
 
-def _make(path: Path) -> None:
+def make_private(path: Path) -> None:
     """A new key; if another process made one meanwhile, that one stands. No reader ever sees half of it."""
     handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)  # mode 0600
     try:

@@ -126,7 +126,8 @@ def settle(run: Run, stop: Stop, log: Log) -> None:
     """Journal and statements."""
     from aggregator.settling import serve
 
-    serve(run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, run.config.journal.limits())
+    limits, keys = run.config.journal.limits(), run.folder / "keys"
+    serve(run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, limits, keys)
 
 
 def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for all roles

@@ -13,7 +13,7 @@ reads no further, so that the rest stays in the stream, within its bound; beyond
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -31,8 +31,10 @@ from aggregator.journal_files import JournalWriter, parse
 from aggregator.journal_keeping import Limits, Removed, Unmergeable
 from aggregator.journal_parts import BACKFILL, HOUR_NS, WRITE_ERRORS
 from aggregator.late import history, place
+from aggregator.sealing import Sealer
 from settlement import statement as statements
 from settlement.align import NS
+from settlement.evidence import Closed
 from settlement.statement import Statement, StatementError, VerifyError, differing
 from telemetry import wire
 from telemetry.samples import FREQUENCY
@@ -47,6 +49,9 @@ HOUSE_S: Final = 60
 PROVISIONAL_S: Final = 5
 SILENCE_S: Final = 60
 FOLDER: Final = "statements"
+
+
+SEALED: Final = frozenset(Kind)  # evidence says who was seen to obey set-points
 
 
 class Stall(NamedTuple):
@@ -66,13 +71,14 @@ class Settler:
     folder     : the journal's folder; this is its only writer
     statements : told every statement, provisional and final; those already on disk first
     limits     : how long the journal is kept; removed : told of each table before it goes
+    sealer     : makes evidence of what is final; None: nobody does
 
     Raises OSError where the folder cannot be made or read, JournalError `schema` where it is a newer version's.
     """
 
     def __init__(
         self, folder: Path, statements: Callable[[Statement], None], limits: Limits | None = None,
-        removed: Callable[[Removed], None] = lambda _: None,
+        removed: Callable[[Removed], None] = lambda _: None, sealer: Sealer | None = None,
     ) -> None:  # fmt: skip
         self.malformed = 0  # stream payloads that are no journal, or no backfill
         self.merged = self.removed = 0  # parts made of several, tables taken by the limits
@@ -85,7 +91,8 @@ class Settler:
         stated = written(folder)
         self._final = {done.key: done for done in stated}  # of several revisions the newest
         self._due: list[Statement] = []  # final, not on disk yet
-        self._books = Books(read_late(folder))
+        self.sealer = sealer
+        self._books = Books(read_late(folder), sealer.close if sealer else None)
         self._now_ns = self._flushed_ns = self._told_ns = self._tried_ns = self._house_ns = 0
         self._retry_s = RETRY_S
         self._fed = True
@@ -97,6 +104,8 @@ class Settler:
         self._recover()
         self.corrected = 0
         self.corrections = Corrections(folder, self._final)
+        if sealer is not None:
+            self._recover_corrections(sealer)
 
     @property
     def writer(self) -> JournalWriter:
@@ -129,7 +138,7 @@ class Settler:
         self._now_ns = self._now_ns or max((entry.now_ns for entry in entries), default=0)
         fresh = self._writer.append(entries, stream_id)
         for entry in fresh:
-            self._seal(self._books.feed(entry))
+            self._take(entry)
         if any(entry.kind is Kind.START for entry in fresh):
             # Nothing can be replayed without a run's settings: they do not wait in memory.
             self._write()
@@ -196,6 +205,8 @@ class Settler:
                 item = self._due.pop(0)
                 self._final[item.key] = item
                 self._tell(item)
+            if self.sealer is not None:
+                self.sealer.flush(self._now_ns)
         except WRITE_ERRORS as error:
             since_ns = self.stalled.since_ns if self.stalled else self._now_ns
             # All that waits is made ready anew each time.
@@ -213,6 +224,11 @@ class Settler:
         made = self.corrections.next()
         self.corrected += len(made)
         self._due += made
+        if self.sealer is not None:
+            for closed in self.corrections.rests_on:
+                own = {item.key for item in closed.statements}
+                if corrected := tuple(item for item in made if item.key in own):
+                    self.sealer.correct(closed._replace(statements=corrected))
         self._books.late.forget(self._now_ns - 2 * HOUR_NS)
         self._write()
 
@@ -247,13 +263,32 @@ class Settler:
         if self._due and not self.stalled:
             self._write()
 
+    def _take(self, entry: Entry) -> None:
+        self._seal(self._books.feed(entry))
+        if self.sealer is not None:
+            self.sealer.feed(entry)
+
     def _recover(self) -> None:
         """Rebuild the running interval from the files."""
-        for entry in recent(self._folder):
-            self._seal(self._books.feed(entry))
+        for entry in recent(self._folder, SEALED if self.sealer else SETTLED):
+            self._now_ns = max(self._now_ns, entry.now_ns)
+            self._take(entry)
+
+    def _recover_corrections(self, sealer: Sealer) -> None:
+        """Seal corrections that are on disk and did not get into the evidence."""
+        late = read_late(self._folder)
+        for item in self._final.values():
+            sealed = sealer.files.sealed.keys() & {item.key}
+            if sealed and item.revision > sealer.files.revisions.get(item.key, 0):
+                known = late.upto(place(item.history.through))
+                found: list[Closed] = []
+                resettle(self._folder, item.start_ns, item.end_ns, known, found.append)
+                for closed in found:
+                    if item.key in {one.key for one in closed.statements}:
+                        sealer.correct(closed._replace(statements=(item,)))
 
 
-def recent(folder: Path) -> Iterator[Entry]:
+def recent(folder: Path, kinds: Collection[Kind] = SETTLED) -> Iterator[Entry]:
     """What is needed to go on: contracts and sessions from the beginning, everything of the last hours.
 
     Two hours back hold any settlement interval of up to an hour with its history. What is older comes without its
@@ -262,7 +297,7 @@ def recent(folder: Path) -> Iterator[Entry]:
     last_ns = max((part.last_ns for part in journal_parts.survey(folder).parts), default=0)
     since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS)))
     yield from beginning(folder, since_ns)
-    yield from journal_reader.entries(folder, SETTLED, start_ns=since_ns)
+    yield from journal_reader.entries(folder, kinds, start_ns=since_ns)
 
 
 def settle_folder(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +17,15 @@ import orjson
 import redis
 
 from aggregator.compiling import ensure
+from aggregator.evidence_files import FOLDER, EvidenceFiles
+from aggregator.evidence_keys import evidence_keys
 from aggregator.journal_files import lock
 from aggregator.journal_keeping import Limits, Removed
+from aggregator.keys import KeyFault
 from aggregator.process import Log, Stats, Stop, lower_nice, patient
+from aggregator.sealing import Sealer
 from aggregator.settle import Settler
+from settlement.ledger import LedgerError
 from settlement.statement import Statement
 from telemetry.redis_stream import StreamReader, connect
 
@@ -29,10 +35,11 @@ BATCH: Final = 256
 
 def serve(
     area: str, url: str, folder: Path, names: dict[str, str], stop: Stop, log: Log,
-    since: dict[str, str] | None = None, limits: Limits | None = None,
+    since: dict[str, str] | None = None, limits: Limits | None = None, keys: Path | None = None,
 ) -> None:  # fmt: skip
     """Follow the journal, and late history, until told to stop.
 
+    keys   : folder of the keys that sign the evidence, which goes beside the journal; None: none is made
     folder : the journal's; names : worker and ingest: whose streams; limits : how long the journal is kept
     since  : newest entries when the run began: older ones are another's
     """
@@ -48,7 +55,7 @@ def serve(
         waiting[f"{item.start_ns}-{item.product}"] = orjson.dumps(item.to_dict())
 
     stats = Stats(client, area, "settle")
-    settler = _open(folder, tell, limits, stats, stop, log)
+    settler = _open(folder, tell, limits, stats, stop, log, partial(_sealer, area, folder, keys, log))
     if settler is None:
         return
     stream, late = f"journal:{area}:{names['worker']}", f"backfill:{area}:{names['ingest']}"
@@ -76,8 +83,9 @@ def serve(
 
 
 def _open(
-    folder: Path, tell: Callable[[Statement], None], limits: Limits | None, stats: Stats, stop: Stop, log: Log
-) -> Settler | None:
+    folder: Path, tell: Callable[[Statement], None], limits: Limits | None, stats: Stats, stop: Stop, log: Log,
+    sealer: Callable[[], Sealer | None] = lambda: None,
+) -> Settler | None:  # fmt: skip
     """The settlement of a folder, as soon as the disk lets it be opened; None if told to stop before."""
 
     def removed(row: Removed) -> None:
@@ -87,7 +95,7 @@ def _open(
     while not stop:
         try:
             locked = locked or lock(folder)
-            return Settler(folder, tell, limits, removed)
+            return Settler(folder, tell, limits, removed, sealer())
         except OSError as error:
             if not since_ns:
                 since_ns = time.time_ns()
@@ -95,6 +103,25 @@ def _open(
             stats.write({"stalls": 1, "stalled_since_ns": since_ns, "stalled_why": str(error)})
             stop.wait(1.0)
     return None
+
+
+def _sealer(area: str, folder: Path, keys: Path | None, log: Log) -> Sealer | None:
+    """What makes evidence beside the journal; None where it is not wanted, or cannot go on: statements go on without.
+
+    Raises OSError where the disk does not let it be opened.
+    """
+    if keys is None:
+        return None
+    try:
+        signing = evidence_keys(keys)
+        files = EvidenceFiles(folder.parent / FOLDER, signing, area)
+    except (KeyFault, LedgerError) as error:
+        log.error("no evidence is made", error=str(error))
+        return None
+    if files.cut_bytes:
+        log.warning("evidence goes on before a batch that was never signed", cut_bytes=files.cut_bytes)
+    log.info("sealing", folder=str(folder.parent / FOLDER), key=signing[-1].public)
+    return Sealer(files)
 
 
 def _tell_stall(settler: Settler, before: bool, log: Log) -> bool:
@@ -147,8 +174,20 @@ def _figures(settler: Settler, reader: StreamReader) -> dict[str, int | str]:
         "corrected": settler.corrected,
         "uncorrectable": settler.corrections.beyond,
         "removed": settler.removed,
+        **_sealed(settler.sealer),
         "waiting_bytes": writer.waiting_bytes + late.waiting_bytes,
         "stalls": settler.stalls,
         "stalled_since_ns": stalled.since_ns if stalled else 0,
         "stalled_why": stalled.why if stalled else "",
     }
+
+
+def _sealed(sealer: Sealer | None) -> dict[str, int | str]:
+    """What became of the evidence; -1 sealed: none is made."""
+    if sealer is None:
+        return {"sealed": -1}
+    return {
+        "sealed": sealer.sealed, "seal_waiting": sealer.waiting, "seal_refused": sealer.refused,
+        "seal_unreadable": sealer.unreadable, "seal_why": sealer.why, "evidence_key": sealer.files.public,
+        "evidence_head": sealer.files.head,
+    }  # fmt: skip

@@ -29,7 +29,7 @@ class VerifyError(StatementError):
 
     def __init__(self, key: str, name: str, stated: object, found: object) -> None:
         super().__init__(f"statement {key}: field `{name}` states {stated!r}, its rows give {found!r}")
-        self.field = name
+        self.field, self.stated, self.found = name, stated, found
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from aggregator.cli import (
     journalling,
     prequalifying,
     processes,
+    proving,
     replaying,
     running,
 )
@@ -30,7 +31,7 @@ from aggregator.cli.output import app, fail
 
 __all__ = [
     "access", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting", "journalling",
-    "main", "prequalifying", "processes", "replaying", "running",
+    "main", "prequalifying", "processes", "proving", "replaying", "running",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
