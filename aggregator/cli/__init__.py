@@ -24,12 +24,13 @@ from aggregator.cli import (
     processes,
     replaying,
     running,
+    settling,
 )
 from aggregator.cli.output import app, fail
 
 __all__ = [
     "access", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting", "journalling",
-    "main", "processes", "replaying", "running",
+    "main", "processes", "replaying", "running", "settling",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
