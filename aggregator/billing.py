@@ -52,22 +52,6 @@ def products_of(folder: Path) -> dict[str, Product]:
     return found
 
 
-def settle(folder: Path, asked: Asked, problems: list[Problem]) -> Settled:
-    """Settle a journal's folder and price it. Files are read first: what is wrong in them is said before the work."""
-    known = products_of(folder)
-    for name in asked.products:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean `{near[0]}`?" if near else f"it sold: {', '.join(known) or 'nothing'}"
-            raise BillingError(f"--product {name}: the run did not sell it; {hint}")
-    wanted = {name: item for name, item in known.items() if not asked.products or name in asked.products}
-    reader = Files(asked, wanted)
-    statements = [item for item in settle_folder(folder, problems=problems) if _within(item, asked, wanted)]
-    if not statements:
-        raise BillingError("no interval was settled in the time asked; `flyball journal` says what the run holds")
-    return Settled(statements, known, reader.bill(statements))
-
-
 class Files:
     """Prices and contracts that are asked for, read and checked."""
 
@@ -107,6 +91,36 @@ class Files:
                                "choose the one with --product")  # fmt: skip
         first_ns = min(item.start_ns for item in statements)
         return [invoice.fee(charging[0], self._late, first_ns, "allocation messages that came late")]
+
+
+class Prepared(NamedTuple):
+    """What a run sold, what of it is wanted, and the files to bill it by."""
+
+    known: dict[str, Product]
+    wanted: dict[str, Product]
+    files: Files
+
+
+def prepare(folder: Path, asked: Asked) -> Prepared:
+    """Read the files and hold them against the journal: what is wrong in them is said before the work."""
+    known = products_of(folder)
+    for name in asked.products:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"it sold: {', '.join(known) or 'nothing'}"
+            raise BillingError(f"--product {name}: the run did not sell it; {hint}")
+    wanted = {name: item for name, item in known.items() if not asked.products or name in asked.products}
+    return Prepared(known, wanted, Files(asked, wanted))
+
+
+def settle(folder: Path, asked: Asked, problems: list[Problem], prepared: Prepared | None = None) -> Settled:
+    """Settle a journal's folder and price it."""
+    prepared = prepared or prepare(folder, asked)
+    found = settle_folder(folder, problems=problems)
+    statements = [item for item in found if _within(item, asked, prepared.wanted)]
+    if not statements:
+        raise BillingError("no interval was settled in the time asked; `flyball journal` says what the run holds")
+    return Settled(statements, prepared.known, prepared.files.bill(statements))
 
 
 def _within(item: Statement, asked: Asked, wanted: Mapping[str, Product]) -> bool:

@@ -68,7 +68,7 @@ def export(out: Path, form: str, settled: Settled, beside: Mapping[str, bytes] |
     before = account(out)
     files = {f"statements.{form}": table([flat(item.to_dict()) for item in settled.statements], form)}
     added: list[Entry] = []
-    told: dict[str, Any] = {"out": str(out), "format": form, "statements": len(settled.statements)}
+    told: dict[str, Any] = {"out": str(out), "format": form, "intervals": len(settled.statements)}
     if settled.bill is not None:
         files[f"lines.{form}"] = table(line_rows(settled.bill), form)
         files[f"totals.{form}"] = table(total_rows(settled.bill), form)

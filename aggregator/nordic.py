@@ -69,13 +69,24 @@ def file_name(resource: str, name: str, test: str, area: str, start_ns: int, end
 
     The test program's own text ends with the rate; the date, that of the first row, comes after it.
     """
-    for field, text in (("resource", resource), ("test", test), ("area", area)):
-        if not text.isascii() or not text.replace("-", "").isalnum():
-            raise NordicError(f"field `{field}` takes letters, digits and hyphens, not {text!r}")
+    _named(resource=resource, test=test, area=area)
     first, last = (datetime.fromtimestamp(t_ns // NS, UTC) for t_ns in (start_ns, end_ns))
     rate = f"{rate_s:g}s" if rate_s >= 1 else f"{rate_s * 1000:g}ms"
     span = f"{first:%Y%m%dT%H%M}-{last:%Y%m%dT%H%M}"
     return f"{resource}_{name}_{test}_{area}_UTC_{span}_{rate}_{first:%Y%m%d}.csv"
+
+
+def check(products: Mapping[str, Product], resource: str, area: str) -> None:
+    """Refuse a run that has no such service, and names that no file can have. Raises NordicError."""
+    _named(resource=resource, area=area)
+    if not any(service(product) for product in products.values()):
+        raise NordicError(f"--nordic: the run sold none of {', '.join(SERVICES)}; leave it out")
+
+
+def _named(**texts: str) -> None:
+    for field, text in texts.items():
+        if not text.isascii() or not text.replace("-", "").isalnum():
+            raise NordicError(f"field `{field}` takes letters, digits and hyphens, not {text!r}")
 
 
 def text(name: str, mode: str, seconds: Seconds) -> bytes:
@@ -100,8 +111,6 @@ def files(
     for item in statements:
         if service(products[item.product]) is not None and item.until_ns > item.start_ns:
             days.setdefault((item.product, iso(item.start_ns)[:10]), []).append(item)
-    if not days:
-        raise NordicError(f"--nordic: the run sold none of {', '.join(SERVICES)}; leave it out")
     for (product_id, _), items in days.items():
         product = products[product_id]
         name = str(service(product))

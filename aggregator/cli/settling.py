@@ -45,6 +45,7 @@ def settle(
         run_role("settle", config)
         return
     from aggregator import billing, exporting
+    from aggregator import nordic as nordic_files
     from aggregator.cli.journalling import warn
     from aggregator.compiling import ensure
     from aggregator.process import logger
@@ -58,9 +59,12 @@ def settle(
     resource = _resource(nordic, out)
     if out is not None:
         exporting.check(out, format)
-    ensure(logger("settle"))
+    prepared = billing.prepare(folder / "journal", asked)
+    if resource is not None:
+        nordic_files.check(prepared.wanted, *resource)
+    ensure(logger("settle"))  # what is wrong is named before anybody waits for a compiler
     problems: list[Problem] = []
-    settled = billing.settle(folder / "journal", asked, problems)
+    settled = billing.settle(folder / "journal", asked, problems, prepared)
     warn(problems)
     told: dict[str, Any] = {}
     if out is not None:
