@@ -13,9 +13,11 @@ import pytest
 
 from aggregator import backtesting
 from aggregator.backtesting import CHECKPOINT, BacktestError, recorded_gate, run
+from aggregator.billing import Asked, Files
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.gateways.population import Behaviour
 from droop.products import load
+from settlement.prices import MissingPriceError
 from telemetry.traces import MalformedRow, TraceError, open_trace
 
 START = datetime(2026, 6, 22, tzinfo=UTC)
@@ -275,3 +277,35 @@ def test_another_fleet_is_another_run(tmp_path):
     assert backtest(path, out=out, behaviour=Behaviour(), progress=StopAfter(1)) is None
     with pytest.raises(BacktestError, match="asked something else"):
         backtest(path, out=out, resume=True, behaviour=Behaviour(liars_frac=0.5))
+
+
+def priced(tmp_path, text):
+    path = tmp_path / "prices.csv"
+    path.write_text("product,start,end,price,unit\n" + text, encoding="utf-8")
+    return Files(Asked(path), {"ce_fcr": load("ce_fcr")})
+
+
+def test_prices_add_what_was_earned(tmp_path):
+    out, prices = tmp_path / "out", priced(tmp_path, "ce_fcr,2026-06-22T00:00Z,2026-06-23T00:00Z,10,EUR/MWh\n")
+    found = backtest(written(tmp_path / "day.csv", 3601), out=out, prices=prices)
+    plain = backtest(written(tmp_path / "day.csv", 3601))
+    income = found.pop("income")
+    assert found == plain
+    (total,) = income["totals"]
+    assert total["product"] == "ce_fcr"
+    # 24 kW for an hour at EUR 10/MWh, less the seconds that no meter had covered yet.
+    assert 0.22 <= float(total["amount"]) <= 0.24
+    assert "EUR" in (out / "report.html").read_text(encoding="utf-8")
+    lines = (out / "lines.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + income["lines"]
+
+
+def test_a_missing_price_costs_no_run(tmp_path):
+    day, out = written(tmp_path / "day.csv", 2000), tmp_path / "out"
+    short = priced(tmp_path, "ce_fcr,2026-06-22T00:00Z,2026-06-22T00:30Z,10,EUR/MWh\n")
+    with pytest.raises(MissingPriceError, match=r"2026-06-22T00:30:00Z \.\. "):
+        backtest(day, out=out, prices=short)
+    assert [path.name for path in out.iterdir()] == [CHECKPOINT]
+    whole = priced(tmp_path, "ce_fcr,2026-06-22T00:00Z,2026-06-23T00:00Z,10,EUR/MWh\n")
+    found = backtest(day, out=out, resume=True, prices=whole)
+    assert found == backtest(day, prices=whole)
