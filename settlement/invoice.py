@@ -25,6 +25,7 @@ from settlement.statement import Statement, iso
 
 DAY: Final = "day"
 BLOCK: Final = "block"
+ERROR: Final = "error_frac"  # what a score calls the error that a quality factor goes by
 SCOPES: Final = ("sp", BLOCK)  # whose error a quality factor goes by
 
 
@@ -222,9 +223,9 @@ def _error(
     statement: Statement, product: Product, worst: Mapping[tuple[str, str, str], Fraction]
 ) -> Fraction | None:  # fmt: skip
     """Error that a quality factor goes by: the interval's own, or the worst of its block (`k_scope`)."""
-    own, scope = statement.kpis.get("error"), product.settlement.get("k_scope", SCOPES[0])
+    own, scope = statement.kpis.get(ERROR), product.score.get("k_scope", SCOPES[0])
     if scope not in SCOPES:
-        raise PaymentError(f"{product.id}: field `settlement.k_scope` takes one of {', '.join(SCOPES)}, not {scope!r}")
+        raise PaymentError(f"{product.id}: field `score.k_scope` takes one of {', '.join(SCOPES)}, not {scope!r}")
     if own is None or scope == SCOPES[0]:
         return None if own is None else exact(float(own), "error")
     return worst[_place(statement, product)]
@@ -236,7 +237,7 @@ def _worst(
     """The largest error of each block."""
     found: dict[tuple[str, str, str], Fraction] = {}
     for statement in statements:
-        own = statement.kpis.get("error")
+        own = statement.kpis.get(ERROR)
         if own is not None:
             place = _place(statement, products[statement.product])
             found[place] = max(found.get(place, Fraction(0)), exact(float(own), "error"))

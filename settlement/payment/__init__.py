@@ -79,7 +79,7 @@ Rule = Callable[[Case, Mapping[str, Any]], tuple[Line, ...]]
 
 
 def pay(case: Case) -> tuple[Line, ...]:
-    """What is earned: the lines of the product's settlement rule; a product without one is paid for capacity.
+    """What is earned, by the product's settlement rule; a product without one is paid for capacity.
 
     Raises PaymentError for a rule that is not known, PriceError for a price that is missing.
     """
@@ -102,17 +102,17 @@ def _rule(product: Product, field: str, name: Any, known: Mapping[str, Rule]) ->
 
 
 def _efa(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
-    price = case.price(per="MWh")
-    low, high = rule.get("k", (efa.FULL, efa.NONE))
-    if "fn" in case.product.score and case.error is None and case.available >= exact(efa.AVAILABLE_MIN):
+    product, price = case.product, case.price(per="MWh")
+    low, high = product.score.get("k", (efa.FULL, efa.NONE))
+    least = product.availability.get("least_frac", efa.AVAILABLE_MIN)
+    if "fn" in product.score and case.error is None:
         note, factor = f"no error known, nothing is paid: {case.score_note}", Fraction(0)
     else:
         error = case.error or Fraction(0)
         note, factor = f"error {float(error):.2%}", efa.k_factor(error, low, high)
     return efa.efa(
-        case.sold_kw, case.hours, price.price, case.available, factor, currency=price.currency,
-        available_min=rule.get("available_min", efa.AVAILABLE_MIN), sp_loss=rule.get("sp_loss", "0.125"),
-        mark=_mark(case.product, "V2"), note=note,
+        case.sold_kw, case.hours, price.price, case.available, factor, currency=price.currency, available_min=least,
+        sp_loss=rule.get("sp_loss", "0.125"), mark=_mark(product, "V2"), note=note,
     )  # fmt: skip
 
 
@@ -143,8 +143,11 @@ def _ce_factors(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
 
 def _pjm(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
     score, note = case.scored()
-    fixed = rule.get("mileage_ratio")
-    ratio = case.price("mileage_ratio", "1").price if fixed is None else fixed
+    # RegD moves more than RegA by a ratio that is published beside the prices; RegA is its own measure.
+    own = rule.get("mileage", "regd")
+    if own not in ("one", "regd"):
+        raise PaymentError(f"{case.product.id}: field `settlement.mileage` takes one or regd, not {own!r}")
+    ratio = 1 if own == "one" else case.price("mileage_ratio", "1").price
     lines = america.pjm(
         case.sold_kw, case.hours, score, case.price(per="MWh").price, case.price("performance", "MWh").price, ratio,
         score_min=rule.get("score_min", america.PJM_SCORE_MIN), mark=_mark(case.product, "V2"), note=note,
@@ -158,7 +161,7 @@ def _pjm(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
 
 def _miso(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
     score, note = case.scored()
-    alpha = rule.get("make_whole", america.MISO_MAKE_WHOLE)
+    alpha = rule.get("alpha", america.MISO_MAKE_WHOLE)
     return america.miso(case.sold_kw, case.hours, score, case.price(per="MWh").price, make_whole=alpha, note=note)
 
 
@@ -174,7 +177,7 @@ def _nyiso(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
     score, note = case.scored()
     return america.nyiso(
         case.sold_kw, case.hours, score, case.price(per="MWh").price, up_kwh=case.up_kwh, down_kwh=case.down_kwh,
-        energy_price=_energy_price(case, rule), penalty=rule.get("penalty", america.NYISO_PENALTY), note=note,
+        energy_price=_energy_price(case, rule), penalty=rule.get("factor", america.NYISO_PENALTY), note=note,
     )  # fmt: skip
 
 
@@ -196,14 +199,17 @@ def _deployed(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
     return lines + america.energy(case.up_kwh, case.down_kwh, _energy_price(case, rule))
 
 
-def _nem(case: Case, _: Mapping[str, Any]) -> tuple[Line, ...]:
-    return australia.nem(case.sold_kw, case.hours, case.price(per="MWh").price, case.available, note=case.why)
+def _nem(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
+    lines = australia.nem(case.sold_kw, case.hours, case.price(per="MWh").price, case.available, note=case.why)
+    # Performance payments come beside the enablement where the prices have what they go by.
+    performed = "required_mw" in case.prices.kinds(case.product.id)
+    return lines + _fpp(case, rule) if performed else lines
 
 
 def _fpp(case: Case, _: Mapping[str, Any]) -> tuple[Line, ...]:
     factor = case.kpis.get("contribution_factor")
     if factor is None:
-        return ()  # nothing contributed, nothing owed: the unit has no factor of its own
+        return ()  # the region's sum is not known: nothing can be said to have helped or harmed
     required_mw = case.price("required_mw", "1").price
     return australia.fpp(factor, required_mw, case.hours, case.price(per="MWh").price)
 

@@ -58,8 +58,8 @@ def test_s5_a_block_paid_whole_and_its_missing_half_charged_five_times():
 
 def test_s1_a_block_that_loses_one_settlement_period():
     """S-1, from statements: EFA1 of 22 June, 5 MW at 10 GBP/MW/h, one period unavailable."""
-    rows = [statement("gb_dc_low", T + k * 1800 * NS, 1800, 5000.0, kpis={"error": 0.0}) for k in range(8)]
-    rows[3] = replace(rows[3], kpis={"error": 0.0, "available_frac": 0.998})
+    rows = [statement("gb_dc_low", T + k * 1800 * NS, 1800, 5000.0, kpis={"error_frac": 0.0}) for k in range(8)]
+    rows[3] = replace(rows[3], kpis={"error_frac": 0.0, "available_frac": 0.998})
     found = bill(rows, PRODUCTS, flat("gb_dc_low", 10, "GBP/MW/h"))
     assert total(found) == 175
     (block,) = found.totals(DAY, BLOCK)
@@ -69,23 +69,23 @@ def test_s1_a_block_that_loses_one_settlement_period():
 
 @pytest.mark.parametrize(("scope", "expected"), [("sp", 87.5), ("block", 50.0)])
 def test_the_quality_factor_goes_by_the_period_or_by_the_worst_of_its_block(scope, expected):
-    product = replace(GB, settlement={"fn": "efa", "k_scope": scope, "k": [0.03, 0.07]})
+    product = replace(GB, score={"fn": "neso_bounds", "k_scope": scope, "k": [0.03, 0.07]})
     errors = [0.01, 0.05, 0.02, 0.03]
     rows = [
-        statement("gb_dc_low", T + k * 1800 * NS, 1800, 5000.0, kpis={"error": e}) for k, e in enumerate(errors)
+        statement("gb_dc_low", T + k * 1800 * NS, 1800, 5000.0, kpis={"error_frac": e}) for k, e in enumerate(errors)
     ]  # fmt: skip
     found = bill(rows, {"gb_dc_low": product}, flat("gb_dc_low", 10, "GBP/MW/h"))
     assert total(found) == expected
     # A block of its own is not touched by the bad one.
-    other = statement("gb_dc_low", T + 4 * HOUR, 1800, 5000.0, kpis={"error": 0.0})
+    other = statement("gb_dc_low", T + 4 * HOUR, 1800, 5000.0, kpis={"error_frac": 0.0})
     assert total(bill([*rows, other], {"gb_dc_low": product}, flat("gb_dc_low", 10, "GBP/MW/h"))) == expected + 25
 
 
 def test_a_wrong_scope_and_unknown_rules_are_refused():
-    rows = [statement("gb_dc_low", T, 1800, 5000.0, kpis={"error": 0.0})]
+    rows = [statement("gb_dc_low", T, 1800, 5000.0, kpis={"error_frac": 0.0})]
     book = flat("gb_dc_low", 10, "GBP/MW/h")
     for field, table in (
-        ("settlement.k_scope", {"settlement": {"fn": "efa", "k_scope": "day"}}),
+        ("score.k_scope", {"score": {"fn": "neso_bounds", "k_scope": "day"}}),
         ("settlement.fn", {"settlement": {"fn": "efb"}}), ("penalty.fn", {"penalty": {"fn": "x"}}),
     ):  # fmt: skip
         with pytest.raises(PaymentError, match=rf"gb_dc_low: field `{field}`"):
@@ -155,9 +155,10 @@ def test_more_under_contract_than_was_held_is_not_available():
 
 def test_a_price_that_changes_within_an_interval_cuts_it():
     """Five-minute prices of an hourly product need no division by twelve."""
-    product = replace(load("ieee1547"), id="pjm", settlement={"fn": "pjm_v1", "mileage_ratio": 2.5})
+    product = replace(load("ieee1547"), id="pjm", settlement={"fn": "pjm_v1"})
     rows = [price("pjm", T + k * HOUR // 12, T + (k + 1) * HOUR // 12, 20, "USD/MW-h") for k in range(12)]
     rows.append(price("pjm", T, T + HOUR, 3, "USD/MW-h", "performance"))
+    rows.append(price("pjm", T, T + HOUR, 2.5, "1", "mileage_ratio"))
     found = bill([statement("pjm", T, 3600, 5000.0, score=0.9)], {"pjm": product}, PriceBook(rows))
     assert len(found.items) == 24
     assert total(found) == Decimal("123.72")  # S-3 in twelve parts: 12 x (7.50 + 2.81), each at its cent
@@ -213,7 +214,7 @@ def test_money_adds_up_on_days_on_which_the_clock_moves(on, periods):
     day = date(*on)
     halves = [b.start_ns for b in calendar.blocks(day, GB.market, 1800)]
     assert len(halves) == periods
-    rows = [statement("gb_dc_low", start_ns, 1800, kpis={"error": 0.0}) for start_ns in halves]
+    rows = [statement("gb_dc_low", start_ns, 1800, kpis={"error_frac": 0.0}) for start_ns in halves]
     found = bill(rows, PRODUCTS, flat("gb_dc_low", 10, "GBP/MW/h"))
     walked = naive_money.half_hours(day, "Europe/London", 23, 1)
     assert total(found) == 5 * len(walked) == 5 * periods

@@ -43,9 +43,13 @@ def test_pjm_takes_its_mileage_ratio_from_the_prices_or_from_the_product():
     ratio = prices | {"mileage_ratio": (2.5, "1")}
     both = [("RMCCP credit", 90.0), ("RMPCP credit", 33.75)]
     assert figures(paid("pjm_v1", flat("it", 20, "USD/MW-h", **ratio))) == both
-    assert figures(paid("pjm_v1", flat("it", 20, "USD/MW-h", **prices), table={"mileage_ratio": 2.5})) == both
+    assert figures(paid("pjm_v1", flat("it", 20, "USD/MW-h", **prices), table={"mileage": "one"})) == [
+        ("RMCCP credit", 90.0), ("RMPCP credit", 13.5),
+    ]  # fmt: skip
     with pytest.raises(PriceError, match="`mileage_ratio` price"):
         paid("pjm_v1", flat("it", 20, "USD/MW-h", **prices))
+    with pytest.raises(PaymentError, match=r"settlement\.mileage"):
+        paid("pjm_v1", flat("it", 20, "USD/MW-h", **ratio), table={"mileage": "regb"})
     assert figures(paid("pjm_v1", flat("it", 20, "USD/MW-h", **ratio), score=0.24)) == [
         ("RMCCP credit", 0), ("RMPCP credit", 0),
     ]  # fmt: skip
@@ -99,6 +103,7 @@ def test_the_nem_pays_what_was_enabled_and_there_and_the_performance_payment_by_
     assert figures(paid("nem", flat("it", 60, "AUD/MWh"), coverage_frac=0.5)) == [("enablement", 150.0)]
     book = flat("it", 15, "AUD/MWh", required_mw=(40, "1"))
     assert paid("fpp", book, kpis={"contribution_factor": 0.2}) == [("frequency performance", Decimal(120), "M")]
+    assert len(paid("nem", book, kpis={"contribution_factor": 0.2})) == 2
     assert figures(paid("fpp", book, kpis={"contribution_factor": -0.1})) == [("frequency performance", -60.0)]
     assert paid("fpp", book) == []
 
