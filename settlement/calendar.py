@@ -96,6 +96,7 @@ def _resolved(moment: datetime, name: str, text: str) -> int:
     raise CalendarError(f"`{text}` {how} in {name}: the clock is moved; write it with an offset, e.g. +01:00")
 
 
+@lru_cache(maxsize=4096)
 def day_of(t_ns: int, market: Market) -> date:
     """The market's day that a time belongs to."""
     there, start = local(t_ns, market.zone), _day_start(market)
@@ -123,6 +124,7 @@ def blocks(which: date, market: Market, length_s: int = 0) -> tuple[Block, ...]:
     return tuple(Block(_name(k, a, b, market, length_s), a, b) for k, (a, b) in enumerate(pairwise(borders)))
 
 
+@lru_cache(maxsize=4096)  # the same few hours are asked for again and again
 def block_at(t_ns: int, market: Market, length_s: int = 0) -> Block:
     """The block that a time lies in."""
     return next(b for b in _cached(day_of(t_ns, market), market, length_s) if b.start_ns <= t_ns < b.end_ns)

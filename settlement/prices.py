@@ -7,9 +7,10 @@ is carried over from the interval before.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -52,6 +53,7 @@ class Price(NamedTuple):
         return unit(self.unit)[1]
 
 
+@lru_cache(maxsize=256)
 def unit(text: str) -> tuple[str, str]:
     """A price's unit as (currency, what it is for). Raises PriceError."""
     plain = text.replace(" ", "").replace("(", "").replace(")", "").replace("·", "*")
@@ -82,6 +84,10 @@ class PriceBook:
                         f"{_what(one)}: two prices for {_times(other.start_ns, min(one.end_ns, other.end_ns))}; "
                         "keep the one that counts"
                     )
+        edges: dict[str, set[int]] = {}
+        for (product, _), found in self._rows.items():
+            edges.setdefault(product, set()).update(edge for row in found for edge in (row.start_ns, row.end_ns))
+        self._edges = {product: sorted(places) for product, places in edges.items()}
         self._starts = {key: [row.start_ns for row in found] for key, found in self._rows.items()}
 
     def __len__(self) -> int:
@@ -110,11 +116,8 @@ class PriceBook:
 
     def edges(self, product: str, start_ns: int, end_ns: int) -> list[int]:
         """Times within (start, end) at which any price of a product changes."""
-        found = set()
-        for (name, _), rows in self._rows.items():
-            if name == product:
-                found |= {edge for row in rows for edge in (row.start_ns, row.end_ns) if start_ns < edge < end_ns}
-        return sorted(found)
+        places = self._edges.get(product, [])
+        return places[bisect_right(places, start_ns) : bisect_left(places, end_ns)]
 
     def find(self, product: str, kind: str, start_ns: int, end_ns: int) -> Price | None:
         """The price that covers all of [start, end); None where there is none."""

@@ -7,7 +7,7 @@ bill adds up to the cent whatever it is cut into.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -47,9 +47,13 @@ class Line(NamedTuple):
 
 def exact(value: Number, name: str = "value") -> Fraction:
     """A number as it reads: 0.1 is a tenth, not the float next to it. Raises PaymentError for what is none."""
+    if isinstance(value, Fraction):
+        return value
     try:
-        return Fraction(float.__repr__(value) if isinstance(value, float) else value)
-    except (ValueError, OverflowError, ZeroDivisionError):
+        if isinstance(value, float):
+            value = Decimal(float.__repr__(value))
+        return Fraction(Decimal(value) if isinstance(value, str) else value)
+    except (ValueError, OverflowError, InvalidOperation):
         raise PaymentError(f"field `{name}` takes a finite number, not {value!r}") from None
 
 
