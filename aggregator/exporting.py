@@ -1,7 +1,7 @@
 """A settlement as a folder of files: all of it or nothing, and what was billed before is kept.
 
 `statements`, `lines` and `totals` in the form asked for, `entries.jsonl` (the account, see `settlement.entries`) and
-`settlement.json`, which names the files. The folder is made under another name, synced and renamed, so that a reader
+`manifest.json`, which names the files. The folder is made under another name, synced and renamed, so that a reader
 never sees half of one. A folder that holds an earlier settlement is replaced by one that goes on from its account.
 """
 
@@ -26,7 +26,7 @@ from settlement import entries
 from settlement.entries import Entry
 
 FORMATS: Final = ("csv", "parquet", "json")
-MANIFEST: Final = "settlement.json"
+MANIFEST: Final = "manifest.json"
 ACCOUNT: Final = "entries.jsonl"
 PRETTY: Final = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
 

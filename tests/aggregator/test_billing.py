@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 import orjson
@@ -32,6 +33,7 @@ def asked(**more):
     return Asked(**({"prices": GOLDEN / "prices.csv", "contracts": GOLDEN / "contracts.csv"} | more))
 
 
+@cache  # nothing that is settled is changed by what is done with it
 def settled(run, **more):
     return billing.settle(run / "journal", asked(**more), [])
 
@@ -222,9 +224,15 @@ def test_nordic_files_have_the_name_the_head_and_the_form_of_the_test_program(tm
     assert {len(row) for row in body} == {len(head)}
     by_time = {row[0]: dict(zip(head, row, strict=True)) for row in body}
     row = by_time["20231114T221600.000"]
-    assert float(row["InsAcPow"]) - float(row["CalcBaseline"]) == pytest.approx(
-        float(row["Activated_Fcrn"]) + 0.0, abs=2e-6
-    )
+    figures = {name: float(row[name]) for name in ("InsAcPow", "CalcBaseline", "Activated_Fcrn", "Cap_Fcrn")}
+    assert figures["CalcBaseline"] == -0.8
+    assert figures["Activated_Fcrn"] == pytest.approx(figures["InsAcPow"] + 0.8, abs=2e-6) != 0
+    # 1 MW was sold, the band leaves 0.6 MW below the baseline.
+    assert (figures["Cap_Fcrn"], float(row["RegStr_Fcrn"])) == (0.6, 6.0)
+    assert (float(row["Pmin"]), float(row["Pmax"]), row["ContStatus_Fcrn"]) == (-1.4, 1.2, "1")
+    assert (row["ContMode_Fcrn"], row["ApplFreqSig"], row["SOC"]) == ("NORDICFCRN", "", "")
+    up = (Path("out") / names[1]).read_bytes().decode().split("\r\n")[1].split(",")
+    assert [float(up[k]) for k in (6, 8)] == [0.5, 1.25]  # sold whole; over 0.4 Hz
     silent = by_time["20231114T222100.000"]
     assert (silent["InsAcPow"], silent["Activated_Fcrn"]) == ("", "")
     assert silent["GridFreq"] != ""

@@ -55,6 +55,7 @@ VECTORS = [
         "S-5", each((*europe.capacity(1000, 40, unavailable_paid=True), *europe.non_availability(1000, 40, 0.5))),
         (40.0, -100.0), 0, "M", "rulebook 2.4; TenneT NL 8.2",
     ),
+    Vector("2.4 lack of response", each(europe.lack_of_response(500, 40, 0.25)), (-100.0,), 0, "M", "TenneT NL 8.2"),
     Vector("K-1", tuple(float(efa.k_factor(e)) for e in (0.0, 0.03, 0.05, 0.07, 0.5)), (1, 1, 0.5, 0, 0), 0, "M",
            "rulebook 4.3"),
 ]  # fmt: skip
