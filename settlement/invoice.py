@@ -95,10 +95,13 @@ def bill(
 ) -> Invoice:
     """The bill. Without contracts of its own each statement's power sold counts, from its start to where it got.
 
-    Of several statements with one key the last counts. Raises PriceError, PaymentError, SaleError, InvoiceError,
-    CalendarError.
+    Of several statements with one key the newest revision counts, else the last.
+    Raises PriceError, PaymentError, SaleError, InvoiceError, CalendarError.
     """
-    latest = {item.key: item for item in statements}
+    latest: dict[str, Statement] = {}
+    for item in statements:
+        if item.key not in latest or item.revision >= latest[item.key].revision:
+            latest[item.key] = item
     ordered = sorted(latest.values(), key=lambda item: (item.start_ns, item.product))
     for name in sorted({item.product for item in ordered}):
         if name not in products:

@@ -194,6 +194,8 @@ def test_contracts_that_overlap_are_refused():
 def test_of_two_statements_of_an_interval_the_last_counts_and_what_is_not_final_says_so():
     found = bill([statement(sold_kw=5.0), statement()], PRODUCTS, ce_price())
     assert total(found) == Decimal("2.5")
+    found = bill([statement(revision=1), statement(sold_kw=5.0)], PRODUCTS, ce_price())
+    assert total(found) == Decimal("2.5")
     running = statement(until_ns=T + 450 * NS, final=False)
     found = bill([running], PRODUCTS, ce_price())
     assert (total(found), found.settled) == (Decimal("1.25"), ())
