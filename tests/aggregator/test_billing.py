@@ -206,7 +206,15 @@ def test_options_without_a_folder_do_not_start_a_process(flyball):  # noqa: F811
 
 
 def test_nordic_files_have_the_name_the_head_and_the_form_of_the_test_program(tmp_path, flyball):  # noqa: F811
-    run = record(tmp_path / "run", (("nordic_fcr_n", 1000.0), ("nordic_fcr_d_up", 500.0)), 960)
+    both = (
+        ("nordic_fcr_n", "symmetric", [[-0.1, 1.0], [0.1, -1.0]]),
+        ("nordic_fcr_d_up", "up", [[-0.5, 1.0], [-0.1, 0.0]]),
+    )
+    for name, way, curve in both:  # of the test's own, so that it does not move with the catalogue
+        text = f'id = "{name}_x"\ntitle = "t"\narea = "N"\nnominal_hz = 50.0\ndirection = "{way}"\ncurve = {curve}\n'
+        (tmp_path / f"{name}.toml").write_text(text)
+    sold = ((str(tmp_path / "nordic_fcr_n.toml"), 1000.0), (str(tmp_path / "nordic_fcr_d_up.toml"), 500.0))
+    run = record(tmp_path / "run", sold, 960)
     said = flyball("settle", str(run), "--out", "out", "--nordic", "FCPG1:SE3", "--json", "-")
     assert said.code == 0, said.err
     names = sorted((path.name for path in Path("out").glob("FCPG1_*")), reverse=True)
@@ -230,7 +238,7 @@ def test_nordic_files_have_the_name_the_head_and_the_form_of_the_test_program(tm
     # 1 MW was sold, the band leaves 0.6 MW below the baseline.
     assert (figures["Cap_Fcrn"], float(row["RegStr_Fcrn"])) == (0.6, 6.0)
     assert (float(row["Pmin"]), float(row["Pmax"]), row["ContStatus_Fcrn"]) == (-1.4, 1.2, "1")
-    assert (row["ContMode_Fcrn"], row["ApplFreqSig"], row["SOC"]) == ("NORDICFCRN", "", "")
+    assert (row["ContMode_Fcrn"], row["ApplFreqSig"], row["SOC"]) == ("NORDICFCRNX", "", "")
     up = (Path("out") / names[1]).read_bytes().decode().split("\r\n")[1].split(",")
     assert [float(up[k]) for k in (6, 8)] == [0.5, 1.25]  # sold whole; over 0.4 Hz
     silent = by_time["20231114T222100.000"]

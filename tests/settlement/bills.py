@@ -21,6 +21,9 @@ CE = replace(
     load("ce_fcr"),
     market=Market(block_s=4 * 3600, zone="Europe/Berlin", currency="EUR", price_unit="EUR/MW"),
     settlement={"fn": "capacity_block"},
+    marks={},
+    effective_from="",
+    effective_to="",
     penalty={"fn": "ce_factors", "non_availability": 5, "lack_of_response": 20, "admin_eur": 2500},
 )
 GB = replace(
@@ -28,6 +31,8 @@ GB = replace(
     market=Market(block_s=4 * 3600, zone="Europe/London", day_start="23:00", currency="GBP", price_unit="GBP/MW/h"),
     settlement={"fn": "efa", "sp_loss": 0.125},
     score={"fn": "neso_bounds"},
+    availability={},
+    penalty={},
 )
 
 

@@ -123,7 +123,7 @@ def test_without_a_penalty_what_was_not_available_is_not_paid():
 
 
 def test_a_contract_that_ends_within_an_interval_is_paid_to_the_nanosecond():
-    product = replace(load("ce_fcr"), market=Market(currency="EUR"))
+    product = replace(CE, market=Market(currency="EUR"))
     third = 300 * NS
     sales = Sales([Sale("ce_fcr", T - HOUR, T + third, Fraction(600)), Sale("ce_fcr", T + third, T + HOUR, 1000)])
     found = bill([statement()], {"ce_fcr": product}, flat("ce_fcr", 12, "EUR/MWh"), sales)
@@ -266,7 +266,7 @@ def test_a_bill_of_two_disjoint_sets_of_intervals_is_the_two_bills_together(rows
 @settings(deadline=None, max_examples=40)
 def test_contracts_and_prices_that_change_anywhere_pay_what_a_count_by_seconds_pays(sold, paid):
     """The twin adds one second after the other."""
-    product = replace(load("ce_fcr"), market=Market(currency="EUR"))
+    product = replace(CE, market=Market(currency="EUR"))
     contracts, prices, at = [], [], 0
     for length_s, kw in sold:
         contracts.append(Sale("ce_fcr", T + at * NS, T + (at + length_s) * NS, Fraction(kw)))

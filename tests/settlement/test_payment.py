@@ -27,8 +27,8 @@ def paid(fn, book, direction="symmetric", table=None, **of):
     """What an hour of 5 MW earns under a rule, by line."""
     curve = {"up": (1.0, 0.0, 0.0), "down": (0.0, 0.0, -1.0), "symmetric": (1.0, 0.0, -1.0)}[direction]
     product = replace(
-        EVEN, id="it", direction=direction, interval_s=3600, curve_hz=(-1.0, 0.0, 1.0), curve_frac=curve,
-        settlement={"fn": fn} | (table or {}),
+        EVEN, id="it", penalty={}, availability={}, direction=direction, interval_s=3600,
+        curve_hz=(-1.0, 0.0, 1.0), curve_frac=curve, settlement={"fn": fn} | (table or {}),
     )  # fmt: skip
     found = bill([statement("it", T, 3600, 5000.0, **({"score": 0.9} | of))], {"it": product}, book)
     return [(item.line.what, item.line.amount, item.line.mark) for item in found.items]
@@ -115,7 +115,7 @@ def test_miso_and_iso_new_england():
 
 
 def test_a_product_without_a_rule_is_paid_for_capacity_from_memory():
-    product = replace(EVEN, id="it")
+    product = replace(EVEN, id="it", settlement={}, penalty={})
     found = bill([statement("it", T, 900, 5000.0)], {"it": product}, flat("it", 40, "USD/MWh"))
     assert [(i.line.what, i.line.amount, i.line.mark) for i in found.items] == [("capacity", 50, "M")]
     marked = replace(EVEN, id="it", settlement={"fn": "capacity_block"}, marks={"settlement": "D"})
