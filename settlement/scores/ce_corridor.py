@@ -41,7 +41,7 @@ class CorridorScore(NamedTuple):
     under_seconds: float  # outside on the low-magnitude side
     outside_seconds: float  # outside on any side
     over_seconds: float  # outside, and not under
-    under_max_kw: float  # largest power missing below the corridor
+    under_max_kw: float = 0.0  # largest power missing to the corridor
 
 
 def slowest(lag_s: Floats) -> Floats:
@@ -121,7 +121,7 @@ def score(
     lower, upper = (bound[valid] for bound in corridor(target_kw, capacity_kw, step_s, tolerance_pu))
     net, target, dev = net_kw[valid], target_kw[valid], dev_hz[valid]
     if net.size == 0:
-        return CorridorScore(None, None, None, None, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return CorridorScore(None, None, None, None, 0.0, 0.0, 0.0, 0.0)
     if np.isnan(net).any() or np.isnan(dev).any():
         raise CorridorError("field `valid` marks cells in which `net_kw` or `dev_hz` is unknown; mask them out")
     edge = ROUNDING * capacity_kw
@@ -141,7 +141,7 @@ def score(
         under_seconds=float(np.count_nonzero(under)) * step_s,
         outside_seconds=float(np.count_nonzero(outside)) * step_s,
         over_seconds=float(np.count_nonzero(outside & ~under)) * step_s,
-        under_max_kw=float(np.max(np.maximum(lower - net, net - upper), where=under, initial=0.0)),
+        under_max_kw=float(np.max(np.where(below, lower - net, net - upper), initial=0.0, where=under)),
     )
 
 
