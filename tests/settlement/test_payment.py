@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droop.products import load
+from droop.products import catalogue, load
 from settlement.invoice import bill
 from settlement.payment import PENALTIES, RULES, PaymentError, america, australia, efa, europe
 from settlement.payment.lines import cents, decimal, exact, line, share
@@ -120,6 +120,22 @@ def test_a_product_without_a_rule_is_paid_for_capacity_from_memory():
     assert [(i.line.what, i.line.amount, i.line.mark) for i in found.items] == [("capacity", 50, "M")]
     marked = replace(EVEN, id="it", settlement={"fn": "capacity_block"}, marks={"settlement": "D"})
     assert bill([statement("it", T, 900)], {"it": marked}, flat("it", 40, "USD/MWh")).items[0].line.mark == "D"
+
+
+def test_every_product_that_ships_can_be_billed():
+    for product in catalogue().values():
+        capacity = product.market.price_unit or "EUR/MW/h"
+        currency = capacity[:3]
+        kinds = {
+            "capacity_up": (5, capacity), "capacity_down": (5, capacity), "performance": (3, f"{currency}/MW/h"),
+            "energy": (30, f"{currency}/MWh"), "mileage": (1, f"{currency}/MW"), "mileage_ratio": (2, "1"),
+        }  # fmt: skip
+        book = flat(product.id, 5, capacity, **kinds)
+        row = statement(product.id, T, product.interval_s, 1000.0, kpis={"error_frac": 0.0, "adequate": True})
+        found = bill([row], {product.id: product}, book)
+        assert found.items, product.id
+        assert all(item.line.amount >= 0 for item in found.items), product.id
+        assert {item.line.mark for item in found.items} <= {"V", "V2", "M", "D"}
 
 
 def test_a_price_of_the_wrong_kind_is_refused():
