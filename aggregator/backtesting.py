@@ -22,8 +22,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aggregator import managing, reserved
+from aggregator import billing, exporting, managing, reserved
 from aggregator.backtest import Backtest
+from aggregator.billing import Files
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
 from aggregator.gateways.population import Behaviour
@@ -31,6 +32,8 @@ from aggregator.oversold import Oversold
 from aggregator.validity import check_valid
 from droop.curve import fractions
 from droop.split import LAM_MAX
+from settlement.payment import PaymentError
+from settlement.prices import PriceError
 from settlement.scores import weighted_score
 from settlement.statement import Statement
 from telemetry.quality import GateSettings
@@ -76,7 +79,7 @@ def run(
     traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, *, seed: int, perfect: bool = False,
     behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
     progress: Progress = lambda *_: True, any_date: bool = False,
-    warn: Callable[[str], object] = lambda _: None,
+    warn: Callable[[str], object] = lambda _: None, prices: Files | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -84,7 +87,10 @@ def run(
     out       : folder for checkpoints and results; resume goes on from its checkpoint
     any_date  : sell a product although its market did not have it on the trace's days
     warn      : told once, after the first rows, that more is sold than the fleet can sustain
-    Raises BacktestError, ProductDateError, TraceError.
+    prices    : what was paid: the result then has an `income`
+
+    Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
+    kept.
     """
     check(traces, settings, any_date=any_date)
     what = _digest(traces, settings, gate, seed, perfect, behaviour)
@@ -113,7 +119,12 @@ def run(
             return None
     if state.backtest is None:
         raise BacktestError(f"{traces[0].path}: no usable row; `flyball inspect` says what is in the file")
-    return result(traces, state.backtest, state.rejected, out)
+    try:
+        return result(traces, state.backtest, state.rejected, out, prices)
+    except (PriceError, PaymentError):
+        if out is not None:
+            _save(out, state)  # with the prices mended, --resume has nothing left to do but to settle
+        raise
 
 
 def check(traces: Sequence[Trace], settings: CoreSettings, *, any_date: bool = False) -> None:
@@ -135,8 +146,6 @@ def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]
     for number, trace in enumerate(traces):
         if number < state.file:
             continue
-        if number > state.file:
-            state.file, state.row = number, 0
         skip = state.row
         for block in trace:
             rows = block[min(skip, block.size) :]
@@ -144,9 +153,12 @@ def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]
             for first in range(0, rows.size, CHUNK):
                 yield rows[first : first + CHUNK], int(rows["t_ns"][-1])
         state.rejected.update(trace.dropped())  # what is missing in its row is the gate's to count
+        state.file, state.row = number + 1, 0
 
 
-def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None) -> dict[str, Any]:
+def result(
+    traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None
+) -> dict[str, Any]:
     """The result's keys, as scripts rely on them."""
     sums, energy = test.core.sums, test.fleet.energy()
     statements = list(test.statements())
@@ -180,8 +192,13 @@ def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out:
         "modes": managing.seconds(test.core.modes()),
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in test.settings.contracts],
     }
+    bill = prices.bill(statements) if prices is not None else None
+    if bill is not None:
+        row["income"] = billing.summary(bill)
     if out is not None:
         _write(out, row, test, statements)
+        if bill is not None:
+            (out / "lines.csv").write_bytes(exporting.table(billing.line_rows(bill), "csv"))
     return row
 
 
@@ -209,6 +226,7 @@ def _facts(row: dict[str, Any]) -> dict[str, str]:
         "Score": "-" if row["score"] is None else f"{row['score']:.4f}",
         "Asked up / down": f"{row['requested_up_kwh']:.6g} / {row['requested_down_kwh']:.6g} kWh",
         "Given up / down": f"{row['delivered_up_kwh']:.6g} / {row['delivered_down_kwh']:.6g} kWh",
+        **{f"Income: {item['product']}": f"{item['amount']} {item['currency']}" for item in _income(row)},
         "Unserved": f"{row['unserved_kwh']:.4g} kWh",
         **{f"Unserved: {name}": text for name, text in sorted(unserved.items())},
         "Commands outside a vehicle's bounds": str(row["bound_violations"]),
@@ -216,6 +234,10 @@ def _facts(row: dict[str, Any]) -> dict[str, str]:
         **({} if switches is None else {"Switches a vehicle and hour": f"{switches:.3g}"}),
         "Alarms": ", ".join(row["alarms"]) or "none",
     }
+
+
+def _income(row: dict[str, Any]) -> list[dict[str, str]]:
+    return list(row["income"]["totals"]) if "income" in row else []
 
 
 def _series(test: Backtest) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[Any, Any]]:

@@ -26,12 +26,13 @@ from aggregator.cli import (
     proving,
     replaying,
     running,
+    settling,
 )
 from aggregator.cli.output import app, fail
 
 __all__ = [
     "access", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting", "journalling",
-    "main", "prequalifying", "processes", "proving", "replaying", "running",
+    "main", "prequalifying", "processes", "proving", "replaying", "running", "settling",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.

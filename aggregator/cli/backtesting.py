@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
+from aggregator.cli.settling import Prices
 from aggregator.cli.traceoptions import (
     AnyDate,
     Format,
@@ -55,12 +56,14 @@ def backtest(
     nominal_hz: NominalHz = None,
     repair: Repair = None,
     skip_bad: SkipBad = False,
+    prices: Prices = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the stopped run in this folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result, statements, series and checkpoints.")] = None,
     json: Json = None,
 ) -> None:
     """Drive a simulated fleet over recorded frequency, and score what it delivered."""
     from aggregator.backtesting import check, recorded_gate, run
+    from aggregator.billing import Asked, Files
     from aggregator.compiling import ensure
     from aggregator.config import load
     from aggregator.fleetside import behaviour
@@ -82,6 +85,7 @@ def backtest(
         for path in trace
     ]  # fmt: skip
     check(traces, settings, any_date=any_date)
+    priced = Files(Asked(prices), {entry.product.id: entry.product for entry in settings.contracts})
     log = logger("backtest")
     ensure(log)  # a wrong file is named before anybody waits for a compiler
     settle_memory()
@@ -89,6 +93,7 @@ def backtest(
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
+            prices=priced,
             any_date=any_date, warn=log.warning,
         )  # fmt: skip
     if result is None:

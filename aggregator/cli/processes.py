@@ -1,4 +1,4 @@
-"""`flyball ied | pmu | ingest | worker | gateway | api | utility | settle`: one process each, on any machine."""
+"""`flyball ied | pmu | ingest | worker | gateway | api | utility`: one process each, on any machine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from aggregator.cli.output import Json, app, emit, figures
+from aggregator.cli.output import app
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML configuration; the same for all processes.")]
 
 
-def _run(role: str, config: Path | None, **overrides: Any) -> None:
+def run_role(role: str, config: Path | None, **overrides: Any) -> None:
     """One role of a run whose store the environment names."""
     from aggregator.config import ConfigError, load, redis_url, redis_url_b
     from aggregator.process import Stop, logger
@@ -87,56 +87,28 @@ def pmu(
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball ingest --config flyball.toml")
 def ingest(config: Config = None) -> None:
     """Follow the sources of frequency, judge their samples, choose among them, publish."""
-    _run("ingest", config)
+    run_role("ingest", config)
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball worker --config flyball.toml")
 def worker(config: Config = None) -> None:
     """Turn samples into set-points."""
-    _run("worker", config)
+    run_role("worker", config)
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball gateway --config flyball.toml")
 def gateway(config: Config = None) -> None:
     """Hold the fleet's sessions; the simulated fleet stands behind it."""
-    _run("gateway", config)
+    run_role("gateway", config)
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball api --config flyball.toml")
 def api(config: Config = None) -> None:
     """Serve REST, WebSocket and the dashboard."""
-    _run("api", config)
+    run_role("api", config)
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball utility --config flyball.toml")
 def utility(config: Config = None) -> None:
     """Be the IEC 61850 server that a utility reads from and operates; needs a table [utility]."""
-    _run("utility", config)
-
-
-@app.command(epilog="Example: flyball settle var/run-20261121T080000.000 --json statements.json")
-def settle(
-    folder: Annotated[Path | None, typer.Argument(help="A run's folder to settle again from its files.")] = None,
-    config: Config = None,
-    json: Json = None,
-) -> None:
-    """Follow the journal and settle it; with FOLDER, settle a recorded run again from its files alone."""
-    if folder is None:
-        _run("settle", config)
-        return
-    from aggregator.cli.journalling import warn
-    from aggregator.compiling import ensure
-    from aggregator.journal import Problem
-    from aggregator.process import logger
-    from aggregator.settle import settle_folder
-
-    if not (folder / "journal").is_dir():
-        raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
-    ensure(logger("settle"))
-    problems: list[Problem] = []
-    rows = [statement.to_dict() for statement in settle_folder(folder / "journal", problems=problems)]
-    warn(problems)
-    emit(rows, json)
-    if json is None:
-        for row in rows:
-            emit(row, None, figures(row["key"], row))
+    run_role("utility", config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -13,12 +14,15 @@ import pytest
 
 from aggregator import backtesting
 from aggregator.backtesting import CHECKPOINT, BacktestError, recorded_gate, run
+from aggregator.billing import Asked, Files
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.gateways.population import Behaviour
 from droop.products import load
+from settlement.prices import MissingPriceError
 from telemetry.traces import MalformedRow, TraceError, open_trace
 
 START = datetime(2026, 6, 22, tzinfo=UTC)
+PRICED = str(Path(__file__).resolve().parents[1] / "golden" / "settlement" / "product.toml")
 
 
 def settings_of(product="ce_fcr", vehicles=12, sold_kw=24.0):
@@ -275,3 +279,36 @@ def test_another_fleet_is_another_run(tmp_path):
     assert backtest(path, out=out, behaviour=Behaviour(), progress=StopAfter(1)) is None
     with pytest.raises(BacktestError, match="asked something else"):
         backtest(path, out=out, resume=True, behaviour=Behaviour(liars_frac=0.5))
+
+
+def priced(tmp_path, until):
+    path = tmp_path / "prices.csv"
+    path.write_text(
+        f"product,start,end,price,unit\ngolden_fcr,2026-06-22T00:00Z,{until},1000,EUR/MW\n", encoding="utf-8"
+    )
+    return Files(Asked(path), {"golden_fcr": load(PRICED)})
+
+
+def test_prices_add_what_was_earned(tmp_path):
+    out, prices = tmp_path / "out", priced(tmp_path, "2026-06-23T00:00Z")
+    found = backtest(written(tmp_path / "day.csv", 3600), settings=settings_of(PRICED), out=out, prices=prices)
+    plain = backtest(written(tmp_path / "day.csv", 3600), settings=settings_of(PRICED))
+    income = found.pop("income")
+    assert found == plain
+    (total,) = income["totals"]
+    assert (total["product"], total["currency"]) == ("golden_fcr", "EUR")
+    # 24 kW for an hour of a day at EUR 1000/MW, less five times the first second, which no meter covers.
+    assert 0.98 <= float(total["amount"]) <= 1.0
+    assert f"{total['amount']} EUR" in (out / "report.html").read_text(encoding="utf-8")
+    lines = (out / "lines.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + income["lines"] >= 5
+
+
+def test_a_missing_price_costs_no_run(tmp_path):
+    day, out = written(tmp_path / "day.csv", 2000), tmp_path / "out"
+    with pytest.raises(MissingPriceError, match=r"2026-06-22T00:30:00Z \.\. "):
+        backtest(day, settings=settings_of(PRICED), out=out, prices=priced(tmp_path, "2026-06-22T00:30Z"))
+    assert [path.name for path in out.iterdir()] == [CHECKPOINT]
+    whole = priced(tmp_path, "2026-06-23T00:00Z")
+    found = backtest(day, settings=settings_of(PRICED), out=out, resume=True, prices=whole)
+    assert found == backtest(day, settings=settings_of(PRICED), prices=whole)

@@ -104,7 +104,7 @@ def test_under_over_and_wrong_side_are_told_apart():
     target = np.full(100, 500.0)
     net = np.full(100, 500.0)
     net[60:70] = 440.0  # below 450: under
-    net[70:75] = 560.0  # above 550: over
+    net[70:75] = 1200.0  # above 550: over, and missing nothing
     net[80:83] = -100.0  # the wrong way is under-delivery too
     found = judged(net, target, dev)
     assert (found.under_seconds, found.over_seconds, found.outside_seconds) == (13.0, 5.0, 18.0)
@@ -112,6 +112,7 @@ def test_under_over_and_wrong_side_are_told_apart():
     assert found.time_out_of_bound_frac == pytest.approx(0.13)
     assert found.slope_ratio is None  # the frequency stood still
     assert found.adequate is False
+    assert found.under_max_kw == 550.0  # from -100 kW to the corridor's edge
     mirrored = judged(-net, -target, -dev)
     assert mirrored == found
 
@@ -135,7 +136,7 @@ def test_history_shapes_the_corridor_and_is_not_scored():
     target = np.full(60, 500.0)
     valid = np.arange(60) >= 30
     found = score(np.where(valid, 460.0, 0.0), target, np.full(60, -0.1), 1000.0, valid)
-    assert found.under_seconds == 0.0
+    assert (found.under_seconds, found.under_max_kw) == (0.0, 0.0)
     assert found.seconds == 30.0
     short = score(np.full(30, 300.0), target[30:], np.full(30, -0.1), 1000.0, np.ones(30, bool))
     assert short.under_seconds == 8.0  # without history: the lower bound passes 300 kW after 21 s
