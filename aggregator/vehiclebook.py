@@ -43,7 +43,7 @@ class VehicleBook:
         self.undecodable = 0
         self.problems: list[str] = []
         self.sites: list[str] = []  # names by leaf of the tree of caps
-        self._length_ns = accounting.interval_ns(accounting.QUARTER_S)
+        self._length_ns, self._slots = accounting.interval_ns(accounting.QUARTER_S), 0
         self._ledger: AccountLedger | None = None
         self._seen_ns = 0
 
@@ -82,11 +82,13 @@ class VehicleBook:
             self.problems.append(f"entry {entry.seq}: START settings cannot be read: {error}")
             return
         self._length_ns = accounting.interval_ns(settings.interval_s)
-        self.sites = site_names(settings)
+        self.sites, self._slots = site_names(settings), settings.rows
+        if self._ledger is not None:
+            self._ledger.grow(self._slots)
 
     def _take(self, kind: Kind, block: Block, now_ns: int) -> None:
         if self._ledger is None:
-            self._ledger = AccountLedger(self._edge(now_ns))
+            self._ledger = AccountLedger(self._slots, self._edge(now_ns))
         if kind is Kind.SESSIONS:
             self._ledger.sessions(block)
         elif kind is Kind.VEHICLES:

@@ -86,6 +86,16 @@ def above(first_kw: float, last_kw: float) -> float:
 
 
 @strict
+def lost_kwh(first_kw: float, last_kw: float, hours: float, eta_charge: float, eta_discharge: float) -> float:
+    """Conversion losses at a charger's grid side while the power goes linearly from `first_kw` to `last_kw`.
+
+    p (1/eta - 1) discharging, |p| (1 - eta) charging; a piece that changes direction loses in both.
+    """
+    out_kw, into_kw = above(first_kw, last_kw), above(-first_kw, -last_kw)
+    return (out_kw * (1.0 / eta_discharge - 1.0) + into_kw * (1.0 - eta_charge)) * hours
+
+
+@strict
 def add(
     a_ns: int, a_kw: float, b_ns: int, b_kw: float, slot: int, session: int, from_ns: int, edge_ns: int, spans: Spans,
     m: Metered,
@@ -134,6 +144,8 @@ def meter(
     for k in range(events.size):
         event = events[k]
         slot = event.slot
+        if slot >= running.size:
+            continue
         a = running[slot]
         if event.what == ENDS:
             a.session = FREE
@@ -156,3 +168,47 @@ def meter(
         if event.t_ns <= edge_ns:
             anchors[slot].t_ns, anchors[slot].session, anchors[slot].power_kw = a.t_ns, a.session, a.power_kw
     return none_kwh
+
+
+@strict
+def in_order(t_ns: Column, slot: Column, seen_ns: Column) -> bool:
+    """Whether the reports of each charger come in order of time. seen_ns : int64[slots] scratch"""
+    for k in range(t_ns.size):
+        seen_ns[slot[k]] = t_ns[k]
+    fits = True
+    for k in range(t_ns.size - 1, -1, -1):
+        fits = fits and t_ns[k] <= seen_ns[slot[k]]
+        seen_ns[slot[k]] = t_ns[k]
+    return fits
+
+
+@strict
+def tally(
+    t_ns: Column, slot: Column, session: Column, power_kw: Column, soc_frac: Column, anchors: Column, hold_ns: int,
+    length_ns: int, first: int, sums: Column, touched: Column,
+) -> None:  # fmt: skip
+    """Add the pieces between reports to the fleet's sums by interval, cut pro rata at the edges.
+
+    t_ns, slot, session : int64[k]    power_kw, soc_frac : float64[k]
+    anchors : `settlement.balance.ANCHOR`, brought up to the last report of each
+    first   : number of the interval that sums[0] is of
+    sums    : float64[m, 3]  reported, stored and lost energy [kWh]
+    touched : bool[m]        whether a piece lies in the interval
+    """
+    for k in range(t_ns.size):
+        a = anchors[slot[k]]
+        if a.session != session[k] or t_ns[k] <= a.t_ns or not np.isfinite(power_kw[k] + soc_frac[k]):
+            continue
+        whole_ns = t_ns[k] - a.t_ns
+        hours = whole_ns / NS_PER_H if whole_ns <= hold_ns else 0.0
+        reported = (a.power_kw + power_kw[k]) / 2.0 * hours
+        stored = (soc_frac[k] - a.soc_frac) * a.capacity_kwh
+        lost = lost_kwh(a.power_kw, power_kw[k], hours, a.eta_charge_frac, a.eta_discharge_frac)
+        for index in range(max(a.t_ns // length_ns - first, 0), (t_ns[k] - 1) // length_ns - first + 1):
+            low_ns = (first + index) * length_ns
+            part = (min(t_ns[k], low_ns + length_ns) - max(a.t_ns, low_ns)) / whole_ns
+            sums[index, 0] += reported * part
+            sums[index, 1] += stored * part
+            sums[index, 2] += lost * part
+            touched[index] = True
+        a.t_ns, a.power_kw, a.soc_frac = t_ns[k], power_kw[k], soc_frac[k]

@@ -102,14 +102,16 @@ class Closed(NamedTuple):
 class AccountLedger:
     """Takes what is recorded as it comes, and gives the accounts of an interval when it is closed.
 
+    slots    : chargers; what is said of others is passed over, as the core refused it
     start_ns : nothing before it counts
     """
 
-    def __init__(self, start_ns: int = 0) -> None:
+    def __init__(self, slots: int, start_ns: int = 0) -> None:
         self.edge_ns = start_ns
         self._events = np.zeros(FIRST_EVENTS, EVENT)
         self._count = 0
         self._anchors = np.zeros(0, ANCHOR)
+        self.grow(slots)
         self._closed: list[Rows] = []
 
     def sessions(self, rows: Rows) -> None:
@@ -152,7 +154,7 @@ class AccountLedger:
         rows = held[ended]
         rows = rows[np.lexsort((rows["start_ns"], rows["slot"]))]
         events = self._events[: self._count]
-        self._grow(max(_slots(events), _slots(rows)))
+        self.grow(int(rows["slot"].max()) + 1 if rows.size else 0)
         metered = metering.nothing(rows.size)
         none_kwh = metering.meter(
             events, self._anchors, self._anchors.copy(), start_ns, end_ns, round(HOLD_S * NS),
@@ -173,16 +175,13 @@ class AccountLedger:
         begin, self._count = self._count, need
         return self._events[begin:need]
 
-    def _grow(self, slots: int) -> None:
+    def grow(self, slots: int) -> None:
+        """Know at least so many chargers."""
         if slots > self._anchors.size:
             wider = np.zeros(max(slots, 2 * self._anchors.size), ANCHOR)
             wider["session"] = FREE
             wider[: self._anchors.size] = self._anchors
             self._anchors = wider
-
-
-def _slots(rows: Rows) -> int:
-    return int(rows["slot"].max()) + 1 if rows.size else 0
 
 
 def spans(rows: Rows, slots: int) -> Spans:

@@ -55,6 +55,7 @@ def report(slot, t_ns, number=1, power_kw=0.0, soc_frac=0.5, state_=SlotState.PL
     row["slot"], row["session"], row["power_kw"], row["soc_frac"], row["state"] = (
         slot, number, power_kw, soc_frac, state_
     )  # fmt: skip
+    row["temp_c"] = 20.0
     return row
 
 
@@ -72,12 +73,13 @@ class Line:
         self.core = Aggregator(core_settings or settings_of(), journal=journal_)
         n = self.core.settings.rows
         self.power_kw, self.number, self.deaf, self.silent = np.zeros(n), np.zeros(n, int), set(), set()
-        self.entries, self.twins, self.done = [], {}, []
+        self.entries, self.twins, self.done, self.soc_frac = [], {}, [], np.full(n, 0.5)
         for slot, columns in dict(cars or {i: {} for i in range(n)}).items():
             self.plug(slot, T0, **columns)
 
     def plug(self, slot, t_ns, **columns):
         self.number[slot] += 1
+        self.soc_frac[slot] = columns.get("soc_frac", 0.5)
         self.core.on_sessions(session(slot, self.number[slot], t_ns, **columns), t_ns)
 
     def unplug(self, slot, t_ns):
@@ -95,7 +97,8 @@ class Line:
         fleet = self.core.engine.fleet
         for slot in np.flatnonzero(fleet.state):
             if slot not in self.silent:
-                self.core.on_vehicles(report(slot, t_ns, self.number[slot], self.power_kw[slot]), t_ns)
+                said = report(slot, t_ns, self.number[slot], self.power_kw[slot], self.soc_frac[slot])
+                self.core.on_vehicles(said, t_ns)
         for slot in list(self.twins):
             edge = t_ns - t_ns % (900 * S)
             if self.twins[slot].start_ns < edge:
@@ -403,9 +406,9 @@ def test_half_an_hour_and_five_minutes():
     assert accounting.interval_ns(900) == accounting.interval_ns(1800) == accounting.interval_ns(3600) == 900 * S
     assert accounting.interval_ns(300) == 300 * S
     assert accounting.interval_ns(1200) == 300 * S
-    start = T0 - T0 % (1800 * S)
-    line = Line(settings_of(rows=1, product="gb_dc_low"), {0: {"t_ns": start, "depart_ns": start + 9000 * S,
-                                                              "depart_kwh": 50.0}})  # fmt: skip
+    start = T0 + 900 * S
+    assert start % (1800 * S) == 0
+    line = Line(settings_of(rows=1, product="gb_dc_low"), {0: {"depart_ns": start + 9000 * S, "depart_kwh": 50.0}})
     for k in range(3601):
         line.second(start + k * S, 50.0)
     rows = line.rows()
