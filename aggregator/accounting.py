@@ -43,6 +43,7 @@ class Accounting:
     def __init__(self, rows: int, settlement_s: int) -> None:
         self.interval_ns = interval_ns(settlement_s)
         self.columns: Accounts = accounts.allocate(rows)
+        self._look_ns = 0  # when the next segment is due
         self._new = True  # somebody may be here without an account; looking once too often does no harm
 
     def edge(self, engine: Engine, now_ns: int) -> list[Block]:
@@ -70,14 +71,20 @@ class Accounting:
         count = int(out.sent[0])
         if count:
             accounts.sent(state.rows, out.slot[:count], fleet.command_kw, fleet.valid_until_ns, now_ns)
+        if now_ns >= self._look_ns:
+            self._look(engine, now_ns, lam)
+        self._share(engine, now_ns, LOOK_NS)
+
+    def _look(self, engine: Engine, now_ns: int, lam: float) -> None:
+        """Look at the segments that are due: all at first, then in turn, so that no decision pays for all."""
+        state, fleet = self.columns, engine.fleet
         n = fleet.state.size
         for segment, turn_ns in enumerate(state.turn_ns.tolist()):
-            # All at first, then in turn: a large fleet is not looked at within one decision.
             if now_ns - turn_ns >= LOOK_NS:
                 first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
                 accounts.look(fleet, state.rows, state.bound_s, first, last, lam, now_ns)
                 state.turn_ns[segment] = now_ns if turn_ns else now_ns - segment * LOOK_NS // SEGMENTS
-        self._share(engine, now_ns, LOOK_NS)
+        self._look_ns = int(state.turn_ns.min()) + LOOK_NS
 
     def unserved(self, kw: float, hours: float, now_ns: int) -> None:
         """What the decision before could not serve stood for so long. kw : signed as the request"""

@@ -142,7 +142,8 @@ def hold(rows: Column, bound_s: Column, i: int, now_ns: int) -> None:
         return
     a.headroom_up_kwh += np.float64(a.up_kw) * (held_ns / NS_PER_H)
     a.headroom_down_kwh += np.float64(a.down_kw) * (held_ns / NS_PER_H)
-    bound_s[i, a.why] += held_ns / 1e9
+    if a.why > 0:
+        bound_s[i, a.why] += held_ns / 1e9
     a.looked_ns = now_ns
 
 
