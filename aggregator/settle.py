@@ -25,6 +25,7 @@ from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_files import JournalWriter, parse
 from aggregator.journal_keeping import Limits, Removed, Unmergeable
 from aggregator.journal_parts import BACKFILL, HOUR_NS, WRITE_ERRORS
+from aggregator.vehiclefiles import VehicleKeeper
 from settlement import statement as statements
 from settlement.align import NS
 from settlement.statement import Statement, StatementError, VerifyError, differing
@@ -137,6 +138,7 @@ class Settler:
         self._final = {done.key for done in written(folder)}
         self._due: list[Statement] = []  # final, not on disk yet
         self._books = Books()
+        self.vehicles = VehicleKeeper(folder)
         self._now_ns = self._flushed_ns = self._told_ns = self._tried_ns = self._house_ns = 0
         self._retry_s = RETRY_S
         self._fed = True
@@ -178,6 +180,7 @@ class Settler:
         self._now_ns = self._now_ns or max((entry.now_ns for entry in entries), default=0)
         fresh = self._writer.append(entries, stream_id)
         for entry in fresh:
+            self.vehicles.feed(entry)
             self._seal(self._books.feed(entry))
         if any(entry.kind is Kind.START for entry in fresh):
             # Nothing can be replayed without a run's settings: they do not wait in memory.
@@ -207,6 +210,7 @@ class Settler:
         if self._fed:
             self._fed, self._silent_since_ns = False, now_ns
         elif now_ns - self._silent_since_ns >= SILENCE_S * NS:
+            self.vehicles.on_time(now_ns)
             self._seal(self._books.on_time(now_ns))
         if self.stalled:
             due = now_ns - self._tried_ns >= self._retry_s * NS
@@ -231,6 +235,7 @@ class Settler:
         try:
             self._writer.flush()
             self._backfill.flush()
+            self.vehicles.flush()
             while self._due:
                 _store(self._folder, self._due[0])
                 item = self._due.pop(0)
@@ -280,6 +285,7 @@ class Settler:
     def _recover(self) -> None:
         """Rebuild the running interval from the files."""
         for entry in recent(self._folder):
+            self.vehicles.feed(entry)
             self._seal(self._books.feed(entry))
 
 

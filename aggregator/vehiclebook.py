@@ -108,6 +108,14 @@ def site_names(settings: CoreSettings) -> list[str]:
     return list(sites.tree([site.node() for site in settings.sites], settings.rows)[1])
 
 
+def sites_of(folder: Path) -> list[str]:
+    """Names of the connections, of the last run in a journal."""
+    book = VehicleBook()
+    for entry in journal_reader.entries(folder, {Kind.START}):
+        book.feed(entry)
+    return book.sites
+
+
 def of_folder(
     folder: Path, start_ns: int | None = None, end_ns: int | None = None, problems: list[Problem] | None = None,
     book: VehicleBook | None = None,

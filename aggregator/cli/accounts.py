@@ -37,12 +37,22 @@ def account(
     if not place.is_dir():
         raise ValueError(f"--journal: {journal} is no folder; give that of a run, e.g. var/run-...")
     pots = [] if amounts is None else vehiclebook.pots(_bytes(amounts), str(amounts))
-    book, problems = vehiclebook.VehicleBook(), list["Problem"]()
-    closed = vehiclebook.of_folder(place, _ns("--start", start), _ns("--end", end), problems, book)
-    rows = vehiclebook.joined(closed)
+    rows, sites = _accounts(place, _ns("--start", start), _ns("--end", end))
+    found = statement(vehicle, rows, vehiclebook.attributed(pots, rows), sites)
+    emit(found, json, "\n".join(found["sentences"]))
+
+
+def _accounts(place: Path, start_ns: int | None, end_ns: int | None) -> tuple[Any, list[str]]:
+    """(ACCOUNT[n], names of the sites): as the settlement closed them, or, where it wrote none, from the journal."""
+    from aggregator import vehiclebook, vehiclefiles
+
+    problems: list[Problem] = []
+    if (place / vehiclefiles.FOLDER).is_dir():
+        return vehiclefiles.load(place, start_ns, end_ns), vehiclebook.sites_of(place)
+    book = vehiclebook.VehicleBook()
+    rows = vehiclebook.joined(vehiclebook.of_folder(place, start_ns, end_ns, problems, book))
     warn(problems)
-    found = statement(vehicle, rows, vehiclebook.attributed(pots, rows), book.sites)
-    emit(found, json, _text(found))
+    return rows, book.sites
 
 
 def _bytes(path: Path) -> bytes:
@@ -62,7 +72,3 @@ def _ns(option: str, text: str | None) -> int | None:
         raise ValueError(f"{option} {text}: takes a time such as 2026-11-21T08:00Z") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return round(moment.timestamp()) * 1_000_000_000
-
-
-def _text(found: dict[str, Any]) -> str:
-    return "\n".join(found["sentences"])
