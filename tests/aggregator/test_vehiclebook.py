@@ -18,6 +18,7 @@ from droop.accounts import ROW
 from settlement.accounts import ACCOUNT
 from settlement.attribution import AttributionError
 from settlement.balance import FleetLedger
+from settlement.statement import iso
 from telemetry import wire
 from tests.aggregator.test_accounting import T0, S, simulated
 
@@ -178,9 +179,10 @@ def test_a_drivers_statement(folder, closed, tmp_path, say):
     code, out, _ = say(name, "--journal", folder)
     assert code == 0
     assert out.startswith(f"{name} was plugged in")
-    start = "2026-09-21T13:30:00Z"
-    code, out, _ = say(name, "--journal", folder, "--start", start, "--json", "-")
-    assert code in (0, 2)
+    later = [say(name, "--journal", folder, "--start", iso(T0 + k * QUARTER), "--json", "-") for k in (0, 1)]
+    spans = [[item["start_ns"] // QUARTER for item in json.loads(out)["intervals"]] for _, out, _ in later]
+    assert spans[0][0] == T0 // QUARTER
+    assert spans[1] == [span for span in spans[0] if span > T0 // QUARTER]
 
 
 def test_all_drivers_together_have_the_pools_amount(closed):
