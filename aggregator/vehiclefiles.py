@@ -37,6 +37,7 @@ class VehicleKeeper:
         self._folder = folder
         self._due: list[Closed] = []
         self._at_hand: list[Closed] = []
+        self.latest: Closed | None = None  # with accounts in it
 
     def feed(self, entry: Entry) -> None:
         """Take one entry."""
@@ -61,7 +62,9 @@ class VehicleKeeper:
         return done
 
     def _keep(self, closed: list[Closed]) -> None:
-        self._due += [item for item in closed if item.rows.size]
+        full = [item for item in closed if item.rows.size]
+        self._due += full
+        self.latest = full[-1] if full else self.latest
         self._at_hand += closed
         if closed:
             self._at_hand = [item for item in self._at_hand if item.end_ns > closed[-1].end_ns - AT_HAND_NS]
