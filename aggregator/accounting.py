@@ -19,7 +19,6 @@ import numpy as np
 from aggregator.records import Block
 from droop import accounts
 from droop.accounts import LOOK_NS, ROW, Accounts
-from droop.fleet import SEGMENTS
 from droop.step import Engine
 
 QUARTER_S: Final = 900
@@ -28,6 +27,8 @@ NS: Final = 1_000_000_000
 ENTRY_ROWS: Final = 8_192
 # A silence that spans more is no interval after interval in which nothing was told.
 SILENCE_MAX: Final = 4
+# The fleet is looked at in so many pieces in turn, so that no decision waits for all of it.
+TURNS: Final = 32
 # Places in `Accounts.times_ns`.
 EDGE, NEXT_START, NEXT_END, DECLARED_END, SHORT_SINCE = range(5)
 
@@ -42,8 +43,8 @@ class Accounting:
 
     def __init__(self, rows: int, settlement_s: int) -> None:
         self.interval_ns = interval_ns(settlement_s)
-        self.columns: Accounts = accounts.allocate(rows)
-        self._look_ns = 0  # when the next segment is due
+        self.columns: Accounts = accounts.allocate(rows)._replace(turn_ns=np.zeros(TURNS, np.int64))
+        self._look_ns = 0  # when the next piece is due
         self._new = True  # somebody may be here without an account; looking once too often does no harm
 
     def edge(self, engine: Engine, now_ns: int) -> list[Block]:
@@ -63,7 +64,7 @@ class Accounting:
         return closed
 
     def decided(self, engine: Engine, now_ns: int, lam: float) -> None:
-        """A decision was made: its commands stand, and a segment whose turn it is is looked at."""
+        """A decision was made: its commands stand, and the pieces whose turn it is are looked at."""
         state, fleet, out = self.columns, engine.fleet, engine.out
         if self._new:
             self._new = False
@@ -76,14 +77,18 @@ class Accounting:
         self._share(engine, now_ns, LOOK_NS)
 
     def _look(self, engine: Engine, now_ns: int, lam: float) -> None:
-        """Look at the segments that are due: all at first, then in turn, so that no decision pays for all."""
-        state, fleet = self.columns, engine.fleet
-        n = fleet.state.size
-        for segment, turn_ns in enumerate(state.turn_ns.tolist()):
+        """Look at the pieces that are due: all at first, then in turn; neighbours at once, for a call has its price."""
+        state, n = self.columns, self.columns.rows.size
+        turns: list[int] = state.turn_ns.tolist()
+        begin: int | None = None
+        for turn, turn_ns in enumerate([*turns, now_ns]):
             if now_ns - turn_ns >= LOOK_NS:
-                first, last = segment * n // SEGMENTS, (segment + 1) * n // SEGMENTS
-                accounts.look(fleet, state.rows, state.bound_s, first, last, lam, now_ns)
-                state.turn_ns[segment] = now_ns if turn_ns else now_ns - segment * LOOK_NS // SEGMENTS
+                begin = turn if begin is None else begin
+                state.turn_ns[turn] = now_ns if turn_ns else now_ns - turn * LOOK_NS // TURNS
+            elif begin is not None:
+                first, last = begin * n // TURNS, turn * n // TURNS
+                accounts.look(engine.fleet, state.rows, state.bound_s, first, last, lam, now_ns)
+                begin = None
         self._look_ns = int(state.turn_ns.min()) + LOOK_NS
 
     def unserved(self, kw: float, hours: float, now_ns: int) -> None:
@@ -95,11 +100,13 @@ class Accounting:
 
     def sessions(self, engine: Engine, names: Block, now_ns: int) -> list[Block]:
         """Sessions have begun or ended: ROW blocks of those that ended. names : S24[n] who is plugged in now"""
+        # An edge may have passed since the last decision.
+        closed = self.edge(engine, now_ns)
         state = self.columns
         out = np.zeros(names.size, ROW)
         self._share(engine, now_ns)
         count = int(accounts.exchange(engine.fleet, state.rows, state.bound_s, now_ns, out))
-        closed = self._named(out[:count])
+        closed += self._named(out[:count])
         state.names[:] = names
         self._new = True
         return closed

@@ -392,6 +392,16 @@ def test_a_session_told_again_is_one_account():
     assert line.rows().size == 1
 
 
+def test_an_edge_that_no_decision_has_seen_yet():
+    """A car that leaves right after an edge has one account up to it, and one of the moment since."""
+    line = Line(settings_of(rows=1), {0: {}})
+    line.second(T0 + 899 * S, 49.9)
+    t_ns = T0 + 900 * S + S // 2
+    line.core.on_sessions(session(0, 1, t_ns, SlotState.UNPLUGGED), t_ns)
+    rows = np.concatenate(rows_of(line.core.drain_entries()))
+    assert rows[["start_ns", "end_ns"]].tolist() == [(T0 + 899 * S, T0 + 900 * S), (T0 + 900 * S, t_ns)]
+
+
 def test_who_came_and_went_between_decisions_has_none():
     line = Line(settings_of(rows=2), {0: {}})
     line.second(T0, 50.0)
