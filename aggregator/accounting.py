@@ -43,7 +43,7 @@ class Accounting:
 
     def __init__(self, rows: int, settlement_s: int) -> None:
         self.interval_ns = interval_ns(settlement_s)
-        self.columns: Accounts = accounts.allocate(rows)._replace(turn_ns=np.zeros(TURNS, np.int64))
+        self.columns: Accounts = accounts.allocate(rows, TURNS)
         self._look_ns = 0  # when the next piece is due
         self._new = True  # somebody may be here without an account; looking once too often does no harm
 

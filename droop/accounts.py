@@ -1,9 +1,9 @@
 """What each vehicle was asked, told and able to do since its account was opened: sums in float64, kept by the core.
 
 An account is one session of one charger within one accounting interval. Commands change at any decision and are
-integrated there, exactly, up to their expiry. Plan, bounds and the reason that binds are looked at once a second, in
-as many turns as the fleet has segments, and hold until the next look; a silence longer than HOLD_NS is no
-availability. Nothing is read back: no decision rests on an account.
+integrated there, exactly, up to their expiry. Plan, bounds and the reason that binds are looked at once a second, a
+piece of the fleet at a time, and hold until the next look; a silence longer than HOLD_NS is no availability. Nothing
+is read back: no decision rests on an account.
 
 The file knows numbers only. An account has its own copies of what it integrates, so that it can be brought up to date
 after sessions, reports or commands have changed the fleet's columns.
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from droop.energy import NS_PER_H
-from droop.fleet import PLUGGED, SEGMENTS, UNPLUGGED, Fleet
+from droop.fleet import PLUGGED, UNPLUGGED, Fleet
 from droop.numerics import strict
 from droop.reasons import COUNT
 
@@ -94,7 +94,7 @@ class Accounts(NamedTuple):
 
     rows      : RUNNING[n]
     bound_s   : float64[n, reasons]  seconds at a bound, by what set it
-    turn_ns   : int64[SEGMENTS]      when the accounts of a segment were last looked at
+    turn_ns   : int64[turns]         when the accounts of a piece of the fleet were last looked at
     short_kwh : float64[2]           unserved up and down that is not shared out yet
     names     : S24[n]               whose account it is
     times_ns  : int64[5]             see `aggregator.accounting`
@@ -108,10 +108,10 @@ class Accounts(NamedTuple):
     times_ns: Column
 
 
-def allocate(n: int) -> Accounts:
-    """No accounts at all."""
+def allocate(n: int, turns: int = 1) -> Accounts:
+    """No accounts at all; the fleet is looked at in so many pieces."""
     return Accounts(
-        np.zeros(n, RUNNING), np.zeros((n, COUNT)), np.zeros(SEGMENTS, np.int64), np.zeros(2), np.zeros(n, "S24"),
+        np.zeros(n, RUNNING), np.zeros((n, COUNT)), np.zeros(turns, np.int64), np.zeros(2), np.zeros(n, "S24"),
         np.zeros(5, np.int64),
     )  # fmt: skip
 
