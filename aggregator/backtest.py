@@ -12,11 +12,12 @@ from typing import Final
 
 import numpy as np
 
+from aggregator import managing
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
-from aggregator.figures import capability, endured_kw
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
+from aggregator.reserved import figures
 from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Samples, no_shortfall, no_signal
 from settlement.interval import LEAD_S, Sold, settle
@@ -101,7 +102,7 @@ class Backtest:
         if now_ns >= self._look_ns:
             self._look_ns = now_ns + LOOK_NS
             if core.last is not None:
-                core.supervise(*endured_kw(core, capability(core, now_ns)), now_ns)
+                core.supervise(figures(core, now_ns)["short"], now_ns)
             soc = fleet.truth().soc_frac
             if not np.isnan(soc).all():
                 self.soc_min_frac = min(self.soc_min_frac, float(np.nanmin(soc)))
@@ -158,6 +159,7 @@ class Backtest:
                 np.zeros(declared.size, np.int64), declared["flags"] != 0,
             ),
             no_signal(), no_shortfall(),
+            modes=managing.by_product(self.core.mode_rows(), self.settings.contracts),
         )  # fmt: skip
 
     def statements(self) -> Iterator[Statement]:

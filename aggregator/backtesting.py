@@ -21,6 +21,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aggregator import managing
 from aggregator.backtest import Backtest
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
@@ -160,6 +161,7 @@ def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out:
         "ticks": sums.ticks,
         "commands": sums.commands,
         "alarms": test.core.alarms.raised,
+        "modes": managing.seconds(test.core.modes()),
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in test.settings.contracts],
     }
     if out is not None:

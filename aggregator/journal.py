@@ -52,6 +52,7 @@ class Kind(IntEnum):
     ALARM = 19  # JSON
     LOST = 20  # packed GAP rows: samples on the frequency stream that never reached this worker
     ACCOUNT = 21  # packed rows of `droop.accounts.ROW`: vehicles' accounts as they are closed
+    MODES = 22  # packed MODE rows
     GAP = 24  # written by the journal itself: one packed GAP row, in the place of what is missing
     BACKFILL = 25  # wire block of FREQUENCY, late history of a source: for the record, no call
 
@@ -69,6 +70,7 @@ TABLE_OF: Final = {
     Kind.BASELINE: "baseline",
     Kind.LOST: "lost",
     Kind.ACCOUNT: "accounts",
+    Kind.MODES: "modes",
     Kind.GAP: "gaps",
     Kind.BACKFILL: "backfill",
 }

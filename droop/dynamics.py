@@ -12,7 +12,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from droop import modes
 from droop.curve import response
+from droop.modes import Duties, Modes, managed
 from droop.numerics import strict
 from droop.products import Product
 
@@ -37,6 +39,7 @@ class Terms(NamedTuple):
     delay_ns: Column  # int64[p]
     tau_s: Column  # float64[p]
     ramp_pu_s: Column  # float64[p]
+    duties: Duties  # the energy rules
 
 
 class Motion(NamedTuple):
@@ -47,16 +50,19 @@ class Motion(NamedTuple):
     history_ns: Column  # int64[p, MEMORY]
     history: Column  # float64[p, MEMORY]
     head: Column  # int64[p]  entries ever stored
+    modes: Modes  # what the energy rules have turned on
 
 
 def terms(sold: list[tuple[Product, float]]) -> Terms:
     """Products and the kW sold of each as the columns the kernels take."""
     width = max((len(product.curve_hz) for product, _ in sold), default=2)
     columns = {
-        name: np.zeros(len(sold), np.int64 if name in ("points", "delay_ns") else np.float64) for name in Terms._fields
+        name: np.zeros(len(sold), np.int64 if name in ("points", "delay_ns") else np.float64)
+        for name in Terms._fields
+        if name != "duties"
     }
     columns["x_hz"], columns["y_frac"] = np.zeros((len(sold), width)), np.zeros((len(sold), width))
-    table = Terms(**columns)
+    table = Terms(**columns, duties=modes.duties(sold))
     for row, (product, sold_kw) in enumerate(sold):
         k = len(product.curve_hz)
         table.points[row] = k
@@ -75,7 +81,7 @@ def at_rest(products: int) -> Motion:
     """The state of products that ask for nothing."""
     return Motion(
         np.zeros(products), np.zeros(products), np.zeros((products, MEMORY), np.int64),
-        np.zeros((products, MEMORY)), np.zeros(products, np.int64),
+        np.zeros((products, MEMORY)), np.zeros(products, np.int64), modes.at_rest(products),
     )  # fmt: skip
 
 
@@ -130,10 +136,13 @@ def requested_kw(
     total = 0.0
     for row in range(terms.points.size):
         k = terms.points[row]
-        target = weight * response(
-            hz - terms.nominal_hz[row], terms.x_hz[row, :k], terms.y_frac[row, :k], terms.deadband_hz[row]
-        )
-        total += terms.sold_kw[row] * advance(motion, terms, row, now_ns, elapsed_s, target)
+        dev_hz, x_hz, y_frac = hz - terms.nominal_hz[row], terms.x_hz[row, :k], terms.y_frac[row, :k]
+        target = response(dev_hz, x_hz, y_frac, terms.deadband_hz[row])
+        if terms.duties.any[row]:
+            target = managed(
+                motion.modes, terms.duties, row, dev_hz, target, x_hz, y_frac, terms.deadband_hz[row], elapsed_s
+            )
+        total += terms.sold_kw[row] * advance(motion, terms, row, now_ns, elapsed_s, weight * target)
     return total
 
 
@@ -143,3 +152,4 @@ def reset(motion: Motion) -> None:
     motion.fraction[:] = 0.0
     motion.lagged[:] = 0.0
     motion.head[:] = 0
+    motion.modes.given[:] = 0.0

@@ -19,6 +19,7 @@ from droop.commands import Sending, choose
 from droop.dynamics import Motion, Terms, requested_kw, reset
 from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals, column
 from droop.handle import hold
+from droop.modes import manage
 from droop.numerics import kernel
 from droop.outbox import Outbox
 from droop.products import Product
@@ -153,7 +154,13 @@ def begin(held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, s
         # Until a usable sample says that there is a grid again; no sample says nothing.
         reset(engine.motion)
         signal_kw = 0.0
-    weight = engine.memory.weight[0]
+    weight, memory, totals = engine.memory.weight[0], engine.memory, engine.totals
+    # What is not acted on is no sign of an alert state, and moves no mean.
+    manage(
+        engine.motion.modes, engine.terms.duties, engine.terms.nominal_hz, engine.terms.sold_kw,
+        memory.hz[0] if weight > 0.0 else np.nan, now_ns, totals.up_kwh.sum(), totals.down_kwh.sum(),
+        totals.hi_kw.sum() - baseline_kw, baseline_kw - totals.lo_kw.sum(),
+    )  # fmt: skip
     response = requested_kw(engine.motion, engine.terms, engine.memory.hz[0], weight, now_ns, elapsed_s) + signal_kw
     engine.asked_kw[0] = baseline_kw + response
     engine.asked_kw[1] = response
