@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -418,7 +419,8 @@ def test_half_an_hour_and_five_minutes():
     assert accounting.interval_ns(1200) == 300 * S
     start = T0 + 900 * S
     assert start % (1800 * S) == 0
-    line = Line(settings_of(rows=1, product="gb_dc_low"), {0: {"depart_ns": start + 9000 * S, "depart_kwh": 50.0}})
+    longer = Contract(replace(load("ce_fcr"), interval_s=1800), 0.5)
+    line = Line(CoreSettings("ce", 1, (longer,)), {0: {"depart_ns": start + 9000 * S, "depart_kwh": 50.0}})
     for k in range(3601):
         line.second(start + k * S, 50.0)
     rows = line.rows()
