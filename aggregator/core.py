@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 
 from aggregator import managing, records, setpoints
+from aggregator.accounting import Accounting
 from aggregator.alarms import Alarms
 from aggregator.contracts import CoreSettings
 from aggregator.declared import Declarations
@@ -120,6 +121,7 @@ class Aggregator:
         self._settings = settings.engine()
         self._held = hold(Running(self.engine, self._settings))
         self.registry = Registry(self.engine.fleet, self.engine.totals, settings.believing(), Losses(*settings.losses))
+        self.accounting = Accounting(settings.rows, settings.interval_s)
         self.alarms = Alarms()
         self.sums = Sums()
         self.last: Tick | None = None
@@ -187,6 +189,7 @@ class Aggregator:
         """Plug-ins and plug-outs. block : SESSION[n]"""
         self._record(Kind.SESSIONS, now_ns, wire.encode(block) if self._journal else b"")
         self.registry.sessions(block, now_ns)
+        self._close(self.accounting.sessions(self.engine, self.registry.vehicles, max(now_ns, self._last_ns)), now_ns)
 
     def on_vehicles(self, block: Block, now_ns: int) -> None:
         """Vehicle reports. block : VEHICLE[n]"""
@@ -290,12 +293,14 @@ class Aggregator:
         elapsed_h = (now_ns - self._last_ns) / 3.6e12 if self._last_ns else 0.0
         self._first_ns = self._first_ns or now_ns
         self._last_ns = now_ns
-        self._account(elapsed_h)
+        self._account(elapsed_h, now_ns)
+        self._close(self.accounting.edge(self.engine, now_ns), now_ns)
         if self._declared.due(now_ns):
             self._declare(now_ns)
         self.baseline_kw = self._declared.power_kw(now_ns)
         signal_kw = self.signal_kw_at(now_ns)
         result = tick_held(self._held, self._capped, now_ns, hz, verdict, self.baseline_kw, signal_kw)
+        self.accounting.decided(self.engine, now_ns, result.lam)
         lost = verdict != USABLE and self._lost(result.mode, now_ns)
         sample = t_ns, rx_ns, hz, quality
         self.last = result
@@ -330,6 +335,7 @@ class Aggregator:
         row = self._declared.declare(now_ns, power_kw, int(totals.fresh.sum()))
         self._declared_rows.append(row)
         self._record(Kind.BASELINE, now_ns, row.tobytes())
+        self.accounting.declared(self.engine, row, now_ns)
 
     def _working_point_kw(self) -> float:
         """What the baseline adds to the plans, so that the energy the products reserve comes back [kW]."""
@@ -355,7 +361,12 @@ class Aggregator:
             self._mode_rows.append(rows)
             self._record(Kind.MODES, now_ns, rows.tobytes())
 
-    def _account(self, elapsed_h: float) -> None:
+    def _close(self, accounts: list[Block], now_ns: int) -> None:
+        """Vehicles' accounts that are closed go on record. accounts : ROW blocks of `droop.accounts`"""
+        for rows in accounts:
+            self._record(Kind.ACCOUNT, now_ns, rows.tobytes())
+
+    def _account(self, elapsed_h: float, now_ns: int) -> None:
         """Energy of what the last decision asked, which stood until now."""
         if self.last is None:
             return
@@ -365,6 +376,7 @@ class Aggregator:
         if last.unserved_kw != 0.0:
             sums.unserved_kwh += abs(last.unserved_kw) * elapsed_h
             sums.unserved_by_reason_kwh += np.abs(self.engine.unserved_kw) * elapsed_h
+            self.accounting.unserved(last.unserved_kw, elapsed_h, now_ns)
 
     def _sum(self, result: Tick, count: int) -> None:
         sums = self.sums

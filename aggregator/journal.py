@@ -51,6 +51,7 @@ class Kind(IntEnum):
     BASELINE = 18  # packed DECLARATION rows
     ALARM = 19  # JSON
     LOST = 20  # packed GAP rows: samples on the frequency stream that never reached this worker
+    ACCOUNT = 21  # packed rows of `droop.accounts.ROW`: vehicles' accounts as they are closed
     MODES = 22  # packed MODE rows
     GAP = 24  # written by the journal itself: one packed GAP row, in the place of what is missing
     BACKFILL = 25  # wire block of FREQUENCY, late history of a source: for the record, no call
@@ -68,6 +69,7 @@ TABLE_OF: Final = {
     Kind.COMMANDS: "commands",
     Kind.BASELINE: "baseline",
     Kind.LOST: "lost",
+    Kind.ACCOUNT: "accounts",
     Kind.MODES: "modes",
     Kind.GAP: "gaps",
     Kind.BACKFILL: "backfill",
@@ -122,7 +124,7 @@ def unpack(data: bytes) -> list[Entry]:
 
 
 def rows(entry: Entry, dtype: np.dtype[Any]) -> Block:
-    """The packed rows of a TICKS or BASELINE entry; JournalError `rows` if they are not whole."""
+    """The packed rows of a TICKS, BASELINE or ACCOUNT entry; JournalError `rows` if they are not whole."""
     if len(entry.payload) % dtype.itemsize:
         raise JournalError("rows", f"entry {entry.seq}: {len(entry.payload)} bytes, a row takes {dtype.itemsize}")
     return np.frombuffer(entry.payload, dtype)

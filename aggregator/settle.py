@@ -32,6 +32,7 @@ from aggregator.journal_keeping import Limits, Removed, Unmergeable
 from aggregator.journal_parts import BACKFILL, HOUR_NS, WRITE_ERRORS
 from aggregator.late import history, place
 from aggregator.sealing import Sealer
+from aggregator.vehiclefiles import VehicleKeeper
 from settlement import statement as statements
 from settlement.align import NS
 from settlement.evidence import Closed
@@ -91,7 +92,10 @@ class Settler:
         stated = written(folder)
         self._final = {done.key: done for done in stated}  # of several revisions the newest
         self._due: list[Statement] = []  # final, not on disk yet
+        self.vehicles = VehicleKeeper(folder)
         self.sealer = sealer
+        if sealer is not None:
+            sealer.vehicles = self.vehicles.rows
         self._books = Books(read_late(folder), sealer.close if sealer else None)
         self._now_ns = self._flushed_ns = self._told_ns = self._tried_ns = self._house_ns = 0
         self._retry_s = RETRY_S
@@ -175,6 +179,7 @@ class Settler:
         if self._fed:
             self._fed, self._silent_since_ns = False, now_ns
         elif now_ns - self._silent_since_ns >= SILENCE_S * NS:
+            self.vehicles.on_time(now_ns)
             self._seal(self._books.on_time(now_ns))
         if self.stalled:
             due = now_ns - self._tried_ns >= self._retry_s * NS
@@ -200,6 +205,7 @@ class Settler:
         try:
             self._writer.flush()
             self._backfill.flush()
+            self.vehicles.flush()
             while self._due:
                 _store(self._folder, self._due[0])
                 item = self._due.pop(0)
@@ -264,6 +270,8 @@ class Settler:
             self._write()
 
     def _take(self, entry: Entry) -> None:
+        # The vehicles' rows of an interval are there when the book closes it: its evidence holds them.
+        self.vehicles.feed(entry)
         self._seal(self._books.feed(entry))
         if self.sealer is not None:
             self.sealer.feed(entry)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import orjson
 import redis
 
+from aggregator import accountview
 from aggregator.compiling import ensure
 from aggregator.evidence_files import FOLDER, EvidenceFiles
 from aggregator.evidence_keys import evidence_keys
@@ -25,6 +26,7 @@ from aggregator.keys import KeyFault
 from aggregator.process import Log, Stats, Stop, lower_nice, patient
 from aggregator.sealing import Sealer
 from aggregator.settle import Settler
+from settlement.accounts import Closed
 from settlement.ledger import LedgerError
 from settlement.statement import Statement
 from telemetry.redis_stream import StreamReader, connect
@@ -64,7 +66,7 @@ def serve(
     log.info("settling", stream=stream, folder=str(folder), resume=settler.resume_id())
     for problem in (*settler.writer.problems, *settler.backfill.problems):
         log.warning("passed over", file=str(problem.path), reason=problem.reason, detail=problem.detail)
-    stalled = False
+    stalled, shown = False, 0
     while not stop:
         if settler.full:
             stop.wait(BLOCK_MS / 1000)
@@ -73,6 +75,7 @@ def serve(
         settler.on_time(time.time_ns())
         stalled = _tell_stall(settler, stalled, log)
         _publish(client, key, waiting, log)
+        shown = _show(client, area, settler.vehicles.latest, shown, log)
         stats.write(_figures(settler, reader))
     while not settler.full and _read(reader, settler, late, stop, log) >= BATCH:
         pass
@@ -159,6 +162,18 @@ def _publish(client: redis.Redis, key: str, waiting: dict[str, bytes], log: Log)
         waiting.clear()
     except redis.RedisError as error:
         log.warning("statements wait for the store", count=len(waiting), error=str(error))
+
+
+def _show(client: redis.Redis, area: str, latest: Closed | None, shown_ns: int, log: Log) -> int:
+    """The accounts closed last to where the API reads them, once; the end of the interval that is shown."""
+    if latest is None or latest.end_ns <= shown_ns:
+        return shown_ns
+    try:
+        client.set(accountview.key(area), accountview.encode(latest))
+    except redis.RedisError as error:
+        log.warning("accounts wait for the store", count=int(latest.rows.size), error=str(error))
+        return shown_ns
+    return latest.end_ns
 
 
 def _figures(settler: Settler, reader: StreamReader) -> dict[str, int | str]:

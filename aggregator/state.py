@@ -110,8 +110,8 @@ def _columns(core: Aggregator) -> dict[str, Column]:
     seen: set[tuple[int, int]] = set()
     registry = core.registry
     named = [
-        *_walk("", core.engine), ("vehicles", registry.vehicles), ("last_vehicles", registry._last),
-        ("told_ns", registry._told_ns), ("wished_ns", registry._wished_ns),
+        *_walk("", core.engine), *_walk("accounts.", core.accounting.columns), ("vehicles", registry.vehicles),
+        ("last_vehicles", registry._last), ("told_ns", registry._told_ns), ("wished_ns", registry._wished_ns),
         ("unserved_by_reason_kwh", core.sums.unserved_by_reason_kwh),
     ]  # fmt: skip
     for name, column in named:

@@ -41,11 +41,12 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
     ),
     "gateway": (("cmd:{area}:*",), ("fleet:{area}:*", "sessions:{area}:*"), WRITE),
     "settle": (
-        ("journal:{area}:*", "backfill:{area}:*"), ("statements:{area}",), f"{FOLLOW} +hset",
+        ("journal:{area}:*", "backfill:{area}:*"), ("statements:{area}", "accounts:{area}"), f"{FOLLOW} +hset",
     ),
     "api": (
         (
-            "live:{area}", "fleetview:{area}", "explained:{area}:*", "statements:{area}", "stats:{area}:*",
+            "live:{area}", "fleetview:{area}", "explained:{area}:*", "statements:{area}", "accounts:{area}",
+            "stats:{area}:*",
         ),
         ("signal:{area}:a*", "wishes:{area}:*", "explain:{area}"),
         f"{WRITE} +getrange +mget +hkeys +hmget +rpush +ltrim +expire",

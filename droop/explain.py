@@ -10,40 +10,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from droop import reasons
 from droop.fleet import Fleet
-from droop.reasons import Reason
+from droop.reasons import WORDS, Reason
 from droop.split import LAM_MAX, fill, solve
 from droop.weights import LEAST
 
 Column = npt.NDArray[Any]
-
-WORDS: Final = {
-    Reason.NONE: "no limit",
-    Reason.RATING: "rated power",
-    Reason.SOC: "SoC window",
-    Reason.SOH: "SoC window of an aged battery",
-    Reason.DOD: "depth of discharge",
-    Reason.DEPARTURE: "energy for the departure",
-    Reason.STALE: "report too old",
-    Reason.UNPLUGGED: "no vehicle",
-    Reason.FAULT: "charger at fault",
-    Reason.REFUSED: "charger does not follow",
-    Reason.HELD: "report ageing",
-    Reason.TEMPERATURE: "battery temperature",
-    Reason.TAPER: "taper near the end of the SoC range",
-    Reason.THROUGHPUT: "the day's throughput",
-    Reason.OVERRIDE: "the owner's wish",
-    Reason.RAMP: "ramp of the charger",
-    Reason.MINIMUM: "least power of the charger",
-    Reason.SITE: "cap of the site",
-    Reason.RESPONSE: "charger gives less than told",
-}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,29 @@ class Reason(IntEnum):
 COUNT = 24
 """Width of arrays indexed by reason: room for codes to come."""
 
+WORDS = {
+    Reason.NONE: "no limit",
+    Reason.RATING: "rated power",
+    Reason.SOC: "SoC window",
+    Reason.SOH: "SoC window of an aged battery",
+    Reason.DOD: "depth of discharge",
+    Reason.DEPARTURE: "energy for the departure",
+    Reason.STALE: "report too old",
+    Reason.UNPLUGGED: "no vehicle",
+    Reason.FAULT: "charger at fault",
+    Reason.REFUSED: "charger does not follow",
+    Reason.HELD: "report ageing",
+    Reason.TEMPERATURE: "battery temperature",
+    Reason.TAPER: "taper near the end of the SoC range",
+    Reason.THROUGHPUT: "the day's throughput",
+    Reason.OVERRIDE: "the owner's wish",
+    Reason.RAMP: "ramp of the charger",
+    Reason.MINIMUM: "least power of the charger",
+    Reason.SITE: "cap of the site",
+    Reason.RESPONSE: "charger gives less than told",
+}
+"""Each reason as people say it."""
+
 
 def name(code: int) -> str:
     """Lower-case name of a code, as it appears in JSON."""

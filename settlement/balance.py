@@ -14,13 +14,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from settlement.align import NS, Floats, Ints
+from droop import metering
+from settlement.align import NS, Floats
 from settlement.facts import FleetEnergy
 
 Rows = npt.NDArray[Any]
 
 HOLD_S: Final = 15.0  # reports come every 1-5 s; over a longer silence the power is unknown
 UNPLUGGED: Final = 0
+INTERVALS: Final = 9  # that the reports of one call may lie in; older ones are of no open interval
 FREE: Final = -1
 
 ANCHOR: Final = np.dtype(
@@ -59,26 +61,6 @@ def balance(grid_kwh: float | None, fleet: FleetEnergy | None) -> EnergyBalance:
     return EnergyBalance(grid_kwh, fleet.stored_kwh, fleet.losses_kwh, error, fleet.reported_kwh)
 
 
-def losses_kwh(
-    first_kw: Floats, last_kw: Floats, hours: Floats, eta_charge_frac: Floats, eta_discharge_frac: Floats
-) -> Floats:
-    """Conversion losses at a charger's grid side while the power goes linearly from `first_kw` to `last_kw`.
-
-    p (1/eta - 1) discharging, |p| (1 - eta) charging; a piece that changes direction loses in both.
-    """
-    out_kw = _mean_above_zero(first_kw, last_kw)
-    into_kw = _mean_above_zero(-first_kw, -last_kw)
-    return (out_kw * (1.0 / eta_discharge_frac - 1.0) + into_kw * (1.0 - eta_charge_frac)) * hours
-
-
-def _mean_above_zero(first: Floats, last: Floats) -> Floats:
-    """Mean of the positive part of a straight line."""
-    high, low = np.maximum(first, last), np.minimum(first, last)
-    crosses = (high > 0) & (low < 0)
-    part = np.divide(high * high, 2.0 * (high - low), out=np.zeros_like(high), where=crosses)
-    return np.where(crosses, part, np.maximum((first + last) / 2.0, 0.0))
-
-
 class FleetLedger:
     """Running sums by interval of `length_ns`, aligned to 1970 UTC."""
 
@@ -87,6 +69,7 @@ class FleetLedger:
             raise ValueError(f"field `length_ns` takes a length above 0, not {length_ns}")
         self.length_ns = length_ns
         self._anchor = np.zeros(0, ANCHOR)
+        self._seen_ns = np.zeros(0, np.int64)
         self._sums: dict[int, Floats] = {}
 
     def sessions(self, rows: Rows) -> None:
@@ -118,22 +101,25 @@ class FleetLedger:
 
         rows : fields t_ns, slot, session, power_kw, soc_frac
         """
-        rows = rows[rows["slot"] < self._anchor.size]
-        rows = rows[self._anchor["session"][rows["slot"]] == rows["session"]]
-        rows = rows[rows["t_ns"] > self._anchor["t_ns"][rows["slot"]]]
-        rows = rows[np.isfinite(rows["power_kw"] + rows["soc_frac"])]
+        known = rows["slot"] < self._anchor.size
+        rows = rows if known.all() else rows[known]
         if rows.size == 0:
             return
-        rows = rows[np.lexsort((rows["t_ns"], rows["slot"]))]
-        slot = rows["slot"]
-        first = np.concatenate([[True], slot[1:] != slot[:-1]])
-        last = np.concatenate([first[1:], [True]])
-        before = self._anchor[slot]
-        for name in ("t_ns", "power_kw", "soc_frac"):
-            before[name][1:][~first[1:]] = rows[name][:-1][~first[1:]]
-        self._add(before, rows)
-        for name in ("t_ns", "power_kw", "soc_frac"):
-            self._anchor[name][slot[last]] = rows[name][last]
+        t_ns, slot = rows["t_ns"].astype(np.int64), rows["slot"].astype(np.int64)
+        if not metering.in_order(t_ns, slot, self._seen_ns):
+            rows = rows[np.lexsort((rows["t_ns"], rows["slot"]))]
+            t_ns, slot = rows["t_ns"].astype(np.int64), rows["slot"].astype(np.int64)
+        session = rows["session"].astype(np.int64)
+        power_kw, soc_frac = rows["power_kw"].astype(np.float64), rows["soc_frac"].astype(np.float64)
+        first = (int(t_ns.max()) - 1) // self.length_ns - INTERVALS + 1
+        sums, touched = np.zeros((INTERVALS, 3)), np.zeros(INTERVALS, np.bool_)
+        metering.tally(
+            t_ns, slot, session, power_kw, soc_frac, self._anchor, round(HOLD_S * NS), self.length_ns, first, sums,
+            touched,
+        )  # fmt: skip
+        for place in np.flatnonzero(touched).tolist():
+            total = self._sums.setdefault(first + place, np.zeros(3))
+            total += sums[place]
 
     def take(self, start_ns: int) -> FleetEnergy | None:
         """Sums of the interval that starts at `start_ns`; None if no vehicle reported in it."""
@@ -150,29 +136,4 @@ class FleetLedger:
             wider["session"] = FREE
             wider[: self._anchor.size] = self._anchor
             self._anchor = wider
-
-    def _add(self, before: Rows, now: Rows) -> None:
-        """Add the pieces between two reports to the intervals they lie in, cut pro rata at the borders."""
-        start_ns: Ints = before["t_ns"]
-        whole_ns = (now["t_ns"] - start_ns).astype(np.float64)
-        power_kw = (before["power_kw"] + now["power_kw"]) / 2.0
-        known = whole_ns <= HOLD_S * NS
-        hours = np.where(known, whole_ns / (3600.0 * NS), 0.0)
-        terms = np.empty((3, now.size))
-        terms[0] = power_kw * hours
-        terms[1] = (now["soc_frac"] - before["soc_frac"]) * before["capacity_kwh"]
-        terms[2] = losses_kwh(
-            before["power_kw"],
-            now["power_kw"].astype(np.float64),
-            hours,
-            before["eta_charge_frac"],
-            before["eta_discharge_frac"],
-        )
-        first = int(start_ns.min()) // self.length_ns
-        final = (int(now["t_ns"].max()) - 1) // self.length_ns
-        for index in range(max(first, final - 8), final + 1):
-            low, high = index * self.length_ns, (index + 1) * self.length_ns
-            inside = np.minimum(now["t_ns"], high) - np.maximum(start_ns, low)
-            share = np.clip(inside / whole_ns, 0.0, 1.0)
-            total = self._sums.setdefault(index, np.zeros(3))
-            total += terms @ share
+            self._seen_ns = np.zeros(wider.size, np.int64)

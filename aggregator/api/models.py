@@ -278,6 +278,26 @@ class ExplainAnswer(Answer):
     wish_down_kw: Kw = Field(description="rated charge that the wish takes")
 
 
+class AccountAnswer(Answer):
+    """A vehicle's account of the interval closed last; energies in kWh, those up and down 0 or more."""
+
+    vehicle: str
+    start: str = Field(description="ISO 8601")
+    end: str
+    asked_up_kwh: float = Field(description="commanded above its own charging plan")
+    asked_down_kwh: float
+    delivered_up_kwh: float = Field(description="metered above its plan, by its own reports")
+    delivered_down_kwh: float
+    headroom_up_kwh: float = Field(description="power it held available, over time")
+    headroom_down_kwh: float
+    shortfall_kwh: float = Field(description="asked and not given, and its limits' part of what could not be served")
+    shortfall_by_reason: dict[str, float]
+    coverage_frac: float = Field(description="of the time plugged in, by its reports")
+    quality: str = Field(description="worst of its reports' times: good, late, ahead, silent")
+    sentences: list[str] = Field(description="all this in words")
+    intervals: list[dict[str, Any]] = Field(description="its accounts, field by field")
+
+
 class StatementsAnswer(Answer):
     """A page of statements, newest first."""
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from aggregator import views
 from aggregator.api import models, openapi
+from aggregator.api.accounts import Accounts
 from aggregator.api.endpoints import Endpoint, Param, query
 from aggregator.api.errors import Refusal
 from aggregator.api.explaining import Explainer, charger
@@ -32,6 +33,7 @@ FEED: Final = web.AppKey("feed", Feed)
 HUB: Final = web.AppKey("hub", Hub)
 WRITER: Final = web.AppKey("writer", SignalWriter)
 WISHES: Final = web.AppKey("wishes", WishWriter)
+ACCOUNTS: Final = web.AppKey("accounts", Accounts)
 EXPLAINER: Final = web.AppKey("explainer", Explainer)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 
@@ -121,6 +123,11 @@ async def get_explain(request: web.Request) -> web.Response:
     answer.age_s = round(record_age_s(answer.t_ns, feed.now_ns()), 3)
     feed.count("explanations")
     return reply(answer)
+
+
+async def get_account(request: web.Request) -> web.Response:
+    query(request, ())
+    return reply(models.AccountAnswer(**await request.app[ACCOUNTS].of(request.match_info["vehicle"])))
 
 
 async def get_statements(request: web.Request) -> web.Response:
@@ -244,6 +251,15 @@ ENDPOINTS: Final = (
         get_explain,
         models.ExplainAnswer,
         EXPLAIN_PARAMS,
+        refusals=(400, 403, 404, 503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/vehicles/{vehicle}/account",
+        "account",
+        "What a vehicle was asked, gave and held available in the interval closed last, and why it fell short",
+        get_account,
+        models.AccountAnswer,
         refusals=(400, 403, 404, 503),
     ),
     Endpoint(

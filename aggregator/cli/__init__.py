@@ -14,6 +14,7 @@ import typer
 
 from aggregator.cli import (
     access,
+    accounts,
     backtesting,
     catalogue,
     diagnosis,
@@ -31,8 +32,8 @@ from aggregator.cli import (
 from aggregator.cli.output import app, fail
 
 __all__ = [
-    "access", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting", "journalling",
-    "main", "prequalifying", "processes", "proving", "replaying", "running", "settling",
+    "access", "accounts", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting",
+    "journalling", "main", "prequalifying", "processes", "proving", "replaying", "running", "settling",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from aggregator import views
+from aggregator import accountview, views
 from aggregator.api.errors import BadCertificate, BadSetting, CannotListen, PortInUse, Refusal, StartError, UnsafeBind
 from aggregator.api.figures import Heard, Reading, compose
 from aggregator.api.models import Live
@@ -38,6 +38,8 @@ from aggregator.api.server import make_app, serve
 from aggregator.api.settings import Settings, is_loopback
 from aggregator.api.wishes import find
 from aggregator.embedded import EmbeddedServer
+from droop.reasons import Reason
+from settlement.accounts import ACCOUNT, Closed
 from telemetry.samples import SIGNAL, WISH
 from telemetry.wire import decode
 
@@ -317,6 +319,21 @@ def test_a_bad_parameter_is_named(api: Api, query: str, field: str) -> None:
     status, body, _ = api.call("GET", f"/v1/vehicles?{query}")
     assert (status, body["field"]) == (400, field)
     assert body["remedy"]
+
+
+def test_a_vehicles_account(api: Api, writers: Writers) -> None:
+    rows = np.zeros(2, ACCOUNT)
+    rows["vehicle"], rows["start_ns"], rows["end_ns"] = [b"EV-0001", b"EV/2"], START_NS, START_NS + 900 * NS
+    rows["plugged_s"] = rows["reported_s"] = 900.0
+    rows["delivered_up_kwh"], rows["shortfall_kwh"], rows["reason"] = 1.5, [0.0, 0.25], Reason.REFUSED
+    writers.store.set("accounts:ce", accountview.encode(Closed(START_NS, START_NS + 900 * NS, rows, 0.0)))
+    found = api.get("/v1/vehicles/EV%2F2/account")
+    assert found["vehicle"] == "EV/2"
+    assert found["delivered_up_kwh"] == 1.5
+    assert found["shortfall_by_reason"] == {"refused": 0.25}
+    assert any("does not follow" in line for line in found["sentences"])
+    status, refusal, _ = api.call("GET", "/v1/vehicles/EV-9/account")
+    assert (status, refusal["field"]) == (404, "vehicle")
 
 
 def test_statements_newest_first(api: Api, writers: Writers) -> None:

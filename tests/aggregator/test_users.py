@@ -59,7 +59,8 @@ READERS = {
     "sources:ce:i1": {"ingest", "run"},
 }  # fmt: skip
 STRINGS = {
-    "live:ce": {"worker"}, "fleetview:ce": {"worker"}, "snapshot:ce:w1": {"worker"}, "explained:ce:1": {"worker"},
+    "live:ce": {"worker"}, "fleetview:ce": {"worker"}, "accounts:ce": {"settle"},
+    "snapshot:ce:w1": {"worker"}, "explained:ce:1": {"worker"},
     "sessions:ce:g1": {"gateway"}, **{f"stats:ce:{role}": {role} for role in ROLES if role != "run"},
 }  # fmt: skip
 

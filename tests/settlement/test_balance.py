@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from droop.metering import lost_kwh
 from settlement.align import NS
-from settlement.balance import FleetLedger, balance, losses_kwh
+from settlement.balance import FleetLedger, balance
 from settlement.facts import FleetEnergy
 
 SESSION = np.dtype(
@@ -49,8 +50,7 @@ def test_a_constant_drive_closes(power_kw):
 
 
 def test_losses_by_direction():
-    eta = np.full(3, 0.9)
-    found = losses_kwh(np.array([9.0, -9.0, 0.0]), np.array([9.0, -9.0, 18.0]), np.ones(3), eta, eta)
+    found = [lost_kwh(first, last, 1.0, 0.9, 0.9) for first, last in ((9.0, 9.0), (-9.0, -9.0), (0.0, 18.0))]
     np.testing.assert_allclose(found, [1.0, 0.9, 1.0])
 
 
@@ -58,8 +58,7 @@ def test_losses_by_direction():
 def test_losses_of_a_piece_that_changes_direction(first, last):
     kw = np.linspace(first, last, 20_001)
     slow = np.where(kw > 0, kw * (1 / 0.95 - 1), -kw * (1 - 0.9)).mean()
-    one = [np.array([value]) for value in (first, last, 1.0, 0.9, 0.95)]
-    assert losses_kwh(*one)[0] == pytest.approx(slow, rel=1e-3, abs=1e-6)
+    assert lost_kwh(first, last, 1.0, 0.9, 0.95) == pytest.approx(slow, rel=1e-3, abs=1e-6)
 
 
 @given(st.data())
