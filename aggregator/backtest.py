@@ -17,9 +17,8 @@ from aggregator.core import Aggregator
 from aggregator.figures import capability, endured_kw
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
-from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Samples, no_shortfall, no_signal
-from settlement.interval import LEAD_S, Sold, settle
+from settlement.interval import Sold, lead_ns, settle
 from settlement.statement import Statement
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, Block, Quality
@@ -171,7 +170,7 @@ class Backtest:
         facts = self.facts()
         for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
             until_ns = min(start_ns + length_ns, last_ns + 1)
-            near = between(facts, start_ns - LEAD_S * NS, until_ns)
+            near = between(facts, start_ns - lead_ns(sold), until_ns)
             yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=until_ns)
 
 

@@ -202,7 +202,7 @@ class Book:
         if now_ns - self._start_ns > SILENT_MAX_S * NS:
             self.note(f"nothing was recorded after {iso(self._start_ns)}")
             self._start_ns = now_ns - now_ns % self.length_ns
-        self._forget(self._start_ns - interval.LEAD_S * NS)
+        self._forget(self._start_ns - interval.lead_ns(self.sold))
         return done
 
     def _forget(self, low_ns: int) -> None:

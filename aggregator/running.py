@@ -25,6 +25,7 @@ from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.embedded import EmbeddedServer
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
+from aggregator.protecting import protection_of
 from aggregator.roles import Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import Line, newest, roles_of, with_ports
@@ -69,6 +70,7 @@ def core_settings(config: Config) -> CoreSettings:
         rest_s=engine.rest_s, dwell_s=engine.dwell_s, retry_s=engine.retry_s, wear_price=engine.wear_price,
         losses=(engine.loss_standing_frac, engine.loss_quadratic_frac),
         derating=tuple(Derating(**config.limits.model_dump())), sites=tuple(_site(table) for table in config.site),
+        protection=protection_of(config.protection, contracts),
     )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ WORDS: Final = {
     Reason.MINIMUM: "least power of the charger",
     Reason.SITE: "cap of the site",
     Reason.RESPONSE: "charger gives less than told",
+    Reason.FREQUENCY_OUT_OF_BOUNDS: "frequency beyond the trip limits",
 }
 
 

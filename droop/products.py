@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from importlib import resources
@@ -26,7 +26,7 @@ from droop.tables import TableError, record, table
 CONFIDENCE: Final = ("V", "V2", "M", "D")
 NOT_NEGATIVE: Final = (
     "signal_s", "deadband_hz", "insensitivity_hz", "delay_s", "olrt_s", "delay_max_s", "half_s", "full_s", "hold_s",
-    "sustain_min",
+    "sustain_min", "ramp_min_pu_s",
 )  # fmt: skip
 # A curve has no vertical: a trigger's edge is this wide, far below what any instrument resolves.
 EDGE_HZ: Final = 1e-9
@@ -42,7 +42,8 @@ class Product:
 
     `curve_hz` are deviations from `nominal_hz`, of a product on a signal the signal's own values; fractions are of the
     power sold, positive into the grid. `delay_s`, `ramp_pu_s` and `olrt_s` are what our own response does (0, inf and
-    0: as fast as the chargers can); `delay_max_s`, `half_s` and `full_s` are what the market still accepts.
+    0: as fast as the chargers can), and so is `insensitivity_hz` (0: every change); `delay_max_s`, `half_s`, `full_s`
+    and `ramp_min_pu_s` (0: the market names none) are what the market still accepts.
     `marks` names the figures whose confidence is not that of the whole.
     """
 
@@ -60,6 +61,7 @@ class Product:
     insensitivity_hz: float = 0.0
     delay_s: float = 0.0
     ramp_pu_s: float = math.inf
+    ramp_min_pu_s: float = 0.0
     olrt_s: float = 0.0
     delay_max_s: float = 0.0
     half_s: float = 0.0
@@ -187,6 +189,9 @@ def _check(product: Product) -> None:
     offset = product.deadband_kind == "offset"
     need(not (offset and inside.any()), "field `deadband_hz`: an offset dead band is where `curve` is 0")
     need(product.ramp_pu_s > 0, "field `ramp_pu_s` takes a rate above 0")
+    need(product.ramp_min_pu_s <= product.ramp_pu_s, "field `ramp_pu_s` must not be below `ramp_min_pu_s`")
+    if product.trigger is not None:
+        _check_trigger(product, product.trigger, need)
     need(math.isfinite(product.fade_s) and product.fade_s > 0, "field `fade_s` takes a time above 0")
     need(product.interval_s > 0, "field `interval_s` takes whole seconds above 0")
     first, last = product.effective_from, product.effective_to
@@ -195,6 +200,21 @@ def _check(product: Product) -> None:
     for name, mark in product.marks.items():
         need(name.split(".")[0] in known, f"field `marks.{name}` names no field of a product")
         need(mark in CONFIDENCE, f"field `marks.{name}` takes one of {', '.join(CONFIDENCE)}")
+
+
+def _check_trigger(product: Product, trigger: Trigger, need: Callable[[bool, str], None]) -> None:
+    """Refuse a trigger that could never be pulled, or that would let go where it was pulled."""
+    need(product.input == "frequency", "field `trigger` goes with `input` frequency")
+    need(product.direction != "symmetric", "field `trigger` goes with a `direction` of up or down")
+    side = -1.0 if product.direction == "down" else 1.0
+    places = trigger.steps_hz or (trigger.hz,)
+    beyond = all(side * (product.nominal_hz - hz) > 0 for hz in places)
+    need(beyond, "field `trigger.hz` lies below nominal with direction `up`, above it with `down`")
+    last = max(side * hz for hz in places)
+    need(
+        trigger.release_hz == 0 or side * trigger.release_hz >= last,
+        "field `trigger.release_hz` lies between nominal and the first threshold, or is 0",
+    )
 
 
 def load_file(path: Path) -> Product:

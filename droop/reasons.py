@@ -27,6 +27,7 @@ class Reason(IntEnum):
     MINIMUM = 16  # less than the charger's least power
     SITE = 17  # a cap of the site, feeder or transformer
     RESPONSE = 18  # the charger gives less than it is told
+    FREQUENCY_OUT_OF_BOUNDS = 19  # the fleet has left the grid at a trip limit, or is still entering service
 
 
 COUNT = 24

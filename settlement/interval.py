@@ -63,6 +63,11 @@ class _Fleet(NamedTuple):
     energy_balance: EnergyBalance
 
 
+def lead_ns(sold: Sequence[tuple[Product, float]]) -> int:
+    """How far before an interval its rows are needed: the history of its filters, and that of its products' state."""
+    return LEAD_S * NS + max((expected.history_ns(product) for product, _ in sold), default=0)
+
+
 def settle(
     sold: Sequence[Sold], facts: Facts, start_ns: int, end_ns: int, *, until_ns: int | None = None, final: bool = True
 ) -> list[Statement]:
@@ -71,7 +76,7 @@ def settle(
     cells = LEAD_S * NS // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
     grid = Grid(start_ns - LEAD_S * NS, STEP_NS, cells)
     span = _Span(start_ns, end_ns, until_ns, final, grid, LEAD_S * NS // STEP_NS)
-    facts = window.cut(facts, grid.start_ns, until_ns)
+    facts = window.cut(facts, start_ns - lead_ns(sold), until_ns)
     if not sold:
         return []
     fleet = _fleet(sold, facts, span)
@@ -81,7 +86,7 @@ def settle(
 def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = products.load) -> None:
     """Compute a statement again from its rows; VerifyError names the first field that differs.
 
-    facts : the rows of the interval and of the 32 s before it; more do no harm
+    facts : the rows of the interval and of `lead_ns` before it; more do no harm
     load  : where products come from; the catalogue, or the journal that carries them in full
     """
     sold = [Sold(load(name), kw) for name, kw in statement.stack.items()]
@@ -101,7 +106,7 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span) -> _Fleet:
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
     net = delivered.net_kw(metered, declared)
-    targets = [expected.power_kw(item.product, item.sold_kw, facts.samples, grid) for item in sold]
+    targets = [expected.of(sold, k, facts, grid) for k in range(len(sold))]
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
     grid_kwh = align.integral(span.inner(metered), grid.step_s) / 3600.0
@@ -128,7 +133,8 @@ def _shares(sold: Sequence[Sold], net: Cells, targets: Sequence[Cells], signal_k
     """Each product's part of the delivery; a set-point of its own takes its part like a product."""
     requested = [cells.mean for cells in targets]
     sizes = [item.sold_kw for item in sold]
-    if signal_kw.any():
+    # Where products on a signal are sold, the set-point is theirs.
+    if signal_kw.any() and not any(item.product.input == "signal" for item in sold):
         requested.append(signal_kw)
         sizes.append(0.0)
     return delivered.share(net.mean, requested, sizes)
@@ -163,7 +169,7 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         mileage=moved_kw / sold_kw if sold_kw > 0 else 0.0,
         coverage_frac=_mean(known[span.lead :]),
         coverage={
-            "frequency": _mean(span.inner(target).coverage_frac),
+            product.input: _mean(span.inner(target).coverage_frac),
             "meter": _mean(span.inner(fleet.metered).coverage_frac),
             "baseline": _mean(span.inner(fleet.declared).coverage_frac),
         },
