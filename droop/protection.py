@@ -71,7 +71,7 @@ def default(nominal_hz: float, area: str) -> Protection | None:
     """The trip limits usual where a product is sold; None where they are not known."""
     if nominal_hz == 60.0:
         return IEEE_1547
-    return {"GB": G99, "CE": EN_50549, "Nordic": EN_50549}.get(area)
+    return {"GB": G99, "CE": EN_50549, "Nordic": EN_50549, "Europe": EN_50549}.get(area)
 
 
 def relay(protection: Protection | None, nominal_hz: float) -> Relay:

@@ -4,8 +4,8 @@ This file knows products, frequency samples and set-points: no meter, no fleet. 
 sample and then averaged, because the curve is not linear; an unusable sample asks for nothing and covers nothing, as in
 the engine. What the buyer is owed is the market's: our own delay, lag and insensitivity are for its tolerance to take.
 A trigger has a past: its state is computed again from `history_ns` before the first cell, at most an hour, in which a
-support that is longer must have passed its threshold anew to be known. A set-point is followed no slower than
-the market's least ramp, where it names one, and else stands as it is.
+support that is longer must have passed its threshold anew to be known. A set-point is followed at the market's
+least ramp, or at the product's own where the market names none; without either it stands as it is.
 """
 
 from __future__ import annotations
@@ -40,9 +40,13 @@ def history_ns(product: Product) -> int:
         seconds = _cycle_s(product.trigger)
     elif product.input == "signal":
         # From one end of the range to the other.
-        ramps_s = 2.0 / product.ramp_min_pu_s if product.ramp_min_pu_s > 0 else 0.0
-        seconds = product.hold_s + product.signal_s + ramps_s
+        seconds = product.hold_s + product.signal_s + 2.0 / ramp_pu_s(product)
     return round(min(seconds, HISTORY_MAX_S) * NS)
+
+
+def ramp_pu_s(product: Product) -> float:
+    """How fast a set-point must be followed, of the power sold; inf: at once."""
+    return product.ramp_min_pu_s or product.ramp_pu_s
 
 
 def _cycle_s(trigger: Trigger) -> float:
@@ -90,7 +94,7 @@ def _followed(sold: Sequence[tuple[Product, float]], k: int, signal: Signal, gri
     share = curve.fractions(product.response, levels)
     end_ns = signal.end_ns + round(product.hold_s * NS)
     end_ns[:-1] = np.minimum(end_ns[:-1], signal.start_ns[1:])
-    if not product.ramp_min_pu_s or not share.size:
+    if np.isinf(ramp_pu_s(product)) or not share.size:
         return align.of_segments(signal.start_ns, end_ns, sold_kw * share, grid)
     return _ramped(product, sold_kw, signal.start_ns, end_ns, share, grid)
 
@@ -101,18 +105,15 @@ def _ramped(product: Product, sold_kw: float, start_ns: Ints, end_ns: Ints, shar
     t_ns = np.unique(np.concatenate([start_ns, end_ns, edges_ns[edges_ns > start_ns[0]]]))
     piece = np.searchsorted(start_ns, t_ns, side="right") - 1
     wanted = share[piece]
-    slowest = [(_only_ramp(product), sold_kw)]
+    rate_pu_s = ramp_pu_s(product)
+    slowest = [(replace(product, ramp_pu_s=rate_pu_s, delay_s=0.0, olrt_s=0.0), sold_kw)]
     at = np.zeros(t_ns.size)
     tracked(at_rest(1), terms(slowest), 0, t_ns, wanted, at)
     first, last, length_s = at[:-1], at[1:], np.diff(t_ns) / NS
-    moving_s = np.minimum(np.abs(last - first) / product.ramp_min_pu_s, length_s)
+    moving_s = np.minimum(np.abs(last - first) / rate_pu_s, length_s)
     mean = ((first + last) / 2 * moving_s + last * (length_s - moving_s)) / length_s
     mean[t_ns[:-1] >= end_ns[piece[:-1]]] = np.nan
     return align.of_segments(t_ns[:-1], t_ns[1:], sold_kw * mean, grid)
-
-
-def _only_ramp(product: Product) -> Product:
-    return replace(product, ramp_pu_s=product.ramp_min_pu_s, delay_s=0.0, olrt_s=0.0)
 
 
 def deviation_hz(product: Product, samples: Samples, grid: Grid) -> Cells:
