@@ -25,12 +25,15 @@ from aggregator.backtest import Backtest
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
 from aggregator.gateways.population import Behaviour
+from aggregator.signal_file import Recorded
 from droop.curve import fractions
 from droop.split import LAM_MAX
+from settlement import expected
+from settlement.align import NS, Grid
 from settlement.scores import weighted_score
 from settlement.statement import Statement
 from telemetry.quality import GateSettings
-from telemetry.samples import Block
+from telemetry.samples import SIGNAL, Block
 from telemetry.traces import Trace
 
 CHECKPOINT: Final = "checkpoint.pkl"
@@ -71,24 +74,28 @@ def recorded_gate(nominal_hz: float, quality: QualityTable | None = None) -> Gat
 def run(
     traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, *, seed: int, perfect: bool = False,
     behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
-    progress: Progress = lambda *_: True,
+    progress: Progress = lambda *_: True, signal: Recorded | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     out       : folder for checkpoints and results; resume goes on from its checkpoint
+    signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
     Raises BacktestError, TraceError.
     """
-    check(traces, settings)
-    what = _digest(traces, settings, gate, seed, perfect, behaviour)
+    check(traces, settings, signal)
+    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal)
     state = _load(out, what) if resume and out is not None else State(what)
     saved_ns: int | None = None
-    for block, last_ns in _blocks(traces, state):
+    for block, last_ns in _blocks(traces, state) if traces or signal is None else _turns(signal, state):
         first_ns = int(block["t_ns"][0])
         if state.backtest is None:
-            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour)
+            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal)
         saved_ns = first_ns if saved_ns is None else saved_ns
-        state.backtest.feed(block)
+        if traces:
+            state.backtest.feed(block)
+        else:
+            state.backtest.follow(int(block.size))
         state.row += int(block.size)
         now_ns = int(block["t_ns"][-1])
         if out is not None and now_ns - saved_ns >= CHECKPOINT_NS:
@@ -103,8 +110,15 @@ def run(
     return result(traces, state.backtest, state.rejected, out)
 
 
-def check(traces: Sequence[Trace], settings: CoreSettings) -> None:
-    """Raises BacktestError for a trace of another grid than the product's."""
+def check(traces: Sequence[Trace], settings: CoreSettings, signal: Recorded | None = None) -> None:
+    """Raises BacktestError for a trace of another grid than the product's, and for what is sold without its input."""
+    inputs = {contract.product.input for contract in settings.contracts}
+    if signal is not None and "signal" not in inputs:
+        raise BacktestError("--signal: nothing that is sold follows a signal; choose a product that does")
+    if signal is None and "signal" in inputs:
+        raise BacktestError("--product: it follows a signal; give the recorded one with --signal")
+    if not traces and inputs != {"signal"}:
+        raise BacktestError("TRACE: what is sold responds to frequency; give a recorded one")
     for trace in traces:
         if trace.nominal_hz != settings.nominal_hz:
             raise BacktestError(
@@ -129,6 +143,18 @@ def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]
         state.rejected.update(trace.dropped())  # what is missing in its row is the gate's to count
 
 
+def _turns(signal: Recorded, state: State) -> Iterator[tuple[Block, int]]:
+    """Chunks of a signal that alone drives a run, from where the state stands."""
+    rows = np.zeros(signal.t_ns.size - state.row, SIGNAL)
+    rows["t_ns"] = signal.t_ns[state.row :]
+    for first in range(0, rows.size, CHUNK):
+        yield rows[first : first + CHUNK], int(signal.t_ns[-1])
+
+
+def _sealed(signal: Recorded | None) -> str:
+    return "" if signal is None else hashlib.sha256(signal.t_ns.tobytes() + signal.share.tobytes()).hexdigest()
+
+
 def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None) -> dict[str, Any]:
     """The result's keys, as scripts rely on them."""
     sums, energy = test.core.sums, test.fleet.energy()
@@ -136,8 +162,11 @@ def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out:
     score, note = weighted_score((s.score, s.coverage_frac, s.score_note) for s in statements)
     delivered_up = sum(s.delivered_up_kwh for s in statements)
     row = {
-        "format": "+".join(sorted({trace.format for trace in traces})),
+        "format": "+".join(sorted({trace.format for trace in traces})) or "signal",
         "samples": test.rows,
+        "signals": test.told,
+        "signals_clipped": sums.clipped,
+        "trips": sums.trips,
         "rejected": dict(Counter(test.gate.rejected()) + rejected),
         "gap_s": test.gap_s,
         "requested_up_kwh": sums.requested_up_kwh,
@@ -204,13 +233,23 @@ def _series(test: Backtest) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[Any
     """Frequency, power asked and power given, as (t_ns, value) each; the last two relative to the baseline."""
     samples, meters, declared = test.samples, test.meters, test.core.declared_rows()
     hz = np.where(samples["quality"] == 0, samples["hz"], np.nan)
-    asked = np.zeros(hz.size)
-    for contract in test.settings.contracts:
-        product = contract.product
-        asked += contract.sold_kw * fractions(product.response, hz - product.nominal_hz)
     step = np.searchsorted(declared["start_ns"], meters["t_ns"], side="right") - 1
     baseline = np.where(step >= 0, declared["power_kw"][np.maximum(step, 0)], np.nan)
-    return (samples["t_ns"], hz), (samples["t_ns"], asked), (meters["t_ns"], meters["power_kw"] - baseline)
+    return (samples["t_ns"], hz), _asked(test, hz), (meters["t_ns"], meters["power_kw"] - baseline)
+
+
+def _asked(test: Backtest, hz: Any) -> tuple[Any, Any]:
+    """What the products asked together, as settlement sees it: sample by sample if by their curves, else by seconds."""
+    sold = [(contract.product, contract.sold_kw) for contract in test.settings.contracts]
+    t_ns = test.samples["t_ns"]
+    if all(product.input == "frequency" and product.trigger is None for product, _ in sold):
+        parts = [kw * fractions(product.response, hz - product.nominal_hz) for product, kw in sold]
+        return t_ns, np.sum(parts, axis=0)
+    facts = test.facts()
+    times_ns = np.concatenate([t_ns, facts.signal.start_ns])
+    grid = Grid(int(times_ns.min()), NS, int(np.ptp(times_ns)) // NS + 1)
+    cells = [expected.of(sold, k, facts, grid).mean for k in range(len(sold))]
+    return grid.edges_ns[:-1], np.sum(cells, axis=0)
 
 
 def _digest(

@@ -241,6 +241,7 @@ def summarise(parts: dict[str, Any], core: CoreSettings, period_s: float = math.
         "warm_start_s": parts["warm_start_s"],
         "max_sum_error_kw": max(life.get("max_sum_error_kw", 0.0) for life in workers),
         "bound_violations": _sum(workers, "bound_violations"),
+        "trips": _sum(workers, "trips"),
         "scheduling": parts["worker"].get("scheduling", ""),
         "restarts": parts.get("restarts", {}),
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in core.contracts],

@@ -8,7 +8,7 @@ nothing about what is compiled.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,10 +16,16 @@ from aggregator import explained, figures
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.core import Aggregator
 from droop.fleet import Wish
-from droop.products import load
+from droop.products import load, parse
+from settlement import expected
+from settlement.align import Grid
+from settlement.facts import Signal, floats, ints
 from settlement.interval import LEAD_S
 from telemetry.quality import GateSettings
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block, Quality, SlotState, empty
+
+if TYPE_CHECKING:
+    from aggregator.backtest import Backtest
 
 ROWS: Final = 16
 LOCAL_METER: Final = 2
@@ -45,6 +51,18 @@ def rehearse_everything() -> None:
             day.feed(_sample(50.0 - 0.1 * (second % 2), 0, second * NS))
         for _ in day.statements():
             pass
+    _owe(day)
+
+
+def _owe(day: Backtest) -> None:
+    """What triggers and set-points owe is computed by kernels of its own."""
+    plain = {"title": "rehearsal", "area": "-", "nominal_hz": 50.0, "direction": "up"}
+    pulled = parse({**plain, "id": "pulled", "trigger": {"hz": 49.95}}, "rehearsal")
+    curve = {"curve": [[0.0, 0.0], [1.0, 1.0]], "ramp_pu_s": 0.1}
+    told = parse({**plain, **curve, "id": "told", "input": "signal", "signal_s": 2.0}, "rehearsal")
+    facts = day.facts()._replace(signal=Signal(ints(NS), ints(9 * NS), floats(1.0)))
+    for k in range(2):
+        expected.of([(pulled, 1.0), (told, 1.0)], k, facts, Grid(NS, NS, 10))
 
 
 def _small(settings: CoreSettings) -> CoreSettings:

@@ -107,8 +107,8 @@ def test_sfd_1_interrupted():
     assert shares[-1] == pytest.approx(standing[0] - 0.25, abs=1e-9)
     shares, _ = answered(static(), [49.8] * 5 + [49.91] * 66 + [49.53] * 5, 1.0)
     assert shares[4] == pytest.approx(2 / 7)
-    assert shares[70] == pytest.approx(2 / 7 - 0.025 * 6)
-    assert shares[-1] == pytest.approx(2 / 7 - 0.025 * 6 + 5 / 7)  # 2 falling, 5 were never used
+    assert shares[70] == pytest.approx(2 / 7 - 0.025 * 5)
+    assert shares[-1] == pytest.approx(2 / 7 - 0.025 * 5 + 5 / 7)  # 2 falling, 5 were never used
 
 
 # id, bias [mHz], stays in the band of -5/+10 % around the line, mark, origin
