@@ -146,13 +146,19 @@ def still(held: Any, now_ns: int) -> None:
 
 @kernel
 def shut(held: Any, now_ns: int) -> None:
-    """Bounds after a trip, to be capped yet: nobody that hears us discharges or charges."""
+    """Bounds after a trip, to be capped yet: nobody that hears us discharges or charges.
+
+    While service is entered nobody must: the ramp of the whole comes before a driver's departure.
+    """
     engine = held.engine
-    fleet, totals = engine.fleet, engine.totals
+    fleet, totals, off = engine.fleet, engine.totals, engine.guard.state[0] == TRIPPED
     state, own_up, own_down = fleet.state, fleet.own_up, fleet.own_down
     free_lo, free_hi, plan_kw = fleet.free_lo_kw, fleet.free_hi_kw, fleet.plan_kw
     for i in range(state.size):
-        if commandable(state[i], own_up[i]):
+        if commandable(state[i], own_up[i]) and not off:
+            free_lo[i] = min(free_lo[i], np.float32(0.0))
+            free_hi[i] = max(free_hi[i], np.float32(0.0))
+        elif commandable(state[i], own_up[i]):
             free_lo[i] = np.float32(0.0)
             free_hi[i] = np.float32(0.0)
             plan_kw[i] = np.float32(0.0)
@@ -160,7 +166,7 @@ def shut(held: Any, now_ns: int) -> None:
             own_down[i] = OUT_OF_BOUNDS
     for segment in range(SEGMENTS):
         narrow(fleet, totals, segment, now_ns)
-        engine.turned_ns[segment] = now_ns
+        engine.turned_ns[segment] = now_ns if off else engine.turned_ns[segment]
 
 
 # What `begin` finds, beside the renewed segments' bits.
@@ -169,6 +175,7 @@ DEAD: Final = 1 << SEGMENTS + 1
 OFF: Final = 1 << SEGMENTS + 2  # tripped
 EASING: Final = 1 << SEGMENTS + 3  # entering service
 STILL: Final = DEAD | OFF
+TROUBLE: Final = STILL | EASING
 EVERY: Final = (1 << SEGMENTS) - 1
 
 
@@ -333,7 +340,7 @@ def tick_held(
 ) -> Tick:  # fmt: skip
     """One sample in, commands in `engine.out`.
 
-    Five kernels in turn, `still` on a dead bus, `shut` after a trip and `ease` on the way back; a fleet without caps
+    Five kernels in turn; `still` on a dead bus, `shut` after a trip, and `ease` on the way back; a fleet without caps
     and without least powers takes three. A kernel that holds all of them would take twice as long to compile.
 
     held        : handle on a `Running` (`droop.handle`)
@@ -346,16 +353,16 @@ def tick_held(
     volt_pu     : voltage beside the sample, of nominal; NaN: not known
     """
     begin(held, now_ns, hz, verdict, baseline_kw, signal_kw, until_ns, volt_pu)
-    found = renew(held, now_ns)
-    if found & STILL:
-        (shut if found & OFF else still)(held, now_ns)
+    found = due = renew(held, now_ns)
+    if found & TROUBLE:
+        (still if found & STILL == DEAD else shut)(held, now_ns)
         found |= EVERY
     if capped and found & EVERY:
         cap(held, found & EVERY, now_ns)
     if found & EASING:
         ease(held)
     if found & SOME_LEAST and not found & STILL:
-        arrange(held, found & EVERY, now_ns)
+        arrange(held, due & EVERY, now_ns)
     return Tick(*finish(held, now_ns, found))
 
 

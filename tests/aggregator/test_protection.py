@@ -57,8 +57,6 @@ def test_beyond_the_limit_for_its_time_all_cease(hz, sign):
 
 def test_charging_ceases_as_well_and_comes_back():
     unit = charging()
-    plan_kw = unit.core.baseline_kw
-    assert plan_kw < -10.0
     before_kw = unit.power_kw.sum()
     assert before_kw < -10.0
     unit.hz(52.0, 1.0)
@@ -69,8 +67,8 @@ def test_charging_ceases_as_well_and_comes_back():
     assert 0 > unit.power_kw.sum() > 0.4 * before_kw
     unit.hz(50.0, 12.0)
     assert unit.core.engine.guard.state[0] == IN_SERVICE
-    assert unit.power_kw.sum() == pytest.approx(plan_kw, rel=0.1)
-    assert not {alarm.code for alarm in unit.core.alarms.standing()} & {"FREQUENCY_OUT_OF_BOUNDS", "SHORTFALL"}
+    assert unit.power_kw.sum() == pytest.approx(before_kw, rel=0.05)
+    assert "FREQUENCY_OUT_OF_BOUNDS" not in {alarm.code for alarm in unit.core.alarms.standing()}
 
 
 def test_a_shorter_dip_is_ridden_through_and_served():
@@ -168,7 +166,7 @@ def test_who_does_not_report_is_told_as_well():
 def test_a_run_with_a_trip_replays_to_the_same_bytes():
     unit = line(epoch=3)
     entries = []
-    for hz, seconds in ((49.85, 2.0), (47.0, 1.0), (50.0, 4.0), (49.9, 8.0), (52.0, 1.0), (50.05, 8.0)):
+    for hz, seconds in ((49.85, 2.0), (47.0, 1.0), (50.0, 4.0), (49.9, 12.0), (52.0, 1.0), (50.05, 8.0)):
         begun = unit.now_ns
         while unit.now_ns <= begun + int(seconds * S):
             unit.core.on_samples(sample(unit.now_ns, hz), unit.now_ns)
