@@ -14,6 +14,7 @@ from aggregator.config import QualityTable
 from aggregator.contracts import Contract, CoreSettings, from_json
 from aggregator.core import Aggregator
 from aggregator.replay import replay
+from aggregator.settle import Books
 from aggregator.signal_file import Recorded, SignalError, read
 from droop.products import load, parse
 from telemetry.samples import Quality
@@ -203,6 +204,20 @@ def test_a_support_that_began_before_the_interval_is_owed_in_it(tmp_path):
     # Two seconds before the interval's end; in the next one the other three, the second of its release, the way down.
     assert statements[0]["requested_up_kwh"] == pytest.approx(15.0 * 2 / 3600, rel=0.01)
     assert statements[1]["requested_up_kwh"] == pytest.approx(15.0 * (4 + 0.8 + 0.6 + 0.4 + 0.2) / 3600, rel=0.01)
+
+
+def test_the_live_settlement_remembers_as_long_as_a_support_may_be():
+    """Pulled a minute before the interval's end, held for 80 s: the next one owes 20 s and what comes down."""
+    held = dataclasses.replace(FFR, trigger=dataclasses.replace(FFR.trigger, hold_s=80.0))
+    core, books, found = Aggregator(settings((held, 15.0), epoch=1)), Books(), []
+    for k in range(620):
+        hz = 49.65 if 240 <= k < 243 else 49.99
+        core.on_samples(sample(T0 + k * S, hz), T0 + k * S)
+        for entry in core.drain_entries():
+            found += books.feed(entry)
+    assert [s.final for s in found] == [True, True]
+    assert found[0].requested_up_kwh == pytest.approx(15.0 * 60 / 3600, rel=1e-6)
+    assert found[1].requested_up_kwh == pytest.approx(15.0 * (21 + 0.8 + 0.6 + 0.4 + 0.2) / 3600, rel=1e-6)
 
 
 def test_the_wrong_input_is_refused(tmp_path):
