@@ -36,6 +36,8 @@ class Recorded(NamedTuple):
 
 def read(path: Path) -> Recorded:
     """The signal in a file. Raises SignalError."""
+    if not path.is_file():
+        raise SignalError(f"{path}: no such signal file; give a recorded one")
     options = csv.ConvertOptions(column_types={"time": pa.string(), "signal": pa.float64()})
     try:
         table = csv.read_csv(path, convert_options=options)

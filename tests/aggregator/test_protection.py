@@ -106,6 +106,8 @@ def test_service_comes_back_along_the_ramp_and_no_faster():
     for _ in range(110):
         unit.hz(49.8)
         seen.append((int(unit.core.engine.guard.state[0]), float(unit.power_kw.sum()), unit.core.last))
+        # Every kW that is not served has its reason, what the ramp withholds included.
+        assert unit.core.engine.unserved_kw.sum() == pytest.approx(unit.core.last.unserved_kw, abs=1e-6)
     first = next(k for k, (state, _, _) in enumerate(seen) if state != TRIPPED)
     for k, (_, given_kw, last) in enumerate(seen[first:]):
         assert given_kw <= most_kw * (k + 1) * 0.1 / 10.0 + 1e-3

@@ -252,7 +252,7 @@ def test_a_signal_that_is_none_is_refused(tmp_path, text, message):
 
 
 def test_a_signal_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(SignalError, match="cannot be read"):
+    with pytest.raises(SignalError, match="no such signal file"):
         read(tmp_path / "none.csv")
 
 

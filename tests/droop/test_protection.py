@@ -84,6 +84,14 @@ def test_a_single_bad_sample_trips_nothing_however_late_the_next_one_is(hz):
         assert unit.tick(S, hz) == IN_SERVICE
 
 
+def test_samples_of_one_breath_are_one_moment():
+    unit = Unit(Protection(trips=((58.0, 0.0),), **PLAIN))
+    unit.tick(S, 60.0)
+    for after_ns in (S, 0, 0, 0):
+        assert unit.tick(after_ns, 40.0) == IN_SERVICE
+    assert unit.tick(1, 40.0) == TRIPPED
+
+
 def test_dips_do_not_add_up():
     unit = Unit(IEEE_1547)
     for _ in range(50):
