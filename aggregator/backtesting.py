@@ -118,7 +118,7 @@ def check(traces: Sequence[Trace], settings: CoreSettings, signal: Recorded | No
     if signal is None and "signal" in inputs:
         raise BacktestError("--product: it follows a signal; give the recorded one with --signal")
     if not traces and inputs != {"signal"}:
-        raise BacktestError("TRACE: what is sold responds to frequency; give a recorded one")
+        raise BacktestError("trace: what is sold responds to frequency; give a recorded one")
     for trace in traces:
         if trace.nominal_hz != settings.nominal_hz:
             raise BacktestError(
