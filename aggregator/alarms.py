@@ -22,6 +22,9 @@ class Kind:
 TABLE: Final = {
     "FREQUENCY_LOST": Kind("critical", "no usable frequency: response held, then ramped to the baseline"),
     "DEAD_BUS": Kind("critical", "no voltage at the measuring point: response stopped, nothing is discharged"),
+    "FREQUENCY_OUT_OF_BOUNDS": Kind(
+        "critical", "frequency beyond the trip limits: all vehicles ceased, back by the code's window, delay and ramp"
+    ),
     "SOURCE_LOST": Kind("warning", "a source of frequency is silent or unusable: the others go on without it"),
     "SOURCES_DISAGREE": Kind("critical", "sources of frequency contradict each other: see which of them is acted on"),
     "SHORTFALL": Kind("critical", "the fleet cannot give what is asked; see unserved power by reason"),

@@ -18,12 +18,14 @@ from aggregator.core import Aggregator
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.reserved import figures
+from aggregator.signal_file import Recorded
+from droop.dynamics import terms
 from settlement.align import NS
-from settlement.facts import Declarations, Facts, Meters, Samples, no_shortfall, no_signal
-from settlement.interval import Sold, lead_s, settle, tail_s
+from settlement.facts import Declarations, Facts, Meters, Samples, Signal, no_shortfall
+from settlement.interval import Sold, reach_ns, settle, tail_s
 from settlement.statement import Statement
 from telemetry.quality import Gate, GateSettings
-from telemetry.samples import FREQUENCY, POWER, Block, Quality
+from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block, Quality
 
 # Longest step without a decision: commands would expire, and a gap in the trace is lived through, not jumped.
 STEP_MAX_NS: Final = 2_000_000_000
@@ -39,11 +41,12 @@ class Backtest:
     settings : the core's; `rows` is the number of chargers
     start_ns : when the fleet begins to live; at or before the first row
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
+    signal : a balancing authority's, for the products sold on one
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.core = Aggregator(settings, journal=False)
@@ -58,6 +61,8 @@ class Backtest:
         self._last_ns = 0
         self._look_ns = 0
         self._samples: list[Block] = []
+        self.points = np.zeros(0, SIGNAL) if signal is None else set_points(signal, settings)
+        self.told = 0  # set-points that have been said
         self._meters = bytearray()  # POWER rows: to join a day of one-row blocks would take numpy a second
 
     def feed(self, block: Block) -> None:
@@ -72,6 +77,14 @@ class Backtest:
             self._idle_until(now_ns)
             self._world(now_ns)
             self.core.on_samples(judged[k : k + 1], now_ns)
+            self._obey(now_ns)
+
+    def follow(self, count: int) -> None:
+        """Set-points alone, without any frequency: the next `count` of them, a decision at each."""
+        for now_ns in self.points["t_ns"][self.told : self.told + count].tolist():
+            self._idle_until(now_ns)
+            self._world(now_ns)
+            self.core.on_time(now_ns)
             self._obey(now_ns)
 
     def _idle_until(self, now_ns: int) -> None:
@@ -95,6 +108,10 @@ class Backtest:
         if meter.size:
             core.on_meters(meter, now_ns)
             self._meters += meter.tobytes()
+        if self.told < self.points.size and self.points["t_ns"][self.told] <= now_ns:
+            said = int(np.searchsorted(self.points["t_ns"], now_ns, side="right"))
+            core.on_signal(self.points[self.told : said], now_ns)
+            self.told = said
         self._last_ns = now_ns
         # Once a minute, and whenever cars come or go: in between their number stands.
         if sessions.size or now_ns >= self._look_ns:
@@ -151,6 +168,8 @@ class Backtest:
     def facts(self) -> Facts:
         """The run as settlement takes it."""
         samples, meters, declared = self.samples, self.meters, self.core.declared_rows()
+        said = self.points[: self.told]
+        said = said[np.abs(said["power_kw"]) <= self.settings.signal_max_kw]
         return Facts(
             Samples(samples["t_ns"], samples["hz"], samples["quality"] == 0),
             Meters(meters["t_ns"], meters["power_kw"], meters["meter"].astype(np.int64), meters["quality"] == 0),
@@ -158,30 +177,45 @@ class Backtest:
                 declared["declared_ns"], declared["start_ns"], declared["end_ns"], declared["power_kw"],
                 np.zeros(declared.size, np.int64), declared["flags"] != 0,
             ),
-            no_signal(), no_shortfall(),
+            Signal(said["t_ns"], said["valid_until_ns"], said["power_kw"].astype(np.float64)), no_shortfall(),
             modes=managing.by_product(self.core.mode_rows(), self.settings.contracts),
         )  # fmt: skip
 
     def statements(self) -> Iterator[Statement]:
         """One statement per settlement interval and product, in order of time."""
-        samples = self.samples
-        if not samples.size:
+        times_ns = np.concatenate([self.samples["t_ns"], self.points["t_ns"][: self.told]])
+        if not times_ns.size:
             return
         sold = [Sold(contract.product, contract.sold_kw) for contract in self.settings.contracts]
         length_ns = self.settings.interval_s * 1_000_000_000
-        first_ns, last_ns = int(samples["t_ns"][0]), int(samples["t_ns"][-1])
+        first_ns, last_ns = int(times_ns.min()), int(times_ns.max())
         facts = self.facts()
         for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
             until_ns = min(start_ns + length_ns, last_ns + 1)
-            near = between(facts, start_ns - lead_s(sold) * NS, until_ns + tail_s(sold) * NS)
+            near = between(facts, start_ns - reach_ns(sold), until_ns + tail_s(sold) * NS)
             yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=until_ns)
 
 
+def set_points(signal: Recorded, settings: CoreSettings) -> Block:
+    """SIGNAL[n]: the signal as set-points of what is sold in its direction, each valid for two of its periods."""
+    on_signal = [(c.product, c.sold_kw) for c in settings.contracts if c.product.input == "signal"]
+    up_kw, down_kw = terms(on_signal).signal_kw.tolist()
+    period_s = max((product.signal_s for product, _ in on_signal), default=0.0)
+    points = np.zeros(signal.t_ns.size, SIGNAL)
+    points["t_ns"] = points["rx_ns"] = signal.t_ns
+    points["valid_until_ns"] = signal.t_ns + round(2e9 * period_s)
+    points["power_kw"] = np.where(signal.share > 0.0, up_kw, down_kw) * signal.share
+    return points
+
+
 def between(facts: Facts, low_ns: int, until_ns: int) -> Facts:
-    """The samples and readings of [low, until), found by halving: settlement would look at the whole year each time."""
+    """What was recorded in [low, until), found by halving: settlement would look at the whole year each time."""
     first, last = np.searchsorted(facts.samples.t_ns, (low_ns, until_ns))
     begin, end = np.searchsorted(facts.meters.t_ns, (low_ns, until_ns))
+    said, silent = np.searchsorted(facts.signal.start_ns, (low_ns, until_ns))
     return facts._replace(
         samples=Samples._make(column[first:last] for column in facts.samples),
         meters=Meters._make(column[begin:end] for column in facts.meters),
+        # The one before may still be in force.
+        signal=Signal._make(column[max(said - 1, 0) : silent] for column in facts.signal),
     )

@@ -29,15 +29,18 @@ from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
 from aggregator.gateways.population import Behaviour
 from aggregator.oversold import Oversold
+from aggregator.signal_file import Recorded
 from aggregator.validity import check_valid
 from droop.curve import fractions
 from droop.split import LAM_MAX
+from settlement import expected
+from settlement.align import NS, Grid
 from settlement.payment import PaymentError
 from settlement.prices import PriceError
 from settlement.scores import weighted_score
 from settlement.statement import Statement
 from telemetry.quality import GateSettings
-from telemetry.samples import Block
+from telemetry.samples import SIGNAL, Block
 from telemetry.traces import Trace
 
 CHECKPOINT: Final = "checkpoint.pkl"
@@ -79,7 +82,7 @@ def run(
     traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, *, seed: int, perfect: bool = False,
     behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
     progress: Progress = lambda *_: True, any_date: bool = False,
-    warn: Callable[[str], object] = lambda _: None, prices: Files | None = None,
+    warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -88,24 +91,28 @@ def run(
     any_date  : sell a product although its market did not have it on the trace's days
     warn      : told once, after the first rows, that more is sold than the fleet can sustain
     prices    : what was paid: the result then has an `income`
+    signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
     """
-    check(traces, settings, any_date=any_date)
-    what = _digest(traces, settings, gate, seed, perfect, behaviour)
+    check(traces, settings, signal, any_date=any_date)
+    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal)
     state = _load(out, what) if resume and out is not None else State(what)
     products = [contract.product for contract in settings.contracts]
     saved_ns: int | None = None
     oversold = Oversold()
-    for block, last_ns in _blocks(traces, state):
+    for block, last_ns in _blocks(traces, state) if traces or signal is None else _turns(signal, state):
         first_ns = int(block["t_ns"][0])
         if not any_date:
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
-            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour)
+            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal)
         saved_ns = first_ns if saved_ns is None else saved_ns
-        state.backtest.feed(block)
+        if traces:
+            state.backtest.feed(block)
+        else:
+            state.backtest.follow(int(block.size))
         state.row += int(block.size)
         now_ns = int(block["t_ns"][-1])
         if said := oversold.text(state.backtest.core, partial(reserved.figures, state.backtest.core, now_ns), now_ns):
@@ -127,9 +134,22 @@ def run(
         raise
 
 
-def check(traces: Sequence[Trace], settings: CoreSettings, *, any_date: bool = False) -> None:
-    """Raises BacktestError for a trace of another grid than the product's, ProductDateError for one of another day."""
+def check(
+    traces: Sequence[Trace], settings: CoreSettings, signal: Recorded | None = None, *, any_date: bool = False
+) -> None:
+    """Raises BacktestError for a trace of another grid than the product's, and for what is sold without its input;
+    ProductDateError for a trace of another day.
+    """
     products = [contract.product for contract in settings.contracts]
+    inputs = {product.input for product in products}
+    if signal is not None and "signal" not in inputs:
+        raise BacktestError("--signal: nothing that is sold follows a signal; choose a product that does")
+    if signal is None and "signal" in inputs:
+        raise BacktestError("--product: it follows a signal; give the recorded one with --signal")
+    if not traces and inputs != {"signal"}:
+        raise BacktestError("trace: what is sold responds to frequency; give a recorded one")
+    if signal is not None and not any_date:
+        check_valid(products, int(signal.t_ns[0]))
     for trace in traces:
         if trace.nominal_hz != settings.nominal_hz:
             raise BacktestError(
@@ -156,6 +176,18 @@ def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]
         state.file, state.row = number + 1, 0
 
 
+def _turns(signal: Recorded, state: State) -> Iterator[tuple[Block, int]]:
+    """Chunks of a signal that alone drives a run, from where the state stands."""
+    rows = np.zeros(signal.t_ns.size - state.row, SIGNAL)
+    rows["t_ns"] = signal.t_ns[state.row :]
+    for first in range(0, rows.size, CHUNK):
+        yield rows[first : first + CHUNK], int(signal.t_ns[-1])
+
+
+def _sealed(signal: Recorded | None) -> str:
+    return "" if signal is None else hashlib.sha256(signal.t_ns.tobytes() + signal.share.tobytes()).hexdigest()
+
+
 def result(
     traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None
 ) -> dict[str, Any]:
@@ -165,8 +197,11 @@ def result(
     score, note = weighted_score((s.score, s.coverage_frac, s.score_note) for s in statements)
     delivered_up = sum(s.delivered_up_kwh for s in statements)
     row = {
-        "format": "+".join(sorted({trace.format for trace in traces})),
+        "format": "+".join(sorted({trace.format for trace in traces})) or "signal",
         "samples": test.rows,
+        "signals": test.told,
+        "signals_clipped": sums.clipped,
+        "trips": sums.trips,
         "rejected": dict(Counter(test.gate.rejected()) + rejected),
         "gap_s": test.gap_s,
         "requested_up_kwh": sums.requested_up_kwh,
@@ -244,13 +279,23 @@ def _series(test: Backtest) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[Any
     """Frequency, power asked and power given, as (t_ns, value) each; the last two relative to the baseline."""
     samples, meters, declared = test.samples, test.meters, test.core.declared_rows()
     hz = np.where(samples["quality"] == 0, samples["hz"], np.nan)
-    asked = np.zeros(hz.size)
-    for contract in test.settings.contracts:
-        product = contract.product
-        asked += contract.sold_kw * fractions(product.response, hz - product.nominal_hz)
     step = np.searchsorted(declared["start_ns"], meters["t_ns"], side="right") - 1
     baseline = np.where(step >= 0, declared["power_kw"][np.maximum(step, 0)], np.nan)
-    return (samples["t_ns"], hz), (samples["t_ns"], asked), (meters["t_ns"], meters["power_kw"] - baseline)
+    return (samples["t_ns"], hz), _asked(test, hz), (meters["t_ns"], meters["power_kw"] - baseline)
+
+
+def _asked(test: Backtest, hz: Any) -> tuple[Any, Any]:
+    """What the products asked together, as settlement sees it: sample by sample if by their curves, else by seconds."""
+    sold = [(contract.product, contract.sold_kw) for contract in test.settings.contracts]
+    t_ns = test.samples["t_ns"]
+    if all(product.input == "frequency" and product.trigger is None for product, _ in sold):
+        parts = [kw * fractions(product.response, hz - product.nominal_hz) for product, kw in sold]
+        return t_ns, np.sum(parts, axis=0)
+    facts = test.facts()
+    times_ns = np.concatenate([t_ns, facts.signal.start_ns])
+    grid = Grid(int(times_ns.min()), NS, int(np.ptp(times_ns)) // NS + 1)
+    cells = [expected.of(sold, k, facts, grid).mean for k in range(len(sold))]
+    return grid.edges_ns[:-1], np.sum(cells, axis=0)
 
 
 def _digest(

@@ -227,7 +227,7 @@ class Book:
         if now_ns - self._start_ns > SILENT_MAX_S * NS:
             self.note(f"nothing was recorded after {iso(self._start_ns)}")
             self._start_ns = now_ns - now_ns % self.length_ns
-        self._forget(self._start_ns - interval.lead_s(self.sold) * NS)
+        self._forget(self._start_ns - interval.reach_ns(self.sold))
         return done
 
     def _forget(self, low_ns: int) -> None:
@@ -275,8 +275,6 @@ class Book:
             Shortfall(u["t_ns"], u["kw"].astype(np.float64), tuple(reason.name.lower() for reason in Reason)),
             self._ledger.take(start_ns),
             (*self._notes, *(f"{count} rows of {name} beyond memory" for name, count in dropped.items())),
-            self._late.between(
-                start_ns - interval.lead_s(self.sold) * NS, start_ns + self.length_ns + self.tail_s * NS
-            ),
+            self._late.between(start_ns - interval.reach_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
             managing.by_product(self._rows[Kind.MODES].view, self._contracts),
         )

@@ -205,6 +205,26 @@ class SiteTable(Table):
         return self
 
 
+class ProtectionTable(Table):
+    """The interconnection's trip limits, and how service is entered again; its own figures, or whose."""
+
+    use: str = Field("auto", min_length=1, description="`auto`, `none`, or a product that brings them")
+    trips: tuple[tuple[float, float], ...] | None = Field(None, description="[Hz, s]")
+    ride_through: tuple[tuple[float, float, float], ...] | None = Field(None, description="[low Hz, high Hz, s]")
+    enter_low_hz: float | None = None
+    enter_high_hz: float | None = None
+    enter_delay_s: float | None = None
+    enter_ramp_s: float | None = None
+    enter_low_pu: float | None = None
+    enter_high_pu: float | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> ProtectionTable:
+        if self.use != "auto" and self.model_dump(exclude_none=True, exclude={"use"}):
+            raise ValueError("`use`: leave it out where the table brings figures of its own")
+        return self
+
+
 class ApiTable(Table):
     """The API process."""
 
@@ -292,6 +312,7 @@ class Config(Table):
     engine: EngineTable = EngineTable()
     limits: LimitsTable = LimitsTable()
     site: tuple[SiteTable, ...] = ()
+    protection: ProtectionTable = ProtectionTable()
     api: ApiTable = ApiTable()
     store: StoreTable = StoreTable()
     journal: JournalTable = JournalTable()
@@ -459,7 +480,7 @@ def _keys(place: list[str]) -> list[str]:
     model: type[BaseModel] = Config
     tables: dict[str, type[BaseModel]] = {
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "source": SourceTable,
-        "choice": ChoiceTable, "quality": QualityTable,
+        "choice": ChoiceTable, "quality": QualityTable, "protection": ProtectionTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
         "journal": JournalTable, "tls": UnitTlsTable, "utility": UtilityTable, "client": UtilityClientTable,
     }  # fmt: skip

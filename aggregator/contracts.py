@@ -16,9 +16,11 @@ from droop.commands import Sending
 from droop.limits import Ages, Derating
 from droop.minimum import Turns
 from droop.products import Product, parse, to_table
+from droop.promises import Protection
 from droop.response import Believing
 from droop.sites import Node
 from droop.step import Settings
+from droop.tables import record, table
 from settlement.baselines import method
 
 
@@ -89,6 +91,7 @@ class CoreSettings:
     losses: tuple[float, float] = (0.0, 0.0)
     derating: tuple[float, ...] = tuple(Derating())
     sites: tuple[Site, ...] = ()
+    protection: Protection | None = None
     # (epoch, seq) of the last journal entry of the life this one goes on from; (0, 0): it begins anew.
     continues: tuple[int, int] = (0, 0)
 
@@ -112,8 +115,11 @@ class CoreSettings:
             Ages(self.fresh_s, self.stale_s, self.horizon_s, self.refresh_s), Derating(*self.derating),
             Turns(dwell_ns=round(self.dwell_s * 1e9)), round(self.refresh_s * 1e9),
         )  # fmt: skip
-        hold_s = min(contract.product.hold_s for contract in self.contracts)
-        fade_s = min(contract.product.fade_s for contract in self.contracts)
+        # Of a product on a signal these two are about the signal (`droop.signals`).
+        heard = [c.product for c in self.contracts if c.product.input == "frequency"]
+        products = heard or [c.product for c in self.contracts]
+        hold_s = min(product.hold_s for product in products)
+        fade_s = min(product.fade_s for product in products)
         return Settings(rules, sending, round(hold_s * 1e9), fade_s)
 
     def believing(self) -> Believing:
@@ -125,17 +131,20 @@ class CoreSettings:
         plain = asdict(self)
         for contract, entry in zip(self.contracts, plain["contracts"], strict=True):
             entry["product"] = to_table(contract.product)
+        plain["protection"] = None if self.protection is None else table(self.protection)
         return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
 
 
 def from_json(data: bytes) -> CoreSettings:
     """The settings that `to_json` wrote."""
-    table = orjson.loads(data)
+    plain = orjson.loads(data)
     contracts = tuple(
-        Contract(parse(entry["product"], "journal"), float(entry["sold_kw"])) for entry in table.pop("contracts")
+        Contract(parse(entry["product"], "journal"), float(entry["sold_kw"])) for entry in plain.pop("contracts")
     )
-    sites = tuple(Site(**site) for site in table.pop("sites"))
+    sites = tuple(Site(**site) for site in plain.pop("sites"))
+    limits = plain.pop("protection", None)
     return CoreSettings(
-        contracts=contracts, sites=sites, derating=tuple(table.pop("derating")),
-        losses=tuple(table.pop("losses")), continues=tuple(table.pop("continues", (0, 0))), **table,
+        contracts=contracts, sites=sites, derating=tuple(plain.pop("derating")),
+        losses=tuple(plain.pop("losses")), continues=tuple(plain.pop("continues", (0, 0))),
+        protection=None if limits is None else record(Protection, limits, "protection."), **plain,
     )  # fmt: skip

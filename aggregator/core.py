@@ -35,6 +35,7 @@ from droop.fleet import PLUGGED, SEGMENTS
 from droop.handle import hold
 from droop.numerics import kernel
 from droop.outbox import joined
+from droop.protection import IN_SERVICE
 from droop.reasons import COUNT, Reason
 from droop.step import Running, Tick, engine, renew, tick_held
 from droop.watch import Mode, Verdict
@@ -89,6 +90,8 @@ class Sums:
     max_sum_error_kw: float = 0.0
     bound_violations: int = 0
     passes: int = 0
+    clipped: int = 0  # set-points beyond what is sold on a signal
+    trips: int = 0  # protective disconnections
     unserved_by_reason_kwh: np.ndarray[tuple[int], np.dtype[np.float64]] = field(
         default_factory=lambda: np.zeros(COUNT)
     )
@@ -115,7 +118,7 @@ class Aggregator:
         self.settings = settings
         sold = [(c.product, c.sold_kw) for c in settings.contracts]
         caps, self.site_names = sites.tree([site.node() for site in settings.sites], settings.rows)
-        self.engine = engine(settings.rows, sold, caps, wear_price=settings.wear_price)
+        self.engine = engine(settings.rows, sold, caps, wear_price=settings.wear_price, protect_by=settings.protection)
         self._capped = bool(settings.sites)
         self._meters = {site.meter: self.site_names.index(site.name) for site in settings.sites if site.meter}
         self._settings = settings.engine()
@@ -171,7 +174,7 @@ class Aggregator:
         low_hz, high_hz = self._band_hz
         rows = block.tolist()
         newest_ns = rows[-1][1] if rows else 0
-        for t_ns, rx_ns, hz, _, quality, _ in rows:
+        for t_ns, rx_ns, hz, volt_pu, quality, _ in rows:
             if rx_ns < oldest_ns <= newest_ns:
                 # Taken in late, together with one that is fresh: there is nothing to decide on it any more.
                 self.sums.rejected["overtaken"] += 1
@@ -183,7 +186,7 @@ class Aggregator:
             if mark:
                 self._reject(mark)
                 verdict = BUS_DEAD if mark & DEAD_BUS else UNUSABLE
-            self._decide(now_ns, t_ns, rx_ns, hz, mark, verdict)
+            self._decide(now_ns, t_ns, rx_ns, hz, mark, verdict, volt_pu)
 
     def on_sessions(self, block: Block, now_ns: int) -> None:
         """Plug-ins and plug-outs. block : SESSION[n]"""
@@ -222,8 +225,10 @@ class Aggregator:
         self.engine.totals.due_ns[segment] = 0
 
     def on_signal(self, block: Block, now_ns: int) -> None:
-        """A balancing authority's set-point on top of the products; the newest stands. block : SIGNAL[n]
+        """A balancing authority's set-point: of the products sold on a signal, else on top of the others; the newest
+        stands. block : SIGNAL[n]
 
+        What goes beyond what is sold on a signal is clipped to it and counted.
         Of one door that is the one that came last. Of two doors it is the one accepted last by their stamps, in
         whatever order they are read: a set-point said before the one in force is void, and stays so when that expires.
         """
@@ -236,6 +241,9 @@ class Aggregator:
             if door != self._signal_door and said_ns < self._signal_ns:
                 self.sums.rejected["signal_older"] += 1
                 continue
+            terms = self.engine.terms
+            if terms.signals[0] and abs(power_kw) > terms.signal_kw[0 if power_kw > 0.0 else 1]:
+                self.sums.clipped += 1
             self.signal_kw, self._signal_until_ns = power_kw, valid_until_ns
             self._signal_door, self._signal_ns = door, said_ns
 
@@ -288,7 +296,9 @@ class Aggregator:
 
     # ---- one decision --------------------------------------------------------------------------------------
 
-    def _decide(self, now_ns: int, t_ns: int, rx_ns: int, hz: float, quality: int, verdict: int) -> None:
+    def _decide(
+        self, now_ns: int, t_ns: int, rx_ns: int, hz: float, quality: int, verdict: int, volt_pu: float = math.nan
+    ) -> None:
         now_ns = max(now_ns, self._last_ns)
         elapsed_h = (now_ns - self._last_ns) / 3.6e12 if self._last_ns else 0.0
         self._first_ns = self._first_ns or now_ns
@@ -298,8 +308,10 @@ class Aggregator:
         if self._declared.due(now_ns):
             self._declare(now_ns)
         self.baseline_kw = self._declared.power_kw(now_ns)
-        signal_kw = self.signal_kw_at(now_ns)
-        result = tick_held(self._held, self._capped, now_ns, hz, verdict, self.baseline_kw, signal_kw)
+        result = tick_held(
+            self._held, self._capped, now_ns, hz, verdict, self.baseline_kw, self.signal_kw, self._signal_until_ns,
+            volt_pu,
+        )  # fmt: skip
         self.accounting.decided(self.engine, now_ns, result.lam)
         lost = verdict != USABLE and self._lost(result.mode, now_ns)
         sample = t_ns, rx_ns, hz, quality
@@ -384,6 +396,7 @@ class Aggregator:
         sums.commands += count
         sums.passes += result.passes
         sums.bound_violations += result.broken
+        sums.trips = int(self.engine.guard.trips[0])
         error_kw = abs(result.commanded_kw - (result.request_kw - result.unserved_kw))
         sums.max_sum_error_kw = max(sums.max_sum_error_kw, error_kw)
 
@@ -406,6 +419,7 @@ class Aggregator:
         dead = bool(self.engine.memory.dead[0])
         alarms.set("FREQUENCY_LOST", lost and not dead, now_ns)
         alarms.set("DEAD_BUS", dead, now_ns)
+        alarms.set("FREQUENCY_OUT_OF_BOUNDS", bool(self.engine.guard.state[0] != IN_SERVICE), now_ns)
         alarms.set("SHORTFALL", abs(result.unserved_kw) > NEGLIGIBLE_KW, now_ns)
         # Without a vehicle there is no band; the look at all of them is only for then.
         if self._capped:

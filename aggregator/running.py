@@ -25,6 +25,7 @@ from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.embedded import EmbeddedServer
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
+from aggregator.protecting import protection_of
 from aggregator.roles import Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import Line, newest, roles_of, with_ports
@@ -71,6 +72,7 @@ def core_settings(config: Config) -> CoreSettings:
         rest_s=engine.rest_s, dwell_s=engine.dwell_s, retry_s=engine.retry_s, wear_price=engine.wear_price,
         losses=(engine.loss_standing_frac, engine.loss_quadratic_frac),
         derating=tuple(Derating(**config.limits.model_dump())), sites=tuple(_site(table) for table in config.site),
+        protection=protection_of(config.protection, contracts),
     )  # fmt: skip
 
 
@@ -246,6 +248,7 @@ def summarise(parts: dict[str, Any], core: CoreSettings, period_s: float = math.
         "warm_start_s": parts["warm_start_s"],
         "max_sum_error_kw": max(life.get("max_sum_error_kw", 0.0) for life in workers),
         "bound_violations": _sum(workers, "bound_violations"),
+        "trips": _sum(workers, "trips"),
         "scheduling": parts["worker"].get("scheduling", ""),
         "restarts": parts.get("restarts", {}),
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in core.contracts],

@@ -32,7 +32,7 @@ Column = npt.NDArray[Any]
 
 # What is sold is given anew; the others are written before they are read in every tick. Not so the outbox: what it
 # knows of who may be moved outlives the tick.
-LEFT_OUT: Final = ("terms.", "room.scratch.", "room.heard", "room.least_kw", "room.most_kw")
+LEFT_OUT: Final = ("terms.", "relay.", "room.scratch.", "room.heard", "room.least_kw", "room.most_kw")
 CORE: Final = (
     "last_sample", "baseline_kw", "metered_kw", "meter_t_ns", "signal_kw", "_signal_until_ns", "_signal_door",
     "_signal_ns", "_first_ns", "_last_ns", "_sequence", "_told_second",

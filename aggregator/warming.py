@@ -8,7 +8,7 @@ nothing about what is compiled.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,10 +16,17 @@ from aggregator import explained, figures
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.core import Aggregator
 from droop.fleet import Wish
-from droop.products import load
+from droop.products import load, parse
+from droop.protection import EN_50549
+from settlement import expected
+from settlement.align import Grid
+from settlement.facts import Signal, floats, ints
 from settlement.interval import LEAD_S
 from telemetry.quality import GateSettings
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block, Quality, SlotState, empty
+
+if TYPE_CHECKING:
+    from aggregator.backtest import Backtest
 
 ROWS: Final = 16
 LOCAL_METER: Final = 2
@@ -36,7 +43,7 @@ def rehearse_everything() -> None:
     """Every kernel of every process that decides, settles or replays, whatever the configuration."""
     from aggregator.backtest import Backtest  # it is not needed by a worker
 
-    settings = CoreSettings("ce", ROWS, (Contract(load("ce_fcr"), ROWS),))
+    settings = CoreSettings("ce", ROWS, (Contract(load("ce_fcr"), ROWS),), protection=EN_50549)
     sites = (Site("rehearsal", None, 0, ROWS, 1.0, 1.0, LOCAL_METER, -1.0, 1.0),)
     for each in (settings, replace(settings, sites=sites, wear_price=0.1)):
         warm(each)
@@ -45,6 +52,18 @@ def rehearse_everything() -> None:
             day.feed(_sample(50.0 - 0.1 * (second % 2), 0, second * NS))
         for _ in day.statements():
             pass
+    _owe(day)
+
+
+def _owe(day: Backtest) -> None:
+    """What triggers and set-points owe is computed by kernels of its own."""
+    plain = {"title": "rehearsal", "area": "-", "nominal_hz": 50.0, "direction": "up"}
+    pulled = parse({**plain, "id": "pulled", "trigger": {"hz": 49.95}}, "rehearsal")
+    curve = {"curve": [[0.0, 0.0], [1.0, 1.0]], "ramp_pu_s": 0.1}
+    told = parse({**plain, **curve, "id": "told", "input": "signal", "signal_s": 2.0}, "rehearsal")
+    facts = day.facts()._replace(signal=Signal(ints(NS), ints(9 * NS), floats(1.0)))
+    for k in range(2):
+        expected.of([(pulled, 1.0), (told, 1.0)], k, facts, Grid(NS, NS, 10))
 
 
 def _small(settings: CoreSettings) -> CoreSettings:
@@ -70,9 +89,23 @@ def _rehearse(core: Aggregator) -> None:
     core.on_signal(said, now_ns)
     core.on_renew(now_ns)
     core.on_time(now_ns + NS)
+    _trip(core, now_ns + NS)
     core.supervise(True, now_ns)
     figures.live(core, now_ns, figures.survey(core, now_ns))
     figures.fleetview(core, now_ns)
+
+
+def _trip(core: Aggregator, now_ns: int) -> None:
+    """Beyond the first trip limit for its time, and back into service."""
+    limits = core.settings.protection
+    if limits is None:
+        return
+    trip_hz, after_s = limits.trips[0]
+    beyond_hz = trip_hz + (1.0 if trip_hz > core.settings.nominal_hz else -1.0)
+    inside_hz = (limits.enter_low_hz + limits.enter_high_hz) / 2
+    for hz, wait_s in ((beyond_hz, 1.0), (beyond_hz, after_s), (inside_hz, 1.0), (inside_hz, limits.enter_delay_s)):
+        now_ns += NS + round(wait_s * NS)
+        core.on_samples(_sample(hz, 0, now_ns), now_ns)
 
 
 def _cars(now_ns: int) -> Block:
@@ -113,5 +146,5 @@ def _readings(now_ns: int) -> Block:
 def _sample(hz: float, quality: int, now_ns: int) -> Block:
     sample = empty(FREQUENCY, 1)
     sample["t_ns"] = sample["rx_ns"] = now_ns
-    sample["hz"], sample["quality"] = hz, quality
+    sample["hz"], sample["volt_frac"], sample["quality"] = hz, 1.0, quality
     return sample

@@ -498,6 +498,7 @@ class Worker:
             "unserved_kwh": sums.unserved_kwh,
             "max_sum_error_kw": sums.max_sum_error_kw,
             "bound_violations": sums.bound_violations,
+            "trips": sums.trips,
             "alarms": self.core.alarms.raised,
             "modes": managing.seconds(self.core.modes()),
             "explained": self._explaining.answered,

@@ -246,12 +246,13 @@ def sweep(
 
 @kernel
 def silence(
-    state: Column, reason_up: Column, command_kw: Column, valid_until_ns: Column, now_ns: int, out: Outbox
+    state: Column, reason_up: Column, command_kw: Column, valid_until_ns: Column, now_ns: int, hush: int, out: Outbox
 ) -> None:  # fmt: skip
-    """Tell those that do not report or do not follow to discharge no more; the sum counts on nothing of it."""
+    """Tell those that do not report or do not follow to give, or move, no more; the sum counts on nothing of it."""
     for i in range(state.size):
         deaf = state[i] == PLUGGED and not commandable(state[i], reason_up[i])
-        if deaf and command_kw[i] > 0.0 and valid_until_ns[i] > now_ns:
+        moves = command_kw[i] > 0.0 or (hush > 1 and command_kw[i] < 0.0)
+        if deaf and moves and valid_until_ns[i] > now_ns:
             put(i, np.float32(0.0), out.place, out.slot, out.command_kw, out.sent)
 
 
@@ -293,14 +294,15 @@ def fill_outbox(
 
 @kernel
 def choose(
-    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, out: Outbox, renewed: int = ALL, hush: bool = False
+    fleet: Fleet, request_kw: float, now_ns: int, sending: Sending, out: Outbox, renewed: int = ALL, hush: int = 0
 ) -> tuple[float, float, int]:  # fmt: skip
     """Fill the outbox and make its commands the standing ones.
 
     request_kw : what the commands shall sum to, within the fleet's bounds [kW]
     renewed    : segments, as bits, whose bounds, reasons or states are new, or whose commands others have cut short;
                  elsewhere lives of commands are not read before one of them can be due
-    hush       : whoever was last told to discharge is told not to, though nobody hears of it: for a dead bus
+    hush       : 1: whoever was last told to discharge is told not to, though nobody hears of it: for a dead bus;
+                 2: or to charge: after a trip
     returns    the sum of all standing commands [kW], the request less that sum [kW], and how many standing
                commands lie outside their vehicle's bounds, which must be 0: those not sent were found inside
                by the pass, those sent are looked at again
@@ -308,9 +310,9 @@ def choose(
     total = fill_outbox(fleet, request_kw, now_ns, sending, renewed, out)
     out.total_kw[0] = total
     broken = dispatch(fleet, now_ns, sending.validity_ns, 0, out)
-    if hush:
+    if hush > 0:
         # Apart from the others: what they are counted with, and bounded by, is what they were last told.
         first = out.sent[0]
-        silence(fleet.state, fleet.reason_up, fleet.command_kw, fleet.valid_until_ns, now_ns, out)
+        silence(fleet.state, fleet.reason_up, fleet.command_kw, fleet.valid_until_ns, now_ns, hush, out)
         dispatch(fleet, now_ns, sending.validity_ns, first, out)
     return total, request_kw - total, broken

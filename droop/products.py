@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from importlib import resources
@@ -209,6 +209,9 @@ def _check(product: Product) -> None:
     managed = rules is not None and product.trigger is None and (rules.nem is not None or rules.aem is not None)
     need(not managed or straight, "field `reservoir`: `nem` and `aem` go with a curve of two points on the frequency")
     need(product.ramp_pu_s > 0, "field `ramp_pu_s` takes a rate above 0")
+    need(product.ramp_min_pu_s <= product.ramp_pu_s, "field `ramp_pu_s` must not be below `ramp_min_pu_s`")
+    if product.trigger is not None:
+        _check_trigger(product, product.trigger, need)
     need(math.isfinite(product.fade_s) and product.fade_s > 0, "field `fade_s` takes a time above 0")
     need(product.interval_s > 0, "field `interval_s` takes whole seconds above 0")
     first, last = product.effective_from, product.effective_to
@@ -217,6 +220,21 @@ def _check(product: Product) -> None:
     for name, mark in product.marks.items():
         need(name.split(".")[0] in known, f"field `marks.{name}` names no field of a product")
         need(mark in CONFIDENCE, f"field `marks.{name}` takes one of {', '.join(CONFIDENCE)}")
+
+
+def _check_trigger(product: Product, trigger: Trigger, need: Callable[[bool, str], None]) -> None:
+    """Refuse a trigger that could never be pulled, or that would let go where it was pulled."""
+    need(product.input == "frequency", "field `trigger` goes with `input` frequency")
+    need(product.direction != "symmetric", "field `trigger` goes with a `direction` of up or down")
+    side = -1.0 if product.direction == "down" else 1.0
+    places = trigger.steps_hz or (trigger.hz,)
+    beyond = all(side * (product.nominal_hz - hz) > 0 for hz in places)
+    need(beyond, "field `trigger.hz` lies below nominal with direction `up`, above it with `down`")
+    last = max(side * hz for hz in places)
+    need(
+        trigger.release_hz == 0 or side * trigger.release_hz >= last,
+        "field `trigger.release_hz` lies between nominal and the first threshold, or is 0",
+    )
 
 
 def load_file(path: Path) -> Product:

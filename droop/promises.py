@@ -55,6 +55,8 @@ class Trigger:
 
     def __post_init__(self) -> None:
         at_least(self, "hz", above=True)
+        if any(not math.isfinite(hz) or hz <= 0 for hz in self.steps_hz):
+            raise ValueError("field `steps_hz` takes numbers above 0")
         at_least(self, "after_s", "hold_s", "release_hz", "release_s", "pause_hz", "ready_s")
         if not self.fall_pu_s > 0 or not 0 < self.fall_step_pu <= 1:
             raise ValueError("fields `fall_pu_s` and `fall_step_pu` take a rate above 0 and a share of 0..1")
@@ -166,6 +168,25 @@ class Protection:
             raise ValueError("field `trips` takes at least one [Hz, s]")
         if self.enter_high_hz <= self.enter_low_hz:
             raise ValueError("field `enter_high_hz` must lie above `enter_low_hz`")
+        at_least(self, "enter_low_pu", "enter_high_pu")
+        for hz, after_s in self.trips:
+            if not math.isfinite(hz) or hz <= 0 or not math.isfinite(after_s) or after_s < 0:
+                raise ValueError(f"field `trips`: [{hz:g}, {after_s:g}] takes a frequency above 0, a time of 0 or more")
+            if self.enter_low_hz < hz < self.enter_high_hz:
+                raise ValueError(f"field `trips`: {hz:g} Hz lies in the window in which service is entered")
+            self._ride(hz, after_s)
+
+    def _ride(self, hz: float, after_s: float) -> None:
+        """Refuse a trip that would cut a must-ride-through band short."""
+        under = hz <= self.enter_low_hz
+        for low_hz, high_hz, ride_s in self.ride_through:
+            if not low_hz < high_hz or not 0 <= ride_s < math.inf:
+                raise ValueError("field `ride_through` takes [low Hz, high Hz, s], the lower first; 0 s: without end")
+            if after_s < (ride_s or math.inf) and (low_hz < hz if under else hz < high_hz):
+                raise ValueError(
+                    f"field `trips`: {hz:g} Hz after {after_s:g} s lies in a band that must be ridden through "
+                    f"({low_hz:g} to {high_hz:g} Hz, {f'{ride_s:g} s' if ride_s else 'without end'})"
+                )
 
 
 @dataclass(frozen=True)

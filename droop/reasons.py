@@ -27,6 +27,7 @@ class Reason(IntEnum):
     MINIMUM = 16  # less than the charger's least power
     SITE = 17  # a cap of the site, feeder or transformer
     RESPONSE = 18  # the charger gives less than it is told
+    FREQUENCY_OUT_OF_BOUNDS = 19  # the fleet has left the grid at a trip limit, or is still entering service
 
 
 COUNT = 24
@@ -52,6 +53,7 @@ WORDS = {
     Reason.MINIMUM: "least power of the charger",
     Reason.SITE: "cap of the site",
     Reason.RESPONSE: "charger gives less than told",
+    Reason.FREQUENCY_OUT_OF_BOUNDS: "frequency beyond the trip limits",
 }
 """Each reason as people say it."""
 

@@ -13,29 +13,34 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from droop import bounds, dynamics, outbox, watch
+from droop import bounds, dynamics, outbox, protection, watch
 from droop.bounds import Room, Rules, narrow, renew_due
 from droop.commands import Sending, choose
-from droop.dynamics import Motion, Terms, requested_kw, reset
+from droop.dynamics import Motion, Terms, requested_kw, reset, steps_of
 from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals, column
 from droop.handle import hold
 from droop.modes import manage
 from droop.numerics import kernel
 from droop.outbox import Outbox
 from droop.products import Product
-from droop.reasons import COUNT
+from droop.promises import Protection
+from droop.protection import ENTERING, TRIPPED, Guard, Relay, protect
+from droop.reasons import COUNT, Reason
 from droop.response import commandable
 from droop.shortfall import attribute
 from droop.sites import Tree, leaf
 from droop.split import LAM_MAX, solve
 from droop.switching import switch
 from droop.turns import rotate
-from droop.watch import Memory, supervise
+from droop.watch import USABLE, Memory, supervise
 
 Column = npt.NDArray[Any]
 
 # How far the active set's range shall pass the request when vehicles are switched, of what the fleet can do.
 MARGIN_FRAC: Final = 0.005
+OUT_OF_BOUNDS: Final = int(Reason.FREQUENCY_OUT_OF_BOUNDS)
+# The end of a set-point that is simply given.
+NEVER: Final = int(np.iinfo(np.int64).max)
 
 
 class Settings(NamedTuple):
@@ -72,7 +77,9 @@ class Engine(NamedTuple):
     turned_ns: Column  # int64[SEGMENTS]  when the vehicles of a segment last took turns
     pending: Column  # int64[1]  renewed segments that no caps and no turns have followed yet, as bits
     tried_kw: Column  # float64[1]  the last request that the active set was changed for
-    asked_kw: Column  # float64[2]  this tick's request, and what of it is response
+    asked_kw: Column  # float64[3]  this tick's request, what of it is response, and what is withheld while entering
+    relay: Relay
+    guard: Guard
 
 
 class Tick(NamedTuple):
@@ -92,21 +99,25 @@ class Tick(NamedTuple):
 
 
 def engine(
-    rows: int, sold: list[tuple[Product, float]], tree: Tree | None = None, *, wear_price: float = 0.0
+    rows: int, sold: list[tuple[Product, float]], tree: Tree | None = None, *, wear_price: float = 0.0,
+    protect_by: Protection | None = None,
 ) -> Engine:  # fmt: skip
     """An engine at rest for `rows` chargers and the products sold, with the kW of each.
 
     tree       : caps of sites, feeders and transformers over the rows (`sites.tree`)
     wear_price : multiplier below which nobody leaves the plan; 0: none
+    protect_by : the interconnection's trip limits; None: there are none
     """
     fleet, totals = allocate(rows), allocate_totals()
     caps = tree if tree is not None else bounds.no_tree(rows)
     fleet.site[:] = leaf(caps, rows)
+    relay = protection.relay(protect_by, sold[0][0].nominal_hz if sold else 50.0)
     return Engine(
-        fleet, totals, dynamics.terms(sold), dynamics.at_rest(len(sold)), watch.unaware(), np.zeros(3),
-        np.zeros(1, np.int64), np.zeros(COUNT), outbox.outbox(rows), bounds.room(caps, totals, rows),
+        fleet, totals, dynamics.terms(sold), dynamics.at_rest(len(sold), steps_of(sold)), watch.unaware(),
+        np.zeros(3), np.zeros(1, np.int64), np.zeros(COUNT), outbox.outbox(rows), bounds.room(caps, totals, rows),
         np.full(rows if wear_price > 0.0 else 0, wear_price, np.float32), np.zeros(3), column(0, rows, np.float32),
-        np.zeros(SEGMENTS, np.int64), np.zeros(1, np.int64), np.full(1, np.nan), np.zeros(2),
+        np.zeros(SEGMENTS, np.int64), np.zeros(1, np.int64), np.full(1, np.nan), np.zeros(3),
+        relay, protection.in_service(relay),
     )  # fmt: skip
 
 
@@ -134,14 +145,46 @@ def still(held: Any, now_ns: int) -> None:
         engine.turned_ns[segment] = now_ns
 
 
+@kernel
+def shut(held: Any, now_ns: int) -> None:
+    """Bounds after a trip, to be capped yet: nobody that hears us discharges or charges.
+
+    While service is entered nobody must: the ramp of the whole comes before a driver's departure.
+    """
+    engine = held.engine
+    fleet, totals, off = engine.fleet, engine.totals, engine.guard.state[0] == TRIPPED
+    state, own_up, own_down = fleet.state, fleet.own_up, fleet.own_down
+    free_lo, free_hi, plan_kw = fleet.free_lo_kw, fleet.free_hi_kw, fleet.plan_kw
+    for i in range(state.size):
+        if commandable(state[i], own_up[i]) and not off:
+            free_lo[i] = min(free_lo[i], np.float32(0.0))
+            free_hi[i] = max(free_hi[i], np.float32(0.0))
+        elif commandable(state[i], own_up[i]):
+            free_lo[i] = np.float32(0.0)
+            free_hi[i] = np.float32(0.0)
+            plan_kw[i] = np.float32(0.0)
+            own_up[i] = OUT_OF_BOUNDS
+            own_down[i] = OUT_OF_BOUNDS
+    for segment in range(SEGMENTS):
+        narrow(fleet, totals, segment, now_ns)
+        engine.turned_ns[segment] = now_ns if off else engine.turned_ns[segment]
+
+
 # What `begin` finds, beside the renewed segments' bits.
 SOME_LEAST: Final = 1 << SEGMENTS
 DEAD: Final = 1 << SEGMENTS + 1
+OFF: Final = 1 << SEGMENTS + 2  # tripped
+EASING: Final = 1 << SEGMENTS + 3  # entering service
+STILL: Final = DEAD | OFF
+TROUBLE: Final = STILL | EASING
 EVERY: Final = (1 << SEGMENTS) - 1
 
 
 @kernel
-def begin(held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float) -> None:
+def begin(
+    held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float, until_ns: int,
+    volt_pu: float,
+) -> None:  # fmt: skip
     """Supervise the frequency and ask the products. held : the `Running`'s handle"""
     engine, settings = held.engine, held.settings
     last_ns = engine.last_ns[0]
@@ -155,16 +198,26 @@ def begin(held: Any, now_ns: int, hz: float, verdict: int, baseline_kw: float, s
         reset(engine.motion)
         signal_kw = 0.0
     weight, memory, totals = engine.memory.weight[0], engine.memory, engine.totals
+    fresh = verdict == USABLE and not np.isnan(hz)
     # What is not acted on is no sign of an alert state, and moves no mean.
     manage(
         engine.motion.modes, engine.terms.duties, engine.terms.nominal_hz, engine.terms.sold_kw,
         memory.hz[0] if weight > 0.0 else np.nan, now_ns, totals.up_kwh.sum(), totals.down_kwh.sum(),
         totals.hi_kw.sum() - baseline_kw, baseline_kw - totals.lo_kw.sum(),
     )  # fmt: skip
-    response = requested_kw(engine.motion, engine.terms, engine.memory.hz[0], weight, now_ns, elapsed_s) + signal_kw
+    response = requested_kw(
+        engine.motion, engine.terms, memory.hz[0], weight, fresh, now_ns, elapsed_s, signal_kw, until_ns
+    )
+    if engine.terms.signals[0] == 0 and now_ns < until_ns:
+        # A set-point that no product sold is on: on top of them.
+        response += signal_kw
     engine.asked_kw[0] = baseline_kw + response
     engine.asked_kw[1] = response
-    if was_dead and not dead:
+    engine.asked_kw[2] = 0.0
+    was_off = engine.guard.state[0] == TRIPPED
+    lost = not fresh and (dead or weight < 1.0)
+    protect(engine.guard, engine.relay, now_ns, hz, volt_pu, fresh, lost)
+    if (was_dead and not dead) or (was_off and engine.guard.state[0] != TRIPPED):
         # As at the start: all of them now, and in turn from then on.
         engine.totals.refreshed_ns[:] = 0
 
@@ -174,12 +227,14 @@ def renew(held: Any, now_ns: int) -> int:
     """Renew the bounds and plans that are due: in the tick, or ahead of the next one, which sees to the rest.
 
     returns the segments renewed since the last tick as bits, SOME_LEAST if there are vehicles with a least power,
-    DEAD on a dead bus
+    DEAD on a dead bus, OFF after a trip, EASING while service is entered
     """
     engine = held.engine
     engine.pending[0] |= renew_due(engine.fleet, engine.totals, engine.room, now_ns, held.settings.rules)
     least, dead = engine.totals.least.sum() > 0, engine.memory.dead[0] != 0
-    return engine.pending[0] | (SOME_LEAST if least else 0) | (DEAD if dead else 0)
+    state = engine.guard.state[0]
+    found = (DEAD if dead else 0) | (OFF if state == TRIPPED else 0) | (EASING if state == ENTERING else 0)
+    return engine.pending[0] | (SOME_LEAST if least else 0) | found
 
 
 @kernel
@@ -199,6 +254,16 @@ def cap(held: Any, renewed: int, now_ns: int) -> None:
 def furthest_kw(totals: Totals, tree: Tree) -> tuple[float, float]:
     """The least and the most the fleet could be switched to under its caps [kW]."""
     return totals.far_lo_kw.sum() + tree.cut_lo_kw.sum(), totals.far_hi_kw.sum() - tree.cut_hi_kw.sum()
+
+
+@kernel
+def ease(held: Any) -> None:
+    """While service is entered, ask no more than the ramp's share of what the fleet can do; the rest is withheld."""
+    engine = held.engine
+    lo, hi = furthest_kw(engine.totals, engine.room.tree)
+    asked, share = engine.asked_kw[0], engine.guard.share[0]
+    engine.asked_kw[0] = min(max(asked, share * min(lo, 0.0)), share * max(hi, 0.0))
+    engine.asked_kw[2] = asked - engine.asked_kw[0]
 
 
 @kernel
@@ -254,10 +319,15 @@ def finish(
     engine.unserved_kw[:] = 0.0
     if unserved != 0.0:
         attribute(fleet, unserved, engine.unserved_kw)
+    hush = 2 if found & OFF else (1 if found & DEAD else 0)
     commanded, _, broken = choose(
-        fleet, request - unserved, now_ns, settings.sending, engine.out, found & EVERY, found & DEAD > 0
+        fleet, request - unserved, now_ns, settings.sending, engine.out, found & EVERY, hush
     )  # fmt: skip
-    if found & SOME_LEAST and not found & DEAD:
+    withheld = engine.asked_kw[2]
+    request += withheld
+    unserved += withheld
+    engine.unserved_kw[OUT_OF_BOUNDS] += withheld
+    if found & SOME_LEAST and not found & STILL:
         # What the fleet could do, not what those that happen to be on could.
         lo, hi = furthest_kw(totals, engine.room.tree)
     return (
@@ -273,35 +343,42 @@ class Running(NamedTuple):
 
 
 def tick_held(
-    held: Any, capped: bool, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
+    held: Any, capped: bool, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float,
+    until_ns: int = NEVER, volt_pu: float = np.nan,
 ) -> Tick:  # fmt: skip
     """One sample in, commands in `engine.out`.
 
-    Five kernels in turn, and `still` on a dead bus; a fleet without caps and without least powers takes three. A
-    kernel that holds all of them would take twice as long to compile.
+    Five kernels in turn; `still` on a dead bus, `shut` after a trip, and `ease` on the way back; a fleet without caps
+    and without least powers takes three. A kernel that holds all of them would take twice as long to compile.
 
     held        : handle on a `Running` (`droop.handle`)
     capped      : whether there are caps
     now_ns      : decision time, not before the last one's [ns]
     hz, verdict : the sample and what the gate says of it (`watch.Verdict`)
     baseline_kw : declared baseline [kW]
-    signal_kw   : a balancing authority's set-point, on top of the products [kW]
+    signal_kw   : a balancing authority's set-point: of the products on a signal, or on top of the others [kW]
+    until_ns    : when it runs out
+    volt_pu     : voltage beside the sample, of nominal; NaN: not known
     """
-    begin(held, now_ns, hz, verdict, baseline_kw, signal_kw)
-    found = renew(held, now_ns)
-    if found & DEAD:
-        still(held, now_ns)
+    begin(held, now_ns, hz, verdict, baseline_kw, signal_kw, until_ns, volt_pu)
+    found = due = renew(held, now_ns)
+    if found & TROUBLE:
+        (still if found & STILL == DEAD else shut)(held, now_ns)
         found |= EVERY
     if capped and found & EVERY:
         cap(held, found & EVERY, now_ns)
-    if found & SOME_LEAST and not found & DEAD:
-        arrange(held, found & EVERY, now_ns)
+    if found & EASING:
+        ease(held)
+    if found & SOME_LEAST and not found & STILL:
+        arrange(held, due & EVERY, now_ns)
     return Tick(*finish(held, now_ns, found))
 
 
 def tick(
-    engine: Engine, settings: Settings, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float
+    engine: Engine, settings: Settings, now_ns: int, hz: float, verdict: int, baseline_kw: float, signal_kw: float,
+    until_ns: int = NEVER, volt_pu: float = np.nan,
 ) -> Tick:  # fmt: skip
     """`tick_held` for an engine without a handle; a handle made for each call costs more than a small tick."""
     capped = engine.room.tree.first.size > 0
-    return tick_held(hold(Running(engine, settings)), capped, now_ns, hz, verdict, baseline_kw, signal_kw)
+    held = hold(Running(engine, settings))
+    return tick_held(held, capped, now_ns, hz, verdict, baseline_kw, signal_kw, until_ns, volt_pu)

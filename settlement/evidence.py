@@ -140,8 +140,8 @@ def seal_correction(ledger: Ledger, closed: Closed, corrects: Mapping[str, str],
 
 def cut(closed: Closed) -> Facts:
     """The rows that an interval's statements may use, its history and its sequel included; copies."""
-    lead_ns, tail_ns = interval.lead_s(closed.sold) * NS, interval.tail_s(closed.sold) * NS
-    used = window.cut(closed.facts, closed.start_ns - lead_ns, closed.end_ns + tail_ns)
+    reach_ns, tail_ns = interval.reach_ns(closed.sold), interval.tail_s(closed.sold) * NS
+    used = window.cut(closed.facts, closed.start_ns - reach_ns, closed.end_ns + tail_ns)
     return Facts._make(_copied(value) for value in used)
 
 

@@ -86,6 +86,12 @@ def tail_s(sold: Sequence[Sold]) -> int:
     return max((reach_of(item.product).tail_s for item in sold), default=0)
 
 
+def reach_ns(sold: Sequence[Sold]) -> int:
+    """How far before an interval its rows are needed [ns]: for its history, and for the state of its products."""
+    state_ns = max((expected.history_ns(item.product) for item in sold), default=0)
+    return max(lead_s(sold) * NS, LEAD_S * NS + state_ns)
+
+
 def settle(
     sold: Sequence[Sold], facts: Facts, start_ns: int, end_ns: int, *, until_ns: int | None = None, final: bool = True
 ) -> list[Statement]:
@@ -96,7 +102,7 @@ def settle(
     grid = Grid(start_ns - lead_ns, STEP_NS, cells)
     span = _Span(start_ns, end_ns, until_ns, final, grid, lead_ns // STEP_NS)
     doubts = delivered.doubts(facts.meters, start_ns, until_ns)
-    facts = window.cut(facts, grid.start_ns, until_ns + tail_ns)
+    facts = window.cut(facts, start_ns - reach_ns(sold), until_ns + tail_ns)
     facts = facts._replace(notes=(*facts.notes, *doubts))
     if not sold:
         return []
@@ -109,7 +115,7 @@ def settle(
 def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = products.load) -> None:
     """Compute a statement again from its rows; VerifyError names the first field that differs.
 
-    facts : the rows of the interval and of the history and sequel that `lead_s` and `tail_s` tell; more do no harm
+    facts : the rows of the interval, of `reach_ns` before it and `tail_s` after it; more do no harm
     load  : where products come from; the catalogue, or the journal that carries them in full
     """
     sold = [Sold(load(name), kw) for name, kw in statement.stack.items()]
@@ -148,13 +154,8 @@ def _series(sold: Sequence[Sold], facts: Facts, grid: Grid) -> _Series:
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
     net = delivered.net_kw(metered, declared)
-    targets = [_target(item, facts, grid) for item in sold]
+    targets = [expected.of(sold, k, facts, grid) for k in range(len(sold))]
     return _Series(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
-
-
-def _target(item: Sold, facts: Facts, grid: Grid) -> Cells:
-    """What a product owed, with the energy rules that were on."""
-    return expected.power_kw(item.product, item.sold_kw, facts.samples, grid, facts.modes.get(item.product.id))
 
 
 def based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
@@ -167,7 +168,7 @@ def based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
         return facts
     if len(sold) > 1:
         raise baseline.BaselineError(f"{len(sold)} products share one delivery: all of them need the plan as baseline")
-    declared = baselines.declare(sold[0].product, facts.meters, _target(sold[0], facts, grid).mean, grid)
+    declared = baselines.declare(sold[0].product, facts.meters, expected.of(sold, 0, facts, grid).mean, grid)
     own = facts.meters.meter != baselines.controls(sold[0].product)
     return facts._replace(declarations=declared, meters=window.take(facts.meters, np.flatnonzero(own)))
 
@@ -182,7 +183,8 @@ def _shares(sold: Sequence[Sold], net: Cells, targets: Sequence[Cells], signal_k
     """Each product's part of the delivery; a set-point of its own takes its part like a product."""
     requested = [cells.mean for cells in targets]
     sizes = [item.sold_kw for item in sold]
-    if signal_kw.any():
+    # Where products on a signal are sold, the set-point is theirs.
+    if signal_kw.any() and not any(item.product.input == "signal" for item in sold):
         requested.append(signal_kw)
         sizes.append(0.0)
     return delivered.share(net.mean, requested, sizes)
@@ -218,7 +220,7 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         mileage=moved_kw / sold_kw if sold_kw > 0 else 0.0,
         coverage_frac=_mean(known[span.lead :]),
         coverage={
-            "frequency": _mean(span.inner(target).coverage_frac),
+            product.input: _mean(span.inner(target).coverage_frac),
             "meter": _mean(span.inner(series.metered).coverage_frac),
             "baseline": _mean(span.inner(series.declared).coverage_frac),
         },

@@ -32,7 +32,7 @@ from aggregator.cli.traceoptions import (
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
 def backtest(
-    trace: Annotated[list[Path], typer.Argument(help="Recorded traces, one after the other.")],
+    trace: Annotated[list[Path] | None, typer.Argument(help="Recorded traces, one after the other.")] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML configuration, as of `run`: contracts, fleet, sites, limits, engine, gate."),
@@ -45,6 +45,10 @@ def backtest(
     any_date: AnyDate = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
+    signal_file: Annotated[
+        Path | None,
+        typer.Option("--signal", help="Recorded signal (CSV: time,signal -1..1) of products that follow one."),
+    ] = None,
     start: Start = None,
     step_s: StepS = None,
     format: Format = None,
@@ -61,7 +65,7 @@ def backtest(
     out: Annotated[Path | None, typer.Option(help="Folder for result, statements, series and checkpoints.")] = None,
     json: Json = None,
 ) -> None:
-    """Drive a simulated fleet over recorded frequency, and score what it delivered."""
+    """Drive a simulated fleet over recorded frequency, or a recorded signal, and score what it delivered."""
     from aggregator.backtesting import check, recorded_gate, run
     from aggregator.billing import Asked, Files
     from aggregator.compiling import ensure
@@ -69,6 +73,7 @@ def backtest(
     from aggregator.fleetside import behaviour
     from aggregator.process import logger, settle_memory
     from aggregator.running import core_settings
+    from aggregator.signal_file import read
     from telemetry.traces import open_trace
 
     writable(json)
@@ -82,9 +87,10 @@ def backtest(
             path, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
             step_s=step_s, nominal_hz=nominal_hz, repair=repair, skip_bad=skip_bad,
         )
-        for path in trace
+        for path in trace or []
     ]  # fmt: skip
-    check(traces, settings, any_date=any_date)
+    recorded = None if signal_file is None else read(signal_file)
+    check(traces, settings, recorded, any_date=any_date)
     priced = Files(Asked(prices), {entry.product.id: entry.product for entry in settings.contracts})
     log = logger("backtest")
     ensure(log)  # a wrong file is named before anybody waits for a compiler
@@ -93,7 +99,7 @@ def backtest(
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
-            prices=priced,
+            prices=priced, signal=recorded,
             any_date=any_date, warn=log.warning,
         )  # fmt: skip
     if result is None:

@@ -42,6 +42,7 @@ const REASON_TEXT = {
   held: "report ageing", temperature: "battery temperature", taper: "taper near full or empty",
   throughput: "day's throughput", override: "owner's wish", ramp: "charger's ramp", minimum: "charger's least power",
   site: "cap of the site", response: "gives less than told",
+  frequency_out_of_bounds: "frequency beyond the trip limits",
 };
 export const REASONS = Object.keys(REASON_TEXT).slice(1); // what one can filter by
 export const reason = (code) => REASON_TEXT[code] ?? words(code);

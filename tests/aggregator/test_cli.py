@@ -395,3 +395,12 @@ def test_the_units_table_reaches_its_client(monkeypatch: pytest.MonkeyPatch, tmp
     tls = options["tls"]
     assert (tls.cert, tls.key, tls.pins, tls.ca, tls.key_password) == (Path("c"), Path("k"), (Path("p"),), (), "two")
     assert client_options(load(None).unit)["tls"] is None
+
+
+def test_a_backtest_without_its_input_says_what_is_missing(flyball: Callable[..., Said], tmp_path: Path) -> None:
+    said = flyball("backtest")
+    assert (said.code, said.err.strip()) == (
+        2, "flyball: trace: what is sold responds to frequency; give a recorded one"
+    )  # fmt: skip
+    said = flyball("backtest", "--signal", "none.csv")
+    assert (said.code, "none.csv: no such signal file" in said.err) == (2, True)

@@ -13,6 +13,7 @@ from aggregator import compiling
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.warming import warm
 from droop.products import load
+from droop.protection import EN_50549
 
 ROOT = Path(__file__).resolve().parents[2]
 SITES = (
@@ -49,7 +50,7 @@ how = Behaviour(liars_frac=0.2, dropouts_per_h=60.0, stay_h=0.2)
 fleet = SimulatedFleet(settings.rows, 1, now_ns, behaviour=how)
 before = kernels()
 core = Aggregator(settings)
-for second in range(60):
+for second in range(75):
     now_ns += S
     for block, take in (
         (fleet.sessions(now_ns), core.on_sessions), (fleet.reports(now_ns), core.on_vehicles),
@@ -66,7 +67,7 @@ for second in range(60):
         core.on_signal(np.array([(now_ns, now_ns, now_ns + 9 * S, 20.0, 1, 0)], SIGNAL), now_ns)
     if second == 50:
         core.on_renew(now_ns)
-    hz = 50.0 + 0.15 * np.sin(second / 5)
+    hz = 47.0 if 60 <= second < 63 else 50.0 + 0.15 * np.sin(second / 5)
     mark = int(Quality.DEAD_BUS) if 30 <= second < 33 else int(Quality.NAN) if 40 <= second < 43 else 0
     core.on_samples(np.array([(now_ns, now_ns, np.nan if mark else hz, 1.0, mark, 1)], FREQUENCY), now_ns)
     core.on_time(now_ns + S // 2)
@@ -80,7 +81,7 @@ for second in range(60):
     figures.fleetview(core, now_ns)
 for slot in np.flatnonzero(core.engine.fleet.state)[:20].tolist():
     explained.document(core.engine, core.last, slot)
-assert core.sums.ticks == 120
+assert (core.sums.ticks, core.sums.trips) == (150, 1)
 assert core.sums.bound_violations == 0
 assert (core.engine.totals.least.sum() > 0) == (how.minimum_frac > 0)
 after = kernels()
@@ -96,8 +97,9 @@ print(sorted({(k.__module__, k.__name__) for k in missed}))
 )
 def test_nothing_is_compiled_or_loaded_after_the_rehearsal(sites: tuple[Site, ...], wear_price: float) -> None:
     settings = CoreSettings(
-        "ce", 200, (Contract(load("ce_fcr"), 300.0),), sites=sites, wear_price=wear_price, signal_max_kw=300.0
-    )
+        "ce", 200, (Contract(load("ce_fcr"), 300.0),), sites=sites, wear_price=wear_price, signal_max_kw=300.0,
+        protection=replace(EN_50549, enter_delay_s=3.0, enter_ramp_s=4.0),
+    )  # fmt: skip
     compiling.ensure()
     ended = subprocess.run(
         [sys.executable, "-c", DAY],

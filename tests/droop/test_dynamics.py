@@ -124,8 +124,8 @@ def test_rows_are_independent_and_add():
     for now in steps(rng, 20):
         hz = 50.0 + rng.gauss(0, 0.2)
         elapsed = (now - before) / S
-        total = requested_kw(motion, together, hz, 1.0, now, elapsed)
-        parts = [requested_kw(m, t, hz, 1.0, now, elapsed) for t, m in alone]
+        total = requested_kw(motion, together, hz, 1.0, True, now, elapsed, 0.0, 0)
+        parts = [requested_kw(m, t, hz, 1.0, True, now, elapsed, 0.0, 0) for t, m in alone]
         assert total == pytest.approx(math.fsum(parts), abs=1e-9)
         before = now
 
@@ -133,20 +133,20 @@ def test_rows_are_independent_and_add():
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_request_is_sold_power_times_curve_times_weight(weight):
     table, motion = terms([(product(), 800.0)]), at_rest(1)
-    assert requested_kw(motion, table, 49.9, weight, T0, 0.1) == pytest.approx(400.0 * weight)
+    assert requested_kw(motion, table, 49.9, weight, True, T0, 0.1, 0.0, 0) == pytest.approx(400.0 * weight)
     assert motion.fraction[0] == pytest.approx(0.5 * weight)
 
 
 def test_unknown_frequency_asks_for_nothing_and_leaves_no_trace():
     table, motion = terms([(product(olrt_s=1.0, delay_s=0.1), 800.0)]), at_rest(1)
     for k in range(50):
-        found = requested_kw(motion, table, math.nan if k % 3 else 49.9, 1.0, T0 + k * S // 10, 0.1)
+        found = requested_kw(motion, table, math.nan if k % 3 else 49.9, 1.0, True, T0 + k * S // 10, 0.1, 0.0, 0)
         assert math.isfinite(found)
     assert all(np.isfinite(column).all() for column in (*motion[:-1], *motion.modes))
 
 
 def test_no_product_asks_for_nothing():
-    assert requested_kw(at_rest(0), terms([]), 49.0, 1.0, T0, 0.1) == 0.0
+    assert requested_kw(at_rest(0), terms([]), 49.0, 1.0, True, T0, 0.1, 0.0, 0) == 0.0
 
 
 def test_reset_is_at_once_and_forgets():

@@ -11,7 +11,7 @@ def test_codes_stand():
     assert {reason.name: int(reason) for reason in Reason} == {
         "NONE": 0, "RATING": 1, "SOC": 2, "SOH": 3, "DOD": 4, "DEPARTURE": 5, "STALE": 6, "UNPLUGGED": 7,
         "FAULT": 8, "REFUSED": 9, "HELD": 10, "TEMPERATURE": 11, "TAPER": 12, "THROUGHPUT": 13, "OVERRIDE": 14,
-        "RAMP": 15, "MINIMUM": 16, "SITE": 17, "RESPONSE": 18,
+        "RAMP": 15, "MINIMUM": 16, "SITE": 17, "RESPONSE": 18, "FREQUENCY_OUT_OF_BOUNDS": 19,
     }  # fmt: skip
 
 
