@@ -28,13 +28,17 @@ TABLE: Final = {
     "SOURCE_LOST": Kind("warning", "a source of frequency is silent or unusable: the others go on without it"),
     "SOURCES_DISAGREE": Kind("critical", "sources of frequency contradict each other: see which of them is acted on"),
     "SHORTFALL": Kind("critical", "the fleet cannot give what is asked; see unserved power by reason"),
-    "SOLD_ABOVE_CAPABILITY": Kind("warning", "more is sold than the fleet can sustain for the product's endurance"),
+    "SOLD_ABOVE_CAPABILITY": Kind("warning", "more is sold than the fleet has power and energy for"),
     "STALE_REPORTS": Kind("warning", "more than one plugged vehicle in ten is silent, or left out for not following"),
     "SITE_SHED": Kind("warning", "a site's cap left no room for what its vehicles must do: some of it was shed"),
     "SITE_OVERLOADED": Kind("critical", "a site's cap is passed by power that nobody here can move"),
     "SITE_BLIND": Kind("critical", "a site's meter is silent, and its worst cases leave no power that is safe"),
     "CHARGERS_REFUSE": Kind("warning", "chargers acknowledge commands and do not follow: left out, tried again later"),
     "NO_FLEET": Kind("warning", "no vehicle is plugged in"),
+    "ALERT_STATE": Kind("warning", "alert state of the grid: limited reservoirs are spent, not restored"),
+    "RESERVE_MODE": Kind("warning", "little energy in an alert state: only the short-term deviation is answered"),
+    "NEM_ACTIVE": Kind("warning", "little energy one way: charging or discharging within the product, by its rule"),
+    "AEM_ACTIVE": Kind("critical", "next to no energy one way: the reference moves, capacity is unavailable"),
 }
 
 

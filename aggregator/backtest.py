@@ -12,15 +12,16 @@ from typing import Final
 
 import numpy as np
 
+from aggregator import managing
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
-from aggregator.figures import capability, endured_kw
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
+from aggregator.reserved import figures
 from aggregator.signal_file import Recorded
 from droop.dynamics import terms
 from settlement.facts import Declarations, Facts, Meters, Samples, Signal, no_shortfall
-from settlement.interval import Sold, lead_ns, settle
+from settlement.interval import Sold, reach_ns, settle
 from settlement.statement import Statement
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block, Quality
@@ -117,7 +118,7 @@ class Backtest:
         if now_ns >= self._look_ns:
             self._look_ns = now_ns + LOOK_NS
             if core.last is not None:
-                core.supervise(*endured_kw(core, capability(core, now_ns)), now_ns)
+                core.supervise(figures(core, now_ns)["short"], now_ns)
             soc = fleet.truth().soc_frac
             if not np.isnan(soc).all():
                 self.soc_min_frac = min(self.soc_min_frac, float(np.nanmin(soc)))
@@ -176,6 +177,7 @@ class Backtest:
                 np.zeros(declared.size, np.int64), declared["flags"] != 0,
             ),
             Signal(said["t_ns"], said["valid_until_ns"], said["power_kw"].astype(np.float64)), no_shortfall(),
+            modes=managing.by_product(self.core.mode_rows(), self.settings.contracts),
         )  # fmt: skip
 
     def statements(self) -> Iterator[Statement]:
@@ -189,7 +191,7 @@ class Backtest:
         facts = self.facts()
         for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
             until_ns = min(start_ns + length_ns, last_ns + 1)
-            near = between(facts, start_ns - lead_ns(sold), until_ns)
+            near = between(facts, start_ns - reach_ns(sold), until_ns)
             yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=until_ns)
 
 

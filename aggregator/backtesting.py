@@ -21,6 +21,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aggregator import managing
 from aggregator.backtest import Backtest
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
@@ -118,7 +119,7 @@ def check(traces: Sequence[Trace], settings: CoreSettings, signal: Recorded | No
     if signal is None and "signal" in inputs:
         raise BacktestError("--product: it follows a signal; give the recorded one with --signal")
     if not traces and inputs != {"signal"}:
-        raise BacktestError("TRACE: what is sold responds to frequency; give a recorded one")
+        raise BacktestError("trace: what is sold responds to frequency; give a recorded one")
     for trace in traces:
         if trace.nominal_hz != settings.nominal_hz:
             raise BacktestError(
@@ -189,6 +190,7 @@ def result(traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out:
         "ticks": sums.ticks,
         "commands": sums.commands,
         "alarms": test.core.alarms.raised,
+        "modes": managing.seconds(test.core.modes()),
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in test.settings.contracts],
     }
     if out is not None:

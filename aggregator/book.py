@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from aggregator.contracts import CoreSettings
+from aggregator import managing
+from aggregator.contracts import Contract, CoreSettings
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
-from aggregator.records import DECLARATION, TICK, Block, DeclarationFlag
+from aggregator.late import Late
+from aggregator.records import DECLARATION, MODE, TICK, Block, DeclarationFlag
 from droop.reasons import Reason
-from settlement import interval
+from settlement import interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
 from settlement.facts import Declarations, Facts, Meters, Samples, Shortfall, Signal
@@ -40,6 +42,7 @@ KINDS: Final = {
     Kind.SESSIONS: SESSION,
     Kind.TICKS: TICK,
     Kind.BASELINE: DECLARATION,
+    Kind.MODES: MODE,
 }
 
 
@@ -88,14 +91,18 @@ class Book:
     """Settles one interval length; products of other lengths take their share of the delivery and no statement.
 
     length_s : settlement interval, aligned to 1970 UTC
+    late     : late history, as far as it has come
     """
 
-    def __init__(self, length_s: int) -> None:
+    def __init__(self, length_s: int, late: Late | None = None) -> None:
+        self._late = Late() if late is None else late
         self.length_ns = length_s * NS
         self.sold: list[Sold] = []
+        self._contracts: tuple[Contract, ...] = ()
         self.undecodable = 0
         self._run = 0
         self._signal_max_kw = np.inf
+        self._beside: list[int] = []
         self._start_ns: int | None = None
         self._seen_ns = 0
         self._rows = {
@@ -104,6 +111,7 @@ class Book:
             Kind.SIGNAL: Rows(SIGNAL),
             Kind.TICKS: Rows(UNSERVED),
             Kind.BASELINE: Rows(RUN),
+            Kind.MODES: Rows(MODE),
         }
         self._ledger = FleetLedger(self.length_ns)
         self._notes: list[str] = []
@@ -165,7 +173,10 @@ class Book:
             if [(s.product.id, s.sold_kw) for s in self.sold] != [(s.product.id, s.sold_kw) for s in sold.values()]:
                 self.note("contracts changed within the interval; settled by the last")
         self.sold = list(sold.values())
+        self._contracts = settings.contracts
         self._signal_max_kw = settings.signal_max_kw
+        # What flows beside the vehicles behind a cap is no delivery of theirs.
+        self._beside = [site.meter for site in settings.sites if site.meter]
         # A life that goes on from another's state is held to the baseline that the other declared.
         self._run += settings.continues == (0, 0) or not self._run
 
@@ -173,6 +184,8 @@ class Book:
         if entry.kind is Kind.SAMPLES:
             # A row out of order repeats or trails what was seen: neither measured nor missing.
             block = block[(block["quality"] & Quality.ORDER) == 0]
+        elif entry.kind is Kind.METERS:
+            block = block[~np.isin(block["meter"], self._beside)]
         elif entry.kind is Kind.SIGNAL:
             fits = (block["quality"] == 0) & (np.abs(block["power_kw"]) <= self._signal_max_kw)
             block = block[fits]
@@ -202,7 +215,7 @@ class Book:
         if now_ns - self._start_ns > SILENT_MAX_S * NS:
             self.note(f"nothing was recorded after {iso(self._start_ns)}")
             self._start_ns = now_ns - now_ns % self.length_ns
-        self._forget(self._start_ns - interval.lead_ns(self.sold))
+        self._forget(self._start_ns - interval.reach_ns(self.sold))
         return done
 
     def _forget(self, low_ns: int) -> None:
@@ -211,6 +224,8 @@ class Book:
             rows = self._rows[kind]
             rows.keep(rows.view["t_ns"] >= low_ns)
             rows.dropped = 0
+        modes = self._rows[Kind.MODES]
+        modes.keep(modes.view["from_ns"] >= low_ns - managed.LASTS_NS)
         signal = self._rows[Kind.SIGNAL]
         signal.keep(signal.view["valid_until_ns"] > low_ns)
         declared = self._rows[Kind.BASELINE]
@@ -248,4 +263,6 @@ class Book:
             Shortfall(u["t_ns"], u["kw"].astype(np.float64), tuple(reason.name.lower() for reason in Reason)),
             self._ledger.take(start_ns),
             (*self._notes, *(f"{count} rows of {name} beyond memory" for name, count in dropped.items())),
+            self._late.between(start_ns - interval.reach_ns(self.sold), start_ns + self.length_ns),
+            managing.by_product(self._rows[Kind.MODES].view, self._contracts),
         )

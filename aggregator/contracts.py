@@ -21,6 +21,7 @@ from droop.response import Believing
 from droop.sites import Node
 from droop.step import Settings
 from droop.tables import record, table
+from settlement.baselines import method
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Contract:
     def __post_init__(self) -> None:
         if not 0.0 <= self.sold_kw < math.inf:
             raise ValueError(f"sold_kw {self.sold_kw}: give a number of 0 or more for {self.product.id}")
+        method(self.product)  # a baseline that could not be settled is refused before anything is sold
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 
-from aggregator import records, setpoints
+from aggregator import managing, records, setpoints
 from aggregator.alarms import Alarms
 from aggregator.contracts import CoreSettings
 from aggregator.declared import Declarations
 from aggregator.intake import AHEAD_NS
 from aggregator.journal import Entry, Kind
-from aggregator.records import DECLARATION, TICK
+from aggregator.records import DECLARATION, MODE, TICK
 from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
 from droop import sites
@@ -38,6 +38,7 @@ from droop.protection import IN_SERVICE
 from droop.reasons import COUNT, Reason
 from droop.step import Running, Tick, engine, renew, tick_held
 from droop.watch import Mode, Verdict
+from droop.working_point import working_point_kw
 from telemetry import wire
 from telemetry.samples import Block, Quality
 
@@ -136,6 +137,9 @@ class Aggregator:
         self._band_hz = tuple((1 + side * WIDEST_BAND_FRAC) * settings.nominal_hz for side in (-1, 1))
         self._declared = Declarations(settings.interval_s)
         self._declared_rows: list[Block] = []
+        self._ruled = bool(self.engine.terms.duties.any.any())  # products with energy rules
+        self._mode_rows: list[Block] = []
+        self._told_second = 0
         self._first_ns = self._last_ns = 0
         self._sequence = 0
         self._commands: list[Command] = []
@@ -312,6 +316,8 @@ class Aggregator:
         count = self._queue(now_ns, t_ns)
         self._sum(result, count)
         self._watch(result, lost, now_ns)
+        if self._ruled:
+            self._tell_modes(t_ns, now_ns)
         if self._journal:
             self._record(Kind.TICKS, now_ns, self._row(result, sample, now_ns, count))
 
@@ -332,9 +338,34 @@ class Aggregator:
         totals = self.engine.totals
         # Plans come with the refresh; the one within this tick would come too late for the declaration.
         renew(self._held, now_ns)
-        row = self._declared.declare(now_ns, float(totals.plan_kw.sum()), int(totals.fresh.sum()))
+        power_kw = float(totals.plan_kw.sum()) + self._working_point_kw()
+        row = self._declared.declare(now_ns, power_kw, int(totals.fresh.sum()))
         self._declared_rows.append(row)
         self._record(Kind.BASELINE, now_ns, row.tobytes())
+
+    def _working_point_kw(self) -> float:
+        """What the baseline adds to the plans, so that the energy the products reserve comes back [kW]."""
+        totals, alert = self.engine.totals, self.engine.motion.modes.alert
+        sold = [(contract.product, contract.sold_kw) for contract in self.settings.contracts]
+        return working_point_kw(
+            sold, float(totals.up_kwh.sum()), float(totals.down_kwh.sum()), bool(alert.any()),
+            self.settings.interval_s / 3600.0,
+        )  # fmt: skip
+
+    def _tell_modes(self, t_ns: int, now_ns: int) -> None:
+        """Once a second: what the energy rules have turned on, as alarms and for the journal."""
+        modes = self.engine.motion.modes
+        second = int(modes.second[0])
+        if second == self._told_second:
+            return
+        self._told_second = second
+        for code, on in managing.on(modes):
+            self.alarms.set(code, on, now_ns)
+        self._record_alarms(now_ns)
+        rows = managing.rows(self.engine.terms.duties, modes, self.engine.totals, t_ns)
+        if rows.size:
+            self._mode_rows.append(rows)
+            self._record(Kind.MODES, now_ns, rows.tobytes())
 
     def _account(self, elapsed_h: float) -> None:
         """Energy of what the last decision asked, which stood until now."""
@@ -385,21 +416,20 @@ class Aggregator:
             alarms.set("SITE_BLIND", bool((tree.blind_kw > NEGLIGIBLE_KW).any()), now_ns)
             alarms.set("SITE_SHED", bool((tree.shed_kw > NEGLIGIBLE_KW).any()), now_ns)
         alarms.set("NO_FLEET", result.lo_kw == result.hi_kw and not self.engine.totals.fresh.any(), now_ns)
-        for alarm in alarms.drain():
-            self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
+        self._record_alarms(now_ns)
 
-    def supervise(self, capability_up_kw: float, capability_down_kw: float, now_ns: int) -> None:
+    def supervise(self, short: bool, now_ns: int) -> None:
         """Alarms that need a look at the whole fleet; once a second is enough. Not part of any decision.
 
-        capability_*_kw : what the fleet can sustain for the products' endurance
+        short : whether the products reserve more than there is (`aggregator.reserved`)
         """
-        up = sum(c.sold_kw * max(c.product.curve_frac) for c in self.settings.contracts)
-        down = -sum(c.sold_kw * min(c.product.curve_frac) for c in self.settings.contracts)
-        short = up > capability_up_kw or down > capability_down_kw
         plugged = int((self.engine.fleet.state == PLUGGED).sum())
         self.alarms.set("SOLD_ABOVE_CAPABILITY", short, now_ns)
         self.alarms.set("STALE_REPORTS", plugged - int(self.engine.totals.fresh.sum()) > 0.1 * plugged, now_ns)
         self.alarms.set("CHARGERS_REFUSE", bool((self.engine.fleet.refused_ns > 0).any()), now_ns)
+        self._record_alarms(now_ns)
+
+    def _record_alarms(self, now_ns: int) -> None:
         for alarm in self.alarms.drain():
             self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
 
@@ -434,6 +464,14 @@ class Aggregator:
     def declared_rows(self) -> Block:
         """DECLARATION[n]: every baseline declared so far."""
         return np.concatenate(self._declared_rows) if self._declared_rows else np.zeros(0, DECLARATION)
+
+    def mode_rows(self) -> Block:
+        """MODE[n]: everything that the energy rules have turned on so far."""
+        return np.concatenate(self._mode_rows) if self._mode_rows else np.zeros(0, MODE)
+
+    def modes(self) -> dict[str, dict[str, Any]]:
+        """By product with energy rules: what is on, and for how long it was; see `managing.told`."""
+        return managing.told(self.settings.contracts, self.engine.terms.duties, self.engine.motion.modes)
 
     def unserved_by_reason(self) -> dict[str, float]:
         """Energy not served so far, by the reason that took it [kWh]."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from aggregator import reserved
 from aggregator.core import Aggregator
 from aggregator.views import FLEETVIEW, Rows
 from aggregator.withheld import withheld_kw
@@ -44,16 +45,6 @@ def capability(core: Aggregator, now_ns: int) -> dict[str, dict[str, float]]:
         "up_kw": {str(m): float(row[0]) for m, row in zip(MINUTES, sustained, strict=True)},
         "down_kw": {str(m): float(row[1]) for m, row in zip(MINUTES, sustained, strict=True)},
     }
-
-
-def endured_kw(core: Aggregator, sustained: dict[str, dict[str, float]]) -> tuple[float, float]:
-    """Of `capability`, what can be sustained up and down for the longest endurance among the products [kW].
-
-    On the grid of what was computed: the next longer time.
-    """
-    minutes = max(contract.product.sustain_min for contract in core.settings.contracts)
-    column = "15" if minutes <= 15 else "30" if minutes <= 30 else "60"
-    return sustained["up_kw"][column], sustained["down_kw"][column]
 
 
 def vehicles(core: Aggregator) -> dict[str, int]:
@@ -120,6 +111,7 @@ def live(core: Aggregator, now_ns: int, slow: dict[str, Any]) -> dict[str, Any]:
         "commands": sums.commands,
         "rejected": core.rejected(),
         "alarms": [asdict(alarm) for alarm in core.alarms.standing()],
+        "modes": core.modes(),
         "requested_kwh": sums.requested_up_kwh + sums.requested_down_kwh,
         "delivered_kwh": sums.delivered_up_kwh + sums.delivered_down_kwh,
         **slow,
@@ -135,6 +127,7 @@ def survey(core: Aggregator, now_ns: int) -> dict[str, Any]:
         "vehicles": vehicles(core),
         "soc_hist": counts.tolist(),
         "withheld_kw": withheld_kw(core.engine.fleet),
+        "reserved": reserved.figures(core, now_ns),
     }
 
 

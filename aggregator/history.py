@@ -1,7 +1,7 @@
 """Late history of the ingest's devices: their buffered reports to the backfill stream, their bookmarks to the store.
 
 A device with a buffered report control block keeps what it measured while nobody listened. What it hands over later
-is kept beside the journal (`backfill`): control does not see it, and no statement rests on it yet. How far each
+is kept beside the journal (`backfill`): control does not see it, settlement fills gaps with it. How far each
 device's history has come is kept in the store, so that the next life of the process goes on from there; what the
 device no longer held is counted in the source's status and named in the log.
 

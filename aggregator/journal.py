@@ -51,6 +51,7 @@ class Kind(IntEnum):
     BASELINE = 18  # packed DECLARATION rows
     ALARM = 19  # JSON
     LOST = 20  # packed GAP rows: samples on the frequency stream that never reached this worker
+    MODES = 22  # packed MODE rows
     GAP = 24  # written by the journal itself: one packed GAP row, in the place of what is missing
     BACKFILL = 25  # wire block of FREQUENCY, late history of a source: for the record, no call
 
@@ -67,6 +68,7 @@ TABLE_OF: Final = {
     Kind.COMMANDS: "commands",
     Kind.BASELINE: "baseline",
     Kind.LOST: "lost",
+    Kind.MODES: "modes",
     Kind.GAP: "gaps",
     Kind.BACKFILL: "backfill",
 }

@@ -38,6 +38,14 @@ class _Opened(NamedTuple):
     files: list[TableFile]
 
 
+class Numbered(NamedTuple):
+    """Rows and their entries. rows : of the kind's dtype, [n]; epoch, seq : int64[n]"""
+
+    rows: Block
+    epoch: Block
+    seq: Block
+
+
 def read(folder: Path, kind: Kind, start_ns: int | None = None, end_ns: int | None = None) -> Span:
     """See `journal.read`."""
     problems: list[Problem] = []
@@ -63,6 +71,14 @@ def judged(
     for batch in _batches(folder, FREQUENCY_TABLE, start_ns, end_ns, problems):
         rows = block_of(batch, TABLES[FREQUENCY_TABLE][1])
         yield Judged(rows, *(batch.column(name).to_numpy(zero_copy_only=False) for name in ("fate", "marks")))
+
+
+def numbered(folder: Path, kind: Kind, problems: list[Problem] | None = None) -> Iterator[Numbered]:
+    """`blocks` with the number of the entry that brought each row."""
+    name = _table(kind)
+    for batch in _batches(_home(folder, kind), name, None, None, problems):
+        epoch, seq = (batch.column(f"entry_{of}").to_numpy().astype(np.int64) for of in ("epoch", "seq"))
+        yield Numbered(block_of(batch, TABLES[name][1]), epoch, seq)
 
 
 def entries(

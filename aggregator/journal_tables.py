@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from aggregator import journal
 from aggregator.journal import ELSEWHERE, TABLE_OF, Block, Entry, JournalError, Kind
-from aggregator.records import DECLARATION, GAP, TICK, Fate
+from aggregator.records import DECLARATION, GAP, MODE, TICK, Fate
 from telemetry import wire
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Quality
 
@@ -37,13 +37,14 @@ DTYPES: Final = {
     Kind.WISHES: WISH,
     Kind.TICKS: TICK,
     Kind.BASELINE: DECLARATION,
+    Kind.MODES: MODE,
     Kind.LOST: GAP,
     Kind.GAP: GAP,
     Kind.BACKFILL: FREQUENCY,
 }
 TABLES: Final = {TABLE_OF[kind]: (kind, dtype) for kind, dtype in DTYPES.items()}
 NAMES: Final = (*TABLES, CALLS, COMMANDS)
-PACKED: Final = (Kind.TICKS, Kind.BASELINE, Kind.LOST, Kind.GAP)  # rows without the wire's header
+PACKED: Final = (Kind.TICKS, Kind.BASELINE, Kind.LOST, Kind.MODES, Kind.GAP)  # rows without the wire's header
 
 _PLACE: Final = [("entry_epoch", pa.uint64()), ("entry_seq", pa.uint64()), ("entry_ns", pa.int64())]
 _RAW: Final = pa.schema([*_PLACE, ("kind", pa.uint8()), ("flags", pa.uint8()), ("payload", pa.binary())])

@@ -53,6 +53,24 @@ DECLARATION = np.dtype(
 )
 
 
+# What the energy rules of one product have turned on; a row a second while anything is on, and one when nothing is.
+MODE = np.dtype(
+    [
+        ("from_ns", "<i8"),  # holds from here to the next row of the product
+        ("product", "u1"),  # place among the contracts
+        ("alert", "u1"),
+        ("reserve", "u1"),
+        ("nem", "i1"),  # -1 the lower threshold holds, 1 the upper, 0 off
+        ("aem", "i1"),
+        ("weight", "<f8"),  # of the short-term deviation, reserve mode
+        ("mean_hz", "<f8"),  # its mean deviation; of AEM how far the reference has moved
+        ("nem_pu", "<f8"),  # NEM's power, of that sold
+        ("up_kwh", "<f8"),  # energy that could be managed, each way
+        ("down_kwh", "<f8"),
+    ]
+)
+
+
 class DeclarationFlag(IntFlag):
     """What is particular about a declaration."""
 

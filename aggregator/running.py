@@ -236,6 +236,7 @@ def summarise(parts: dict[str, Any], core: CoreSettings, period_s: float = math.
         "score_note": note,
         "alarms": list(dict.fromkeys(code for life in [*workers, *ingests] for code in life.get("alarms", [])))
         + stalled,
+        "modes": _modes(workers),
         "sources": [_told(source) for source in parts["ingest"].get("sources", [])],
         "rss_mb": parts["rss_mb"],
         "warm_start_s": parts["warm_start_s"],
@@ -247,6 +248,15 @@ def summarise(parts: dict[str, Any], core: CoreSettings, period_s: float = math.
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in core.contracts],
         "statements": statements,
     }
+
+
+def _modes(lives: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """By product how long each energy mode was on, over all lives."""
+    found: dict[str, Counter[str]] = {}
+    for life in lives:
+        for product, seconds in life.get("modes", {}).items():
+            found.setdefault(product, Counter()).update(seconds)
+    return {product: dict(seconds) for product, seconds in found.items()}
 
 
 def _told(source: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 No clock and no stream in here: the shell reads entries and time and passes both in. Order of truth: an entry is on
 disk before any final statement rests on it, a statement is on disk before anyone is told, and what a restart finds on
-disk is told again (telling twice is harmless, `Statement.key` is the identity) but never settled twice.
+disk is told again (telling twice is harmless, `Statement.key` is the identity) but never settled twice, save for a
+correction, when late history reaches it (`corrections`).
 
 Policy where the disk does not take what is written (full, read-only, gone): entries and statements wait here, writing
 is tried again after 2 s, then less and less often, every 32 s at last, and from WAITING_BYTES on (`full`) the shell
@@ -13,18 +14,23 @@ reads no further, so that the rest stays in the stream, within its bound; beyond
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+import numpy as np
 import orjson
 
-from aggregator import contracts, journal, journal_keeping, journal_parts, journal_reader
-from aggregator.book import LATENCY_S, Book, settle_interval
+from aggregator import journal, journal_keeping, journal_parts, journal_reader
+from aggregator.book import LATENCY_S, settle_interval
+from aggregator.books import SETTLED, Books, beginning
+from aggregator.corrections import Corrections, reach_ns, read_late, resettle
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_files import JournalWriter, parse
 from aggregator.journal_keeping import Limits, Removed, Unmergeable
 from aggregator.journal_parts import BACKFILL, HOUR_NS, WRITE_ERRORS
+from aggregator.late import history, place
 from settlement import statement as statements
 from settlement.align import NS
 from settlement.statement import Statement, StatementError, VerifyError, differing
@@ -43,10 +49,6 @@ SILENCE_S: Final = 60
 FOLDER: Final = "statements"
 
 
-# Set-points decide nothing here; their tables may be gone long before.
-SETTLED: Final = frozenset(Kind) - {Kind.COMMANDS}
-
-
 class Stall(NamedTuple):
     """The disk does not take the journal."""
 
@@ -56,60 +58,6 @@ class Stall(NamedTuple):
 
 class SettleError(ValueError):
     """A journal that cannot be settled; the message names the folder, the field and the remedy."""
-
-
-class Books:
-    """One book for each settlement interval length that the contracts know."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []  # runs whose settings cannot be read; the contracts before them stand
-        self._books: dict[int, Book] = {}
-        self._beginning: Entry | None = None
-
-    def feed(self, entry: Entry) -> list[Statement]:
-        """Take one entry; final statements of the intervals it closes."""
-        done = self.on_time(entry.now_ns) if entry.now_ns else []
-        self._begin()
-        if entry.kind is Kind.START:
-            # A START knows no time: what ran before it is closed under its own contracts first.
-            self._beginning = entry
-            return done
-        if entry.now_ns:
-            done += self.on_time(entry.now_ns)
-        for book in self._books.values():
-            book.feed(entry)
-        return done
-
-    def on_time(self, now_ns: int) -> list[Statement]:
-        """Close what is due; see `Book.on_time`."""
-        return [done for book in self._books.values() for done in book.on_time(now_ns)]
-
-    def provisional(self) -> list[Statement]:
-        """The running intervals so far."""
-        return [so_far for book in self._books.values() for so_far in book.provisional()]
-
-    def end(self) -> list[Statement]:
-        """The running intervals at the end of a journal, not final."""
-        return [so_far for book in self._books.values() for so_far in book.end()]
-
-    @property
-    def undecodable(self) -> int:
-        """Entries that could not be read."""
-        return max((book.undecodable for book in self._books.values()), default=0)
-
-    def _begin(self) -> None:
-        entry, self._beginning = self._beginning, None
-        if entry is None:
-            return
-        try:
-            settings = contracts.from_json(entry.payload)
-        except (ValueError, TypeError, KeyError) as error:
-            self.problems.append(f"entry {entry.seq}: START settings cannot be read: {error}")
-            return
-        for item in settings.contracts:
-            self._books.setdefault(item.product.interval_s, Book(item.product.interval_s))
-        for book in self._books.values():
-            book.begin(settings)
 
 
 class Settler:
@@ -134,18 +82,21 @@ class Settler:
         self._folder, self._limits = folder, limits or Limits()
         self._writer = JournalWriter(folder)
         self._backfill = JournalWriter(folder / BACKFILL, BACKFILL)
-        self._final = {done.key for done in written(folder)}
+        stated = written(folder)
+        self._final = {done.key: done for done in stated}  # of several revisions the newest
         self._due: list[Statement] = []  # final, not on disk yet
-        self._books = Books()
+        self._books = Books(read_late(folder))
         self._now_ns = self._flushed_ns = self._told_ns = self._tried_ns = self._house_ns = 0
         self._retry_s = RETRY_S
         self._fed = True
         self._silent_since_ns = 0
         self._tidy = ""  # hour up to which the folder is tidy
         self._unmergeable: set[str] = set()
-        for done in written(folder):
+        for done in stated:
             statements(done)
         self._recover()
+        self.corrected = 0
+        self.corrections = Corrections(folder, self._final)
 
     @property
     def writer(self) -> JournalWriter:
@@ -184,7 +135,10 @@ class Settler:
             self._write()
 
     def feed_backfill(self, stream_id: str, payload: bytes) -> None:
-        """Take late history: kept beside the journal, with its arrival as its time; no statement rests on it."""
+        """Take late history: kept beside the journal, with its arrival as its time.
+
+        The running intervals count it at once; those that are final are corrected when all of it has come.
+        """
         try:
             block = wire.decode(payload)
             if block.dtype != FREQUENCY or not block.size:
@@ -193,8 +147,13 @@ class Settler:
             self.malformed += 1
             self._backfill.refuse()
             return
-        entry = Entry(Kind.BACKFILL, 0, parse(stream_id)[1] - 1, int(block["rx_ns"].max()), payload)
-        self._backfill.append([entry], stream_id)
+        epoch, counter = parse(stream_id)
+        entry = Entry(Kind.BACKFILL, 0, counter - 1, int(block["rx_ns"].max()), payload)
+        if not any(fresh.kind is Kind.BACKFILL for fresh in self._backfill.append([entry], stream_id)):
+            return
+        place = (np.full(block.size, number, np.int64) for number in (epoch, counter - 1))
+        self._books.late.add(history(block, *place))
+        self.corrections.touch(block, self._now_ns)
 
     def on_time(self, now_ns: int) -> None:
         """Flush and tell what is due. Call it once a second or so, or after every read.
@@ -215,6 +174,7 @@ class Settler:
         if due and self._write():
             self._flushed_ns = now_ns
         if not self.stalled:
+            self._correct()
             self._keep_house()
         if now_ns - self._told_ns >= PROVISIONAL_S * NS:
             self._told_ns = now_ns
@@ -234,7 +194,7 @@ class Settler:
             while self._due:
                 _store(self._folder, self._due[0])
                 item = self._due.pop(0)
-                self._final.add(item.key)
+                self._final[item.key] = item
                 self._tell(item)
         except WRITE_ERRORS as error:
             since_ns = self.stalled.since_ns if self.stalled else self._now_ns
@@ -245,6 +205,16 @@ class Settler:
             return False
         self.stalled = None
         return True
+
+    def _correct(self) -> None:
+        """One interval that late history has reached since it was settled; the disk takes it as any statement."""
+        if not self.corrections.due(self._now_ns) or not self._write():
+            return
+        made = self.corrections.next()
+        self.corrected += len(made)
+        self._due += made
+        self._books.late.forget(self._now_ns - 2 * HOUR_NS)
+        self._write()
 
     def _keep_house(self) -> None:
         """Once an hour: remove what the limits no longer cover, then merge small parts, one group a call.
@@ -291,23 +261,21 @@ def recent(folder: Path) -> Iterator[Entry]:
     """
     last_ns = max((part.last_ns for part in journal_parts.survey(folder).parts), default=0)
     since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS)))
-    for entry in journal_reader.entries(folder, {Kind.START, Kind.SESSIONS}, end_ns=since_ns):
-        if entry.kind is not Kind.GAP:
-            yield entry._replace(now_ns=0)
+    yield from beginning(folder, since_ns)
     yield from journal_reader.entries(folder, SETTLED, start_ns=since_ns)
 
 
 def settle_folder(
     folder: Path, now_ns: int | None = None, problems: list[journal.Problem] | None = None
 ) -> list[Statement]:
-    """All statements again from the journal's files alone.
+    """All statements again from the journal's files alone, late history included.
 
     now_ns   : close what was due by then, as the live settlement did; without it the last interval stays running
     problems : files that were passed over are added to it; what they held is a gap, which the statements note
 
     Raises SettleError when no contract can be found in it.
     """
-    books = Books()
+    books = Books(read_late(folder, problems))
     entries = journal_reader.entries(folder, SETTLED, problems=problems)
     done = [item for entry in entries for item in books.feed(entry)]
     if books.problems and not done:
@@ -318,29 +286,35 @@ def settle_folder(
 
 
 def verify_folder(folder: Path) -> int:
-    """Hold every final statement on disk against the journal beside it; how many.
+    """Hold every final statement on disk, superseded ones too, against the journal beside it; how many.
 
     Those of a time that the limits have taken from the journal can no longer be held against it and are not counted.
 
     Raises VerifyError, which names the statement and the first field that the journal does not bear out.
     """
-    taken = journal_reader.gaps(folder, tables={"frequency", "meters", "ticks", "baseline"})
-    reach_ns = max(taken["before_ns"][taken["reason"] == b"retention"].tolist(), default=-HOUR_NS) + HOUR_NS
-    stated = [item for item in written(folder) if item.start_ns >= reach_ns]
+    earliest_ns = reach_ns(folder)
+    stated = [item for item in written(folder) if item.start_ns >= earliest_ns]
     last_ns = max((item.end_ns for item in stated), default=0) + (LATENCY_S + 1) * NS
     found = {item.key: item for item in settle_folder(folder, last_ns)}
+    late = read_late(folder)
     for item in stated:
         again = found.get(item.key)
+        if again is not None and again.history.through != item.history.through:
+            # History came after it was stated: what it rests on is what had come by then.
+            known = late.upto(place(item.history.through))
+            again = next(
+                (one for one in resettle(folder, item.start_ns, item.end_ns, known) if one.key == item.key), None
+            )
         if again is None:
             raise VerifyError(item.key, "key", item.key, None)
-        difference = differing(item, again)
+        difference = differing(item, replace(again, revision=item.revision, version=item.version))
         if difference is not None:
             raise VerifyError(item.key, *difference)
     return len(stated)
 
 
 def written(folder: Path) -> list[Statement]:
-    """Final statements on disk, in order; StatementError names a file that cannot be read."""
+    """Final statements on disk in order, corrections after what they correct; StatementError names a bad file."""
     found = []
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
@@ -348,11 +322,11 @@ def written(folder: Path) -> list[Statement]:
             found.append(statements.from_dict(plain))
         except (orjson.JSONDecodeError, StatementError) as error:
             raise StatementError(f"{path}: {error}; restore it, or remove it to settle the interval again") from error
-    return found
+    return sorted(found, key=lambda item: (item.start_ns, item.product, item.revision))
 
 
 def _store(folder: Path, item: Statement) -> None:
-    """Write whole or not at all, and let it survive a power cut."""
+    """Write whole or not at all, and let it survive a power cut; a correction goes beside what it corrects."""
     (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
-    path = folder / FOLDER / f"{item.start_ns:020d}-{quote(item.product, safe='')}.json"
-    journal_parts.replace(path, orjson.dumps(item.to_dict(), option=orjson.OPT_INDENT_2))
+    name = f"{item.start_ns:020d}-{quote(item.product, safe='')}" + (f".r{item.revision}" if item.revision else "")
+    journal_parts.replace(folder / FOLDER / f"{name}.json", orjson.dumps(item.to_dict(), option=orjson.OPT_INDENT_2))

@@ -144,6 +144,8 @@ def _figures(settler: Settler, reader: StreamReader) -> dict[str, int | str]:
         "undecodable": writer.undecodable + late.undecodable,
         "problems": len(writer.problems) + len(late.problems),
         "merged": settler.merged,
+        "corrected": settler.corrected,
+        "uncorrectable": settler.corrections.beyond,
         "removed": settler.removed,
         "waiting_bytes": writer.waiting_bytes + late.waiting_bytes,
         "stalls": settler.stalls,

@@ -35,7 +35,7 @@ Column = npt.NDArray[Any]
 LEFT_OUT: Final = ("terms.", "relay.", "room.scratch.", "room.heard", "room.least_kw", "room.most_kw")
 CORE: Final = (
     "last_sample", "baseline_kw", "metered_kw", "meter_t_ns", "signal_kw", "_signal_until_ns", "_signal_door",
-    "_signal_ns", "_first_ns", "_last_ns", "_sequence",
+    "_signal_ns", "_first_ns", "_last_ns", "_sequence", "_told_second",
 )  # fmt: skip
 DECLARED: Final = ("_start_ns", "_end_ns", "_now_kw", "_next")
 

@@ -90,7 +90,7 @@ def _rehearse(core: Aggregator) -> None:
     core.on_renew(now_ns)
     core.on_time(now_ns + NS)
     _trip(core, now_ns + NS)
-    core.supervise(0.0, 0.0, now_ns)
+    core.supervise(True, now_ns)
     figures.live(core, now_ns, figures.survey(core, now_ns))
     figures.fleetview(core, now_ns)
 

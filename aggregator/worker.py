@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 import redis
 
-from aggregator import explained, figures, journal, sessions, snapshots, views
+from aggregator import explained, figures, journal, managing, sessions, snapshots, views
 from aggregator.aside import Aside
 from aggregator.compiling import ensure
 from aggregator.contracts import CoreSettings
@@ -449,7 +449,7 @@ class Worker:
             self._aside.offer(lambda: self._aside_client.set(f"fleetview:{self._area}", data))
 
     def _supervise(self, now_ns: int) -> None:
-        self.core.supervise(*figures.endured_kw(self.core, self._slow["capability"]), now_ns)
+        self.core.supervise(self._slow["reserved"]["short"], now_ns)
 
     def _live(self, now_ns: int) -> dict[str, Any]:
         shown = figures.live(self.core, now_ns, self._slow)
@@ -495,6 +495,7 @@ class Worker:
             "bound_violations": sums.bound_violations,
             "trips": sums.trips,
             "alarms": self.core.alarms.raised,
+            "modes": managing.seconds(self.core.modes()),
             "explained": self._explaining.answered,
             "questions_malformed": self._explaining.malformed,
             "latency_ms": self._stages.summary(),

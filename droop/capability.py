@@ -35,7 +35,7 @@ Number = TypeVar("Number", float, npt.NDArray[np.float64])
 
 
 class Needs(NamedTuple):
-    """What one kW sold takes of the resource, each way; 0 where a product asks nothing that way.
+    """What one kW sold takes of the resource, each way; 0 where a product asks nothing that way (`entitlement.needs`).
 
     up_frac, down_frac : rated power [kW/kW]
     up_h, down_h       : energy at the grid [kWh/kW]
@@ -45,20 +45,6 @@ class Needs(NamedTuple):
     down_frac: float
     up_h: float
     down_h: float
-
-
-# Rulebook 10. CE FCR is without the reserve mode's margin: pools of units that cannot qualify alone are exempt from
-# that mode (rulebook 2.2); others add 5 min to both energies.
-NEEDS: Final[dict[str, Needs]] = {
-    "ce_fcr": Needs(1.25, 1.25, 0.25, 0.25),
-    "nordic_fcr_n": Needs(1.34, 1.34, 1.0, 1.0),
-    "nordic_fcr_d_up": Needs(1.0, 0.2, 1.0 / 3.0, 0.0),
-    "nordic_fcr_d_down": Needs(0.2, 1.0, 0.0, 1.0 / 3.0),
-    "gb_dc": Needs(1.1, 1.1, 0.25, 0.25),
-    "gb_dm": Needs(1.2, 1.2, 0.5, 0.5),
-    "gb_dr": Needs(1.4, 1.4, 1.0, 1.0),
-}
-"""By product; those of Great Britain sold in both directions at once."""
 
 
 class Held(NamedTuple):

@@ -13,7 +13,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from droop import modes
 from droop.curve import response
+from droop.modes import Duties, Modes, managed
 from droop.numerics import strict
 from droop.products import EDGE_HZ, Product
 from droop.promises import Trigger
@@ -64,6 +66,7 @@ class Terms(NamedTuple):
     fall_pu: Column  # float64[p]  largest single step down
     ready_ns: Column  # int64[p]
     from_start: Column  # int64[p]  1: `ready_ns` counts from the activation
+    duties: Duties  # the energy rules
 
 
 WHOLE: Final = (
@@ -84,17 +87,20 @@ class Motion(NamedTuple):
     since_ns: Column  # int64[p, s]  armed: passed since, 0 if not; active: since; released: armed again at
     back_ns: Column  # int64[p]  the frequency is back since; 0: it is not
     falling: Column  # float64[p]  what is still given of released steps
+    modes: Modes  # what the energy rules have turned on
 
 
 def terms(sold: list[tuple[Product, float]]) -> Terms:
     """Products and the kW sold of each as the columns the kernels take."""
     rows = len(sold)
     width = max((len(product.curve_hz) for product, _ in sold), default=2)
-    columns = {name: np.zeros(rows, np.int64 if name in WHOLE else np.float64) for name in Terms._fields}
+    columns = {
+        name: np.zeros(rows, np.int64 if name in WHOLE else np.float64) for name in Terms._fields if name != "duties"
+    }
     columns["x_hz"], columns["y_frac"] = np.zeros((rows, width)), np.zeros((rows, width))
     columns["step_hz"] = np.zeros((rows, steps_of(sold)))
     columns["signals"], columns["signal_kw"] = np.zeros(1, np.int64), np.zeros(2)
-    table = Terms(**columns)
+    table = Terms(**columns, duties=modes.duties(sold))
     for row, (product, sold_kw) in enumerate(sold):
         k = len(product.curve_hz)
         table.points[row] = k
@@ -147,7 +153,7 @@ def at_rest(products: int, steps: int = 0) -> Motion:
         np.zeros(products), np.zeros(products), np.zeros((products, MEMORY), np.int64),
         np.zeros((products, MEMORY)), np.zeros(products, np.int64), np.zeros(products),
         np.zeros((products, steps), np.int64), np.zeros((products, steps), np.int64), np.zeros(products, np.int64),
-        np.zeros(products),
+        np.zeros(products), modes.at_rest(products),
     )  # fmt: skip
 
 
@@ -213,14 +219,20 @@ def target(
 ) -> float:  # fmt: skip
     """Share of its sold power that a product calls for now, before delay, lag and ramp; see `requested_kw`."""
     k = terms.points[row]
-    if terms.kind[row] == TRIGGER:
-        return weight * triggered(motion, terms, row, hz, fresh, weight < 1.0, now_ns, elapsed_s)
+    x_hz, y_frac, deadband_hz = terms.x_hz[row, :k], terms.y_frac[row, :k], terms.deadband_hz[row]
     if terms.kind[row] == SIGNAL:
-        weight = standing(now_ns, until_ns, terms.hold_s[row], terms.fade_s[row])
-        x = asked(terms, signal_kw)
+        stands = standing(now_ns, until_ns, terms.hold_s[row], terms.fade_s[row])
+        return stands * response(asked(terms, signal_kw), x_hz, y_frac, deadband_hz)
+    dev_hz = hz - terms.nominal_hz[row]
+    if terms.kind[row] == TRIGGER:
+        wanted = triggered(motion, terms, row, hz, fresh, weight < 1.0, now_ns, elapsed_s)
     else:
-        x = felt(motion, terms, row, hz - terms.nominal_hz[row])
-    return weight * response(x, terms.x_hz[row, :k], terms.y_frac[row, :k], terms.deadband_hz[row])
+        wanted = response(felt(motion, terms, row, dev_hz), x_hz, y_frac, deadband_hz)
+    if terms.duties.any[row]:
+        wanted = managed(
+            motion.modes, terms.duties, row, dev_hz, wanted, x_hz, y_frac, deadband_hz, elapsed_s
+        )  # fmt: skip
+    return weight * wanted
 
 
 @strict
@@ -280,3 +292,4 @@ def reset(motion: Motion) -> None:
     motion.since_ns[:] = 0
     motion.back_ns[:] = 0
     motion.falling[:] = 0.0
+    motion.modes.given[:] = 0.0

@@ -207,6 +207,8 @@ class Totals(NamedTuple):
     window_kwh: Column  # ceiling minus floor
     moved_kwh: Column  # throughput of the day
     usable_kwh: Column
+    up_kwh: Column  # left each way at the grid, of vehicles that go both ways
+    down_kwh: Column
     fresh: Column  # int64[SEGMENTS]: rows that count as capacity
     least: Column  # int64[SEGMENTS]: rows with a least power
 

@@ -77,6 +77,7 @@ class Product:
     market: Market = field(default_factory=Market)
     sampling: Sampling = field(default_factory=Sampling)
     score: Mapping[str, Any] = field(default_factory=dict)
+    baseline: Mapping[str, Any] = field(default_factory=dict)
     availability: Mapping[str, Any] = field(default_factory=dict)
     settlement: Mapping[str, Any] = field(default_factory=dict)
     penalty: Mapping[str, Any] = field(default_factory=dict)
@@ -188,6 +189,10 @@ def _check(product: Product) -> None:
     inside = np.interp([-band, band], x, y)
     offset = product.deadband_kind == "offset"
     need(not (offset and inside.any()), "field `deadband_hz`: an offset dead band is where `curve` is 0")
+    straight = x.size == 2 and product.input == "frequency"
+    rules = product.reservoir
+    managed = rules is not None and product.trigger is None and (rules.nem is not None or rules.aem is not None)
+    need(not managed or straight, "field `reservoir`: `nem` and `aem` go with a curve of two points on the frequency")
     need(product.ramp_pu_s > 0, "field `ramp_pu_s` takes a rate above 0")
     need(product.ramp_min_pu_s <= product.ramp_pu_s, "field `ramp_pu_s` must not be below `ramp_min_pu_s`")
     if product.trigger is not None:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+# Longest mean that a mode works with [s], and most criteria of an alert state.
+WINDOW_S: Final = 900
+CRITERIA: Final = 4
 
 
 def at_least(item: object, *names: str, least: float = 0.0, above: bool = False) -> None:
@@ -77,6 +81,8 @@ class Management:
         at_least(self, "window_s", above=True)
         if self.off_min < self.on_min:
             raise ValueError("field `off_min` must not lie below `on_min`")
+        if not 1 <= self.window_s <= WINDOW_S:
+            raise ValueError(f"field `window_s` takes 1 to {WINDOW_S} s")
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,14 @@ class Reservoir:
     def __post_init__(self) -> None:
         at_least(self, "power_up_pu", "power_down_pu", "energy_up_h", "energy_down_h")
         at_least(self, "window_min", "restore_h", "reserve_min", "recovery_frac")
+        if len(self.alert) > CRITERIA or any(not hz > 0 or not 0 <= s < math.inf for hz, s in self.alert):
+            raise ValueError(f"field `alert` takes at most {CRITERIA} of [deviation above 0 in Hz, time in s]")
+        if self.reserve_min * 60 > WINDOW_S:
+            raise ValueError(f"field `reserve_min` takes at most {WINDOW_S / 60:g} min")
+        if self.reserve_min and not self.alert:
+            raise ValueError("field `reserve_min` goes with `alert`: the reserve mode begins in an alert state")
+        if self.reserve_min and self.aem:
+            raise ValueError("fields `reserve_min` and `aem` are rules of two areas; give one of them")
 
 
 @dataclass(frozen=True)

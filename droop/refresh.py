@@ -327,6 +327,30 @@ def _count(fleet: Fleet, a: int, b: int, at: int, totals: Totals, segment: int, 
 
 
 @kernel
+def _left(fleet: Fleet, a: int, b: int, at: int, totals: Totals, segment: int, s: Scratch) -> None:
+    """Energy left each way, at the grid, of the vehicles that go both ways and may be moved; for the energy rules.
+
+    What the driver's departure and the floors keep is not counted. at : place of row a in the block
+    """
+    floor, dod_floor, ceiling = fleet.soc_floor_kwh[a:b], fleet.dod_floor_kwh[a:b], fleet.ceiling_kwh[a:b]
+    eta_c, eta_d = fleet.eta_charge[a:b], fleet.eta_discharge[a:b]
+    charge, discharge, why_up = fleet.charge_max_kw[a:b], fleet.discharge_max_kw[a:b], fleet.own_up[a:b]
+    free_lo, free_hi = fleet.free_lo_kw[a:b], fleet.free_hi_kw[a:b]
+    energy, needed = s.energy_kwh[at : at + b - a], s.needed_kwh[at : at + b - a]
+    out = into = 0.0
+    for i in range(energy.size):
+        why = why_up[i]
+        counts = (why != NO_VEHICLE) & (why != FAULTY) & (why != STALE) & (why != REFUSED)
+        moves = counts & (charge[i] > 0.0) & (discharge[i] > 0.0) & (free_hi[i] > free_lo[i])
+        kept = max(max(floor[i], dod_floor[i]), needed[i])
+        up, down = max(energy[i] - kept, 0.0) * eta_d[i], max(ceiling[i] - energy[i], 0.0) / eta_c[i]
+        out += up if moves else 0.0
+        into += down if moves else 0.0
+    totals.up_kwh[segment] += out
+    totals.down_kwh[segment] += into
+
+
+@kernel
 def _due(fleet: Fleet, a: int, b: int, now_ns: int, stale_ns: int) -> int:
     """When the first vehicle's bounds change by themselves [ns]."""
     why_up, report_ns, wish = fleet.own_up[a:b], fleet.report_ns[a:b], fleet.wish[a:b]
@@ -370,6 +394,7 @@ def begin(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ramp_s: float
     totals.plan_kw[segment] = totals.stored_kwh[segment] = totals.window_kwh[segment] = 0.0
     totals.moved_kwh[segment] = totals.usable_kwh[segment] = 0.0
     totals.free_lo_kw[segment] = totals.free_hi_kw[segment] = 0.0
+    totals.up_kwh[segment] = totals.down_kwh[segment] = 0.0
     totals.fresh[segment] = 0
     totals.refreshed_ns[segment] = now_ns
     totals.due_ns[segment] = NEVER
@@ -413,6 +438,7 @@ def refresh(
         while row < b:
             end = min((segment + 1) * n // SEGMENTS, b)
             _count(fleet, row, end, row - a, totals, segment, s)
+            _left(fleet, row, end, row - a, totals, segment, s)
             totals.due_ns[segment] = min(totals.due_ns[segment], _due(fleet, row, end, now_ns, stale_ns))
             row = end
             if row == (segment + 1) * n // SEGMENTS:

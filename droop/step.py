@@ -19,6 +19,7 @@ from droop.commands import Sending, choose
 from droop.dynamics import Motion, Terms, requested_kw, reset, steps_of
 from droop.fleet import SEGMENTS, Fleet, Totals, allocate, allocate_totals, column
 from droop.handle import hold
+from droop.modes import manage
 from droop.numerics import kernel
 from droop.outbox import Outbox
 from droop.products import Product
@@ -196,9 +197,16 @@ def begin(
         # Until a usable sample says that there is a grid again; no sample says nothing.
         reset(engine.motion)
         signal_kw = 0.0
-    weight, fresh = engine.memory.weight[0], verdict == USABLE and not np.isnan(hz)
+    weight, memory, totals = engine.memory.weight[0], engine.memory, engine.totals
+    fresh = verdict == USABLE and not np.isnan(hz)
+    # What is not acted on is no sign of an alert state, and moves no mean.
+    manage(
+        engine.motion.modes, engine.terms.duties, engine.terms.nominal_hz, engine.terms.sold_kw,
+        memory.hz[0] if weight > 0.0 else np.nan, now_ns, totals.up_kwh.sum(), totals.down_kwh.sum(),
+        totals.hi_kw.sum() - baseline_kw, baseline_kw - totals.lo_kw.sum(),
+    )  # fmt: skip
     response = requested_kw(
-        engine.motion, engine.terms, engine.memory.hz[0], weight, fresh, now_ns, elapsed_s, signal_kw, until_ns
+        engine.motion, engine.terms, memory.hz[0], weight, fresh, now_ns, elapsed_s, signal_kw, until_ns
     )
     if engine.terms.signals[0] == 0 and now_ns < until_ns:
         # A set-point that no product sold is on: on top of them.

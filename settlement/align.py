@@ -85,7 +85,7 @@ def of_segments(start_ns: Ints, end_ns: Ints, value: Floats, grid: Grid) -> Cell
     value = value[keep]
     if first.size == 0 or grid.cells == 0:
         return Cells(np.full(grid.cells, np.nan), np.zeros(grid.cells))
-    cuts = _ascending(np.concatenate([first, last, grid.edges_ns]))
+    cuts = ascending(np.concatenate([first, last, grid.edges_ns]))
     left, length_ns = cuts[:-1], np.diff(cuts)
     piece = np.searchsorted(first, left, side="right") - 1
     seen = (piece >= 0) & (left < last[piece])
@@ -119,14 +119,14 @@ def of_samples(t_ns: Ints, value: Floats, grid: Grid, hold_ns: int, usable: Bool
     return of_segments(start, end, known[order], grid)
 
 
-def hold_limit_ns(t_ns: Ints, least_s: float, most_s: float = np.inf) -> int:
-    """How long a sample may stand for what followed it: three of the source's own periods, within limits.
+def hold_limit_ns(t_ns: Ints, least_s: float, most_s: float = np.inf, periods: float = 3.0) -> int:
+    """How long a sample may stand for what followed it: so many of the source's own periods, within limits.
 
     The period is the median spacing, so that gaps do not stretch it; a single sample has none (`least_s`).
     """
-    spacing = np.diff(_ascending(t_ns))
-    three_s = 3.0 * float(np.median(spacing)) / NS if spacing.size else least_s
-    return round(NS * min(max(least_s, three_s), most_s))
+    spacing = np.diff(ascending(t_ns))
+    held_s = periods * float(np.median(spacing)) / NS if spacing.size else least_s
+    return round(NS * min(max(least_s, held_s), most_s))
 
 
 def carry(value: Floats, cells: int) -> Floats:
@@ -145,8 +145,8 @@ def integral(cells: Cells, step_s: float) -> float:
     return float(np.nansum(cells.mean * cells.coverage_frac) * step_s)
 
 
-def _ascending(t_ns: Ints) -> Ints:
-    """Each time once, ascending. The stable sort merges rows that are ascending already, where `unique` hashes."""
+def ascending(t_ns: Ints) -> Ints:
+    """Each time once, in order. The stable sort merges rows that are ascending already, where `unique` hashes."""
     t_ns = np.sort(t_ns, kind="stable")
     return t_ns[np.concatenate([[True], t_ns[1:] != t_ns[:-1]])] if t_ns.size else t_ns
 

@@ -15,8 +15,9 @@ from settlement import align
 from settlement.align import Cells, Floats, Grid
 from settlement.facts import Meters, Shortfall
 
-METER_HOLD_LEAST_S: Final = 1.5  # a 1 s meter may be half a period late
-METER_HOLD_MOST_S: Final = 12.0  # three of the slowest periods a market accepts (4 s: rulebook 2.4)
+METER_PERIODS: Final = 1.5  # a reading may be half a period late
+METER_HOLD_LEAST_S: Final = 1.5  # 1 s is the fastest that markets ask for
+METER_HOLD_MOST_S: Final = 6.0  # the slowest period a market accepts is 4 s (rulebook 2.4)
 TICK_HOLD_S: Final = 2.0  # ticks come at sample rate; a longer silence is not a shortfall, it is silence
 
 
@@ -30,7 +31,8 @@ class Energy(NamedTuple):
 def metered_kw(meters: Meters, grid: Grid) -> Cells:
     """Power of the whole fleet on the grid [kW]: the sum of every meter, covered as its worst.
 
-    Each meter's rows hold until its next one, at most three of its own periods (1.5 to 12 s).
+    Each meter's rows hold until its next one, at most one and a half of its own periods: room for jitter. What is
+    missing beyond that is unknown and counts for nobody, the seller least of all.
     """
     ids = np.unique(meters.meter)
     total = np.zeros(grid.cells)
@@ -38,11 +40,27 @@ def metered_kw(meters: Meters, grid: Grid) -> Cells:
     for meter in ids:
         own = meters.meter == meter
         t_ns = meters.t_ns[own]
-        hold_ns = align.hold_limit_ns(t_ns, METER_HOLD_LEAST_S, METER_HOLD_MOST_S)
+        hold_ns = align.hold_limit_ns(t_ns, METER_HOLD_LEAST_S, METER_HOLD_MOST_S, METER_PERIODS)
         cells = align.of_samples(t_ns, meters.power_kw[own], grid, hold_ns, meters.usable[own])
         total += cells.mean
         coverage_frac = np.minimum(coverage_frac, cells.coverage_frac)
     return Cells(np.where(coverage_frac > 0, total, np.nan), coverage_frac)
+
+
+def doubts(meters: Meters, start_ns: int, end_ns: int) -> list[str]:
+    """What is odd about the readings of [start, end), in words; that some come out of order is not."""
+    found = []
+    inside = (meters.t_ns >= start_ns) & (meters.t_ns < end_ns)
+    for meter in np.unique(meters.meter[inside]):
+        own = inside & (meters.meter == meter)
+        t_ns, power_kw = meters.t_ns[own], meters.power_kw[own]
+        order = np.argsort(t_ns, kind="stable")
+        again = np.diff(t_ns[order]) == 0
+        other = int(np.count_nonzero(again & (np.diff(power_kw[order]) != 0)))
+        if other:
+            found.append(f"meter {meter}: {other} readings repeat a time with another value, the last counts; "
+                         "two meters with one number?")  # fmt: skip
+    return found
 
 
 def net_kw(metered: Cells, declared: Cells) -> Cells:

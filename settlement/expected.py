@@ -21,9 +21,9 @@ from droop.dynamics import at_rest, replayed, steps_of, terms, tracked
 from droop.products import Product
 from droop.promises import Trigger
 from droop.signals import asked
-from settlement import align
+from settlement import align, managed
 from settlement.align import NS, Cells, Floats, Grid, Ints
-from settlement.facts import Facts, Samples, Signal
+from settlement.facts import Facts, Modes, Samples, Signal
 
 HISTORY_MAX_S: Final = 3600.0
 
@@ -61,19 +61,24 @@ def of(sold: Sequence[tuple[Product, float]], k: int, facts: Facts, grid: Grid) 
     if product.input == "signal":
         return _followed(sold, k, facts.signal, grid)
     if product.trigger is not None:
-        return _pulled(product, sold_kw, facts.samples, grid)
-    return power_kw(product, sold_kw, facts.samples, grid)
+        return _pulled(product, sold_kw, facts.samples, grid, facts.modes.get(product.id))
+    return power_kw(product, sold_kw, facts.samples, grid, facts.modes.get(product.id))
 
 
-def power_kw(product: Product, sold_kw: float, samples: Samples, grid: Grid) -> Cells:
-    """Expected response by the product's curve on the grid [kW], sold power x fraction; positive into the grid."""
-    asked_kw = sold_kw * curve.fractions(product.response, samples.hz - product.nominal_hz)
+def power_kw(product: Product, sold_kw: float, samples: Samples, grid: Grid, modes: Modes | None = None) -> Cells:
+    """Expected response by the product's curve on the grid [kW], sold power x fraction; positive into the grid.
+
+    modes : what the product's energy rules had turned on, as recorded
+    """
+    dev_hz = samples.hz - product.nominal_hz
+    static = curve.fractions(product.response, dev_hz)
+    asked_kw = sold_kw * managed.fractions(product, samples.t_ns, dev_hz, static, modes)
     # NaN asks for nothing and would count as a covered zero: keep it unknown.
     asked_kw = np.where(np.isnan(samples.hz), np.nan, asked_kw)
     return align.of_samples(samples.t_ns, asked_kw, grid, hold_ns(product, samples), samples.usable)
 
 
-def _pulled(product: Product, sold_kw: float, samples: Samples, grid: Grid) -> Cells:
+def _pulled(product: Product, sold_kw: float, samples: Samples, grid: Grid, modes: Modes | None) -> Cells:
     """By the product's trigger."""
     known = samples.usable & ~np.isnan(samples.hz)
     order = np.flatnonzero(known)[np.argsort(samples.t_ns[known], kind="stable")]
@@ -83,6 +88,7 @@ def _pulled(product: Product, sold_kw: float, samples: Samples, grid: Grid) -> C
     found = np.zeros(order.size)
     replayed(at_rest(1, steps_of(one)), terms(one), 0, samples.t_ns[order], samples.hz[order], limit_ns, found)
     share[order] = found
+    share = managed.fractions(product, samples.t_ns, samples.hz - product.nominal_hz, share, modes)
     return align.of_samples(samples.t_ns, sold_kw * share, grid, limit_ns, known)
 
 

@@ -7,7 +7,9 @@ wire nor the journal; who fills them has already sorted out what was never meant
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -25,6 +27,26 @@ class Samples(NamedTuple):
     t_ns: Ints
     hz: Floats
     usable: Bools
+
+
+class History(NamedTuple):
+    """Frequency that was told late: what a device kept while nobody listened.
+
+    t_ns       : int64[n]    source time
+    hz         : float64[n]
+    usable     : bool[n]
+    epoch, seq : int64[n]    number of the entry that brought the row
+    """
+
+    t_ns: Ints
+    hz: Floats
+    usable: Bools
+    epoch: Ints
+    seq: Ints
+
+
+_NONE: Final[Ints] = np.zeros(0, np.int64)
+NO_HISTORY: Final = History(_NONE, np.zeros(0), np.zeros(0, np.bool_), _NONE, _NONE)
 
 
 class Meters(NamedTuple):
@@ -84,6 +106,21 @@ class Shortfall(NamedTuple):
     names: tuple[str, ...]
 
 
+class Modes(NamedTuple):
+    """What a product's energy rules had turned on, row by row, each until the next.
+
+    from_ns                  : int64[n]
+    weight, mean_hz, nem_pu  : float64[n]  see `droop.modes.Modes`
+    aem                      : int64[n]    not 0: capacity counts as unavailable
+    """
+
+    from_ns: Ints
+    weight: Floats
+    mean_hz: Floats
+    nem_pu: Floats
+    aem: Ints
+
+
 class FleetEnergy(NamedTuple):
     """What the vehicles' own reports say about the interval (see `settlement.balance`)."""
 
@@ -102,6 +139,8 @@ class Facts(NamedTuple):
     shortfall: Shortfall
     fleet: FleetEnergy | None = None
     notes: tuple[str, ...] = ()
+    history: History = NO_HISTORY
+    modes: Mapping[str, Modes] = MappingProxyType({})  # by product
 
 
 def ints(*values: int) -> Ints:

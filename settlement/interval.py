@@ -7,6 +7,7 @@ three are known (at least half of each) are scored. The delivery of stacked prod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -14,14 +15,14 @@ import numpy as np
 
 from droop import products
 from droop.products import Product
-from settlement import align, baseline, delivered, expected, window
+from settlement import align, baseline, baselines, delivered, expected, history, metering, window
 from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
 from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
-from settlement.facts import Facts, Signal, digest
+from settlement.facts import Facts, Samples, Signal, digest
 from settlement.mileage import mileage
 from settlement.scores import Delivery, judge
-from settlement.statement import BaselineUsed, Statement, Used, VerifyError, differing
+from settlement.statement import BaselineUsed, HistoryUsed, Statement, Used, VerifyError, differing
 
 STEP_NS: Final = NS
 LEAD_S: Final = 32  # history before the interval: the slowest admissible response takes 30 s
@@ -61,11 +62,18 @@ class _Fleet(NamedTuple):
     baseline: BaselineUsed
     mirror: Mirroring
     energy_balance: EnergyBalance
+    history: HistoryUsed
 
 
-def lead_ns(sold: Sequence[tuple[Product, float]]) -> int:
-    """How far before an interval its rows are needed: the history of its filters, and that of its products' state."""
-    return LEAD_S * NS + max((expected.history_ns(product) for product, _ in sold), default=0)
+def lead_s(sold: Sequence[Sold]) -> int:
+    """History before an interval that its statements need [s]: the score's, and what a baseline looks back at."""
+    return LEAD_S + max((math.ceil(baselines.lead_s(item.product)) for item in sold), default=0)
+
+
+def reach_ns(sold: Sequence[Sold]) -> int:
+    """How far before an interval its rows are needed [ns]: for its history, and for the state of its products."""
+    state_ns = max((expected.history_ns(item.product) for item in sold), default=0)
+    return max(lead_s(sold) * NS, LEAD_S * NS + state_ns)
 
 
 def settle(
@@ -73,20 +81,25 @@ def settle(
 ) -> list[Statement]:
     """Statements of [start_ns, end_ns), one per product, computed up to `until_ns`."""
     until_ns = end_ns if until_ns is None else max(start_ns, min(end_ns, until_ns))
-    cells = LEAD_S * NS // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
-    grid = Grid(start_ns - LEAD_S * NS, STEP_NS, cells)
-    span = _Span(start_ns, end_ns, until_ns, final, grid, LEAD_S * NS // STEP_NS)
-    facts = window.cut(facts, start_ns - lead_ns(sold), until_ns)
+    lead_ns = lead_s(sold) * NS
+    cells = lead_ns // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
+    grid = Grid(start_ns - lead_ns, STEP_NS, cells)
+    span = _Span(start_ns, end_ns, until_ns, final, grid, lead_ns // STEP_NS)
+    doubts = delivered.doubts(facts.meters, start_ns, until_ns)
+    facts = window.cut(facts, start_ns - reach_ns(sold), until_ns)
+    facts = facts._replace(notes=(*facts.notes, *doubts))
     if not sold:
         return []
-    fleet = _fleet(sold, facts, span)
+    heard, filled = facts.samples, history.fill(facts.samples, facts.history)
+    facts = facts._replace(samples=filled.samples)
+    fleet = _fleet(sold, facts, span, _history(heard, filled, sold[0].product, span))
     return [_statement(k, sold, facts, span, fleet) for k in range(len(sold))]
 
 
 def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = products.load) -> None:
     """Compute a statement again from its rows; VerifyError names the first field that differs.
 
-    facts : the rows of the interval and of `lead_ns` before it; more do no harm
+    facts : the rows of the interval and of `reach_ns` before it; more do no harm
     load  : where products come from; the catalogue, or the journal that carries them in full
     """
     sold = [Sold(load(name), kw) for name, kw in statement.stack.items()]
@@ -101,12 +114,13 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
         raise VerifyError(statement.key, *difference)
 
 
-def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span) -> _Fleet:
+def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -> _Fleet:
     grid = span.grid
+    targets = [expected.of(sold, k, facts, grid) for k in range(len(sold))]
+    facts = _based(sold, facts, targets, grid)
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
     net = delivered.net_kw(metered, declared)
-    targets = [expected.of(sold, k, facts, grid) for k in range(len(sold))]
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
     grid_kwh = align.integral(span.inner(metered), grid.step_s) / 3600.0
@@ -120,7 +134,20 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span) -> _Fleet:
         baseline=_baseline(facts, declared, span),
         mirror=baseline.mirroring(span.inner(declared).mean, span.inner(dev).mean, grid.step_s),
         energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
+        history=late,
     )
+
+
+def _based(sold: Sequence[Sold], facts: Facts, targets: Sequence[Cells], grid: Grid) -> Facts:
+    """The baseline by the products' own method, and the meters without those of a control group."""
+    methods = {baselines.method(item.product) for item in sold}
+    if methods == {"schedule"}:
+        return facts
+    if len(sold) > 1:
+        raise baseline.BaselineError(f"{len(sold)} products share one delivery: all of them need the plan as baseline")
+    declared = baselines.declare(sold[0].product, facts.meters, targets[0].mean, grid)
+    own = facts.meters.meter != baselines.controls(sold[0].product)
+    return facts._replace(declarations=declared, meters=window.take(facts.meters, np.flatnonzero(own)))
 
 
 def _signal_kw(signal: Signal, grid: Grid) -> Floats:
@@ -178,7 +205,8 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         kpis={**verdict.kpis, "baseline_mirroring": fleet.mirror.correlation},
         unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},
         energy_balance=fleet.energy_balance,
-        notes=(*facts.notes, *_notes(fleet)),
+        notes=(*facts.notes, *metering.too_slow(product, facts.meters), *_notes(fleet)),
+        history=fleet.history,
     )
 
 
@@ -214,12 +242,21 @@ def _baseline(facts: Facts, declared: Cells, span: _Span) -> BaselineUsed:
     )
 
 
+def _history(heard: Samples, filled: history.Filled, product: Product, span: _Span) -> HistoryUsed:
+    inner = Grid(span.start_ns, span.grid.step_ns, span.grid.cells - span.lead)
+    seconds = history.filled_s(heard, filled, inner, expected.hold_ns(product, filled.samples))
+    through = "" if filled.through is None else "{}-{}".format(*filled.through)
+    return HistoryUsed(int(filled.late.sum()), seconds, through)
+
+
 def _notes(fleet: _Fleet) -> list[str]:
     notes = []
     if fleet.baseline.late:
         notes.append("baseline late: the first of a run, it counts from its declaration on")
     if fleet.baseline.refused:
         notes.append(f"baseline: {fleet.baseline.refused} declarations refused, made after their start")
+    if fleet.history.seconds:
+        notes.append(f"frequency: {fleet.history.seconds:.1f} s known by late history alone")
     if fleet.mirror.alarm:
         notes.append(f"baseline mirrors the frequency: correlation {fleet.mirror.correlation:.2f}")
     return notes

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from settlement.align import NS
 from settlement.balance import EnergyBalance
 
-VERSION: Final = 1
+VERSION: Final = 2
+READABLE: Final = (1, 2)  # version 1 knew neither late history nor corrections
 TOLERANCE: Final = 1e-9  # relative, for another machine's sums
 
 
@@ -54,6 +55,15 @@ class BaselineUsed:
 
 
 @dataclass(frozen=True)
+class HistoryUsed:
+    """Late history that fills gaps of the frequency (`settlement.history`)."""
+
+    rows: int = 0  # that fill a gap
+    seconds: float = 0.0  # of the interval, in which the frequency is known by them alone
+    through: str = ""  # "epoch-seq" of the newest entry of late history among them, lead-in included
+
+
+@dataclass(frozen=True)
 class Statement:
     """All figures of one product over one interval. Positive power is into the grid; energies are 0 or more."""
 
@@ -81,11 +91,13 @@ class Statement:
     unserved_kwh: Mapping[str, float]  # by reason, this product's part
     energy_balance: EnergyBalance  # of the whole fleet
     notes: tuple[str, ...] = ()
+    history: HistoryUsed = field(default_factory=HistoryUsed)
+    revision: int = 0  # 0: the first; a correction is a new statement with the next number, the old one stays
     version: int = field(default=VERSION)
 
     @property
     def key(self) -> str:
-        """Identity: one statement per interval and product."""
+        """Identity of what is stated: an interval and a product; of several statements the newest revision counts."""
         return f"{self.start_ns}:{self.product}"
 
     @property
@@ -109,21 +121,25 @@ def iso(t_ns: int) -> str:
 
 def from_dict(plain: Mapping[str, Any]) -> Statement:
     """The statement that `to_dict` wrote; StatementError names a field that is missing or has the wrong shape."""
-    if plain.get("version") != VERSION:
+    if plain.get("version") not in READABLE:
         raise StatementError(f"field `version` is {plain.get('version')!r}; this reader knows {VERSION}")
     values: dict[str, Any] = {}
-    for name in (f.name for f in fields(Statement)):
-        if name not in plain:
-            raise StatementError(f"field `{name}` is missing")
-        values[name] = plain[name]
+    for item in fields(Statement):
+        if item.name in plain:
+            values[item.name] = plain[item.name]
+        elif plain["version"] == VERSION or item.default_factory is MISSING is item.default:
+            raise StatementError(f"field `{item.name}` is missing")
     shapes = {
         "samples": Used,
         "meters": Used,
         "signal": Used,
         "baseline": BaselineUsed,
         "energy_balance": EnergyBalance,
+        "history": HistoryUsed,
     }
     for name, shape in shapes.items():
+        if name not in values:
+            continue
         try:
             values[name] = shape(**values[name])
         except TypeError as error:

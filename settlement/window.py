@@ -12,9 +12,9 @@ import numpy as np
 
 from settlement import baseline
 from settlement.align import Ints
-from settlement.facts import Declarations, Facts, Meters, Samples, Shortfall, Signal
+from settlement.facts import Declarations, Facts, History, Meters, Samples, Shortfall, Signal
 
-Table = TypeVar("Table", Samples, Meters, Declarations, Signal)
+Table = TypeVar("Table", Samples, History, Meters, Declarations, Signal)
 
 
 def take(table: Table, rows: Ints) -> Table:
@@ -34,6 +34,7 @@ def cut(facts: Facts, low_ns: int, until_ns: int) -> Facts:
     ticks = between(facts.shortfall.t_ns, low_ns, until_ns)
     return facts._replace(
         samples=take(facts.samples, between(facts.samples.t_ns, low_ns, until_ns)),
+        history=take(facts.history, between(facts.history.t_ns, low_ns, until_ns)),
         meters=take(facts.meters, between(facts.meters.t_ns, low_ns, until_ns)),
         declarations=take(facts.declarations, declared(facts.declarations, low_ns, until_ns)),
         signal=in_force(facts.signal, low_ns, until_ns),

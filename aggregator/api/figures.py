@@ -147,6 +147,7 @@ def _withdraw(fields: dict[str, Any]) -> None:
     fields["quality"] = []
     fields["unserved_by_reason"] = {}
     fields["withheld_kw"] = {}
+    fields["reserved"], fields["modes"] = {}, {}
     for side in ("up_kw", "down_kw"):
         fields["capability"][side] = dict.fromkeys(fields["capability"][side] or ("15", "30", "60"), 0.0)
 

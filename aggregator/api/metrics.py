@@ -80,6 +80,24 @@ def _promises(status: Status) -> Iterator[Metric]:
         withheld.add_metric([reason, "up"], taken.up)
         withheld.add_metric([reason, "down"], taken.down)
     yield withheld
+    yield from _modes(status)
+
+
+def _modes(status: Status) -> Iterator[Metric]:
+    """The products' energy rules."""
+    lasted = CounterMetricFamily(
+        "flyball_energy_mode_seconds", "Time that a product's energy mode was on", labels=["product", "mode"]
+    )
+    for product, modes in sorted(status.modes.items()):
+        for mode, seconds in modes.seconds.items():
+            lasted.add_metric([product, mode], seconds)
+    yield lasted
+    maintained = GaugeMetricFamily(
+        "flyball_maintained_kilowatts", "Capacity of a product maintained now", labels=["product"]
+    )
+    for product, kw in sorted(status.reserved.get("maintained_kw", {}).items()):
+        maintained.add_metric([product], kw)
+    yield maintained
 
 
 def _labelled(status: Status) -> Iterator[Metric]:

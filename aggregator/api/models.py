@@ -98,6 +98,10 @@ class Live(Answer):
     withheld_kw: dict[str, Withheld] = Field(
         default_factory=dict, description="by the limit that takes it; override: what the owners' wishes cost"
     )
+    modes: dict[str, EnergyModes] = Field(default_factory=dict, description="by product with energy rules")
+    reserved: dict[str, Any] = Field(
+        default_factory=dict, description="what the products reserve of power and energy, and what there is"
+    )
     headroom_up_kw: Kw = 0.0
     headroom_down_kw: Kw = 0.0
     capability: Capability = Field(default_factory=Capability)
@@ -132,6 +136,7 @@ class Statement(Answer):
     until_ns: int | None = Field(default=None, description="computed up to here")
     product: str | None = None
     final: bool | None = Field(default=None, description="false while the interval runs")
+    revision: int = Field(default=0, description="above 0: a correction, as late history reached the interval")
     sold_kw: Kw | None = None
     requested_up_kwh: float | None = None
     requested_down_kwh: float | None = None
@@ -162,6 +167,14 @@ class Source(Answer):
     clock: dict[str, float | None] = Field(
         default_factory=dict, description="against ours: offset_s (with the shortest way here), drift_ppm, 95 % of each"
     )
+
+
+class EnergyModes(Answer):
+    """What a product's energy rules have turned on."""
+
+    on: list[str] = Field(default_factory=list, description="of alert, reserve, nem, aem")
+    seconds: dict[str, int] = Field(default_factory=dict, description="how long each was on")
+    nem_kw: Kw = 0.0
 
 
 class Status(Live):

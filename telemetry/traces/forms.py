@@ -190,7 +190,10 @@ def wall_ns(parts: dict[str, str | None]) -> int:
     year, day = parts.get("y"), parts.get("d")
     days_ns = 0 if year is None else day_ns(date(int(year), int(month), int(day or 1)))
     hours, minutes, seconds = (int(parts[name] or 0) for name in "HMS")
-    if hours > 23 or minutes > 59 or seconds > 59:
+    # A leap second, 23:59:60 UTC and any hour elsewhere: seconds since 1970 have no number of its own for it, so it
+    # stands at the second after and is counted as a time that repeats.
+    leap = seconds == 60 and minutes == 59
+    if hours > 23 or minutes > 59 or (seconds > 59 and not leap):
         raise ValueError("hour, minute or second out of range")
     return days_ns + (hours * 3600 + minutes * 60 + seconds) * NS + int((parts.get("F") or "").ljust(9, "0"))
 

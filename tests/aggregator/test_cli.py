@@ -399,7 +399,7 @@ def test_the_units_table_reaches_its_client(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_backtest_without_its_input_says_what_is_missing(flyball: Callable[..., Said], tmp_path: Path) -> None:
     said = flyball("backtest")
     assert (said.code, said.err.strip()) == (
-        2, "flyball: TRACE: what is sold responds to frequency; give a recorded one"
+        2, "flyball: trace: what is sold responds to frequency; give a recorded one"
     )  # fmt: skip
     said = flyball("backtest", "--signal", "none.csv")
     assert (said.code, "none.csv: no such signal file" in said.err) == (2, True)

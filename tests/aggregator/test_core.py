@@ -296,7 +296,7 @@ def test_shortfall_and_empty_fleet_are_alarms_with_reasons():
     assert last.unserved_kw == pytest.approx(500 - N * 11.0)
     assert line.core.unserved_by_reason() == {"rating": pytest.approx((500 - N * 11) * 1.0 / 3600)}
     line.core.on_sessions(sessions(state=SlotState.UNPLUGGED, t_ns=line.now_ns), line.now_ns)
-    line.hz(50.0)
+    line.hz(50.0, 1)
     assert [alarm.code for alarm in line.core.alarms.standing()] == ["NO_FLEET"]
     assert line.core.last.request_kw == 0.0
 
@@ -535,8 +535,9 @@ def test_a_silent_vehicle_is_not_discharged_and_stays_in_the_sum():
         line.now_ns += line.period_ns
     assert line.core.last.commanded_kw == pytest.approx(60.0, abs=1e-4)
     assert all(0 not in command.rows["slot"] for command in line.commands)
-    line.core.supervise(1e9, 1e9, line.now_ns)
-    assert [alarm.code for alarm in line.core.alarms.standing()] == []  # one in twelve is below one in ten
+    line.core.supervise(False, line.now_ns)
+    codes = [alarm.code for alarm in line.core.alarms.standing()]
+    assert codes == ["ALERT_STATE"]  # 200 mHz; one in twelve is below one in ten
     fleet = line.core.engine.fleet
     assert fleet.hi_kw[0] == fleet.lo_kw[0]
 
@@ -592,15 +593,15 @@ def test_supervision_tells_of_overselling_and_silence_and_clears_it():
     line = Line()
     line.hz(50.0)
     core = line.core
-    core.supervise(59.9, 60.0, line.now_ns)
+    core.supervise(True, line.now_ns)
     assert [a.code for a in core.alarms.standing()] == ["SOLD_ABOVE_CAPABILITY"]
-    core.supervise(60.0, 60.0, line.now_ns)
+    core.supervise(False, line.now_ns)
     assert core.alarms.standing() == []
-    core.supervise(60.0, 59.9, line.now_ns)
-    core.supervise(60.0, 60.0, line.now_ns)
+    core.supervise(True, line.now_ns)
+    core.supervise(False, line.now_ns)
     line.reported_ns = line.now_ns + 100 * S  # nobody reports any more
     line.hz(50.0, 7)
-    core.supervise(60.0, 60.0, line.now_ns)
+    core.supervise(False, line.now_ns)
     assert "STALE_REPORTS" in [a.code for a in core.alarms.standing()]
 
 
@@ -689,7 +690,7 @@ def test_whatever_is_called_its_journal_makes_the_same_bytes_again(data):
             case "renew":
                 core.on_renew(now_ns)
             case "supervise":  # alarms only: it is no call, and must not matter
-                core.supervise(data.draw(st.floats(0, 100)), 50.0, now_ns)
+                core.supervise(data.draw(st.booleans()), now_ns)
             case "garbage":
                 kind, door = data.draw(
                     st.sampled_from(

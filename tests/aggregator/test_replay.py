@@ -58,7 +58,7 @@ def recorded():
             dead = int(Quality.DEAD_BUS) if 220 <= k < 230 else 0
             core.on_samples(sample(now, 49.7 + 0.1 * rng.standard_normal(), dead), now)
         if k % 5 == 0:
-            core.supervise(float(k), 10.0, now)
+            core.supervise(k > 10, now)
         for command in core.drain_commands():
             core.sign(command, KEY)
             fleet.apply(command.rows, command.valid_until_ns, now)

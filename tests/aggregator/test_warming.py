@@ -76,7 +76,7 @@ for second in range(75):
         fleet.apply(command.rows, command.valid_until_ns, now_ns)
     core.drain_entries()
     slow = figures.survey(core, now_ns)
-    core.supervise(0.0, 0.0, now_ns)
+    core.supervise(True, now_ns)
     figures.live(core, now_ns, slow)
     figures.fleetview(core, now_ns)
 for slot in np.flatnonzero(core.engine.fleet.state)[:20].tolist():

@@ -96,7 +96,9 @@ for k in range(96):
         f.state[row] = 0 if f.state[row] == 1 else 1
         one.totals.refreshed_ns[:] = np.minimum(one.totals.refreshed_ns, 1)
 for part in ("fleet", "totals", "memory", "motion", "guard"):
-    made |= {part + "." + name: column for name, column in getattr(one, part)._asdict().items()}
+    columns = getattr(one, part)._asdict()
+    columns |= columns.pop("modes")._asdict() if part == "motion" else {}
+    made |= {part + "." + name: column for name, column in columns.items()}
 made |= {"tree." + name: column for name, column in one.room.tree._asdict().items()}
 made |= {"desk." + name: getattr(one.room.desk, name) for name in ("lo_kw", "hi_kw", "owed_kwh", "rows", "start")}
 made |= {"out." + name: getattr(one.out, name) for name in ("place", "sent", "start", "heading", "recent_kw",

@@ -32,8 +32,8 @@ def test_the_fleet_is_the_sum_of_its_meters():
 def test_one_silent_meter_makes_the_sum_unknown(steady, silent):
     rows = [(t, 10.0, steady, True) for t in range(40)] + [(t, 5.0, silent, True) for t in range(5)]
     cells = delivered.metered_kw(meters(*rows), Grid(0, NS, 40))
-    np.testing.assert_array_equal(cells.mean[:7], np.full(7, 15.0))  # three periods of 1 s after its last row
-    assert np.isnan(cells.mean[7:]).all()
+    np.testing.assert_array_equal(cells.mean[:6], np.full(6, 15.0))  # one and a half periods after its last row
+    assert np.isnan(cells.mean[6:]).all()
     assert not cells.coverage_frac[7:].any()
 
 
@@ -100,3 +100,24 @@ def test_mileage_is_the_sum_of_changes():
     assert mileage(np.array([0.0, 2.0, 5.0, 3.0])) == 7.0  # S-4c
     assert mileage(np.array([0.0, np.nan, 5.0, 3.0])) == 2.0
     assert mileage(np.zeros(0)) == 0.0
+
+
+@given(st.sets(st.integers(1, 58), max_size=19), st.lists(st.floats(0, 100), min_size=60, max_size=60))
+def test_what_is_missing_is_never_filled_in_the_sellers_favour(gone, kw):
+    """Without a reading nothing is delivered, but for the half period that jitter is allowed."""
+    grid = Grid(0, NS, 60)
+    rows = [(t, kw[t], 1, True) for t in range(60)]
+    whole = delivered.energy(delivered.metered_kw(meters(*rows), grid), 1.0).up_kwh
+    left = delivered.energy(delivered.metered_kw(meters(*(r for r in rows if r[0] not in gone)), grid), 1.0).up_kwh
+    ends = [t for t in sorted(gone) if t - 1 not in gone]
+    assert left <= whole + sum(0.5 * kw[t - 1] for t in ends) / 3600.0 + 1e-9
+
+
+def test_a_repeated_time_with_another_value_is_named():
+    found = delivered.doubts(
+        meters((0, 1.0, 1, True), (0, 1.0, 1, True), (1, 2.0, 1, True), (1, 3.0, 1, True)), 0, NS * 2
+    )
+    assert found == [
+        "meter 1: 1 readings repeat a time with another value, the last counts; two meters with one number?"
+    ]
+    assert delivered.doubts(meters((0, 1.0, 1, True), (0, 2.0, 2, True)), 0, NS) == []

@@ -57,10 +57,10 @@ def test_a_silent_meter_is_not_filled(sold, facts):
     keep = (np.arange(960) < 260) | (np.arange(960) >= 460)
     meters = type(facts.meters)(*(column[keep] for column in facts.meters))
     found = settle(sold, facts._replace(meters=meters), START_NS, END_NS)[0]
-    assert found.coverage["meter"] == pytest.approx(1 - 198 / 900)  # held for three periods
+    assert found.coverage["meter"] == pytest.approx(1 - 199.5 / 900)  # held for one and a half periods
     assert found.coverage["frequency"] == 1.0
     assert found.partial
-    assert found.kpis["seconds"] == 702.0
+    assert found.kpis["seconds"] == 701.0  # the second half covered counts
 
 
 def test_a_dead_frequency_asks_for_nothing_and_is_not_scored(sold, facts):

@@ -593,3 +593,15 @@ def test_an_unclear_unit_is_refused(write, name, cells):
     text = f"time;{name}\n" + "".join(f"2026-06-22 00:00:{i:02d};{cell}\n" for i, cell in enumerate(cells))
     with pytest.raises(UnknownUnit, match=f"column '{name}'"):
         open_trace(write(text))
+
+
+def test_a_leap_second_repeats_the_time_after_it(tmp_path):
+    """Seconds since 1970 have no number for 23:59:60; a 61st second anywhere else is no time at all."""
+    rows = ("2016-12-31T23:59:59Z,50.02", "2016-12-31T23:59:60Z,50.03", "2017-01-01T00:00:00Z,50.04")
+    path = tmp_path / "leap.csv"
+    path.write_text("\n".join(("time,hz", *rows)) + "\n")
+    found = inspect(open_trace(path))
+    assert (found.rows, found.duplicates) == (3, 1)
+    path.write_text("\n".join(("time,hz", rows[0], rows[1].replace("59:60", "58:60"))) + "\n")
+    with pytest.raises(MalformedRow, match="hour, minute or second out of range"):
+        inspect(open_trace(path))
