@@ -20,8 +20,9 @@ from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.reserved import figures
 from aggregator.signal_file import Recorded
 from droop.dynamics import terms
+from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Samples, Signal, no_shortfall
-from settlement.interval import Sold, reach_ns, settle
+from settlement.interval import Sold, reach_ns, settle, tail_s
 from settlement.statement import Statement
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block, Quality
@@ -191,7 +192,7 @@ class Backtest:
         facts = self.facts()
         for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
             until_ns = min(start_ns + length_ns, last_ns + 1)
-            near = between(facts, start_ns - reach_ns(sold), until_ns)
+            near = between(facts, start_ns - reach_ns(sold), until_ns + tail_s(sold) * NS)
             yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=until_ns)
 
 

@@ -1,8 +1,9 @@
 """The settlement book: journal entries in, statements out. State in memory, nothing else.
 
 Pure of clocks, streams and files; what time it is, the entries say. An interval is closed by the first entry whose
-`now_ns` lies beyond its end plus the meters' latency, before that entry is taken in: so the same entries give the
-same statements whether they come from a stream or from files, all at once or across a restart.
+`now_ns` lies beyond its end, the sequel that its scores await and the meters' latency, before that entry is taken in:
+so the same entries give the same statements whether they come from a stream or from files, all at once or across a
+restart.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ class Book:
         self._signal_max_kw = np.inf
         self._beside: list[int] = []
         self._start_ns: int | None = None
+        self.tail_s = interval.tail_s([])
         self._seen_ns = 0
         self._rows = {
             Kind.SAMPLES: Rows(FREQUENCY),
@@ -143,7 +145,7 @@ class Book:
         if self._start_ns is None:
             return []
         done: list[Statement] = []
-        while now_ns > self._start_ns + self.length_ns + LATENCY_S * NS:
+        while now_ns > self._start_ns + self.length_ns + (LATENCY_S + self.tail_s) * NS:
             done += self._close(now_ns)
         return done
 
@@ -174,6 +176,7 @@ class Book:
                 self.note("contracts changed within the interval; settled by the last")
         self.sold = list(sold.values())
         self._contracts = settings.contracts
+        self.tail_s = interval.tail_s(self.sold)
         self._signal_max_kw = settings.signal_max_kw
         # What flows beside the vehicles behind a cap is no delivery of theirs.
         self._beside = [site.meter for site in settings.sites if site.meter]
@@ -263,6 +266,6 @@ class Book:
             Shortfall(u["t_ns"], u["kw"].astype(np.float64), tuple(reason.name.lower() for reason in Reason)),
             self._ledger.take(start_ns),
             (*self._notes, *(f"{count} rows of {name} beyond memory" for name, count in dropped.items())),
-            self._late.between(start_ns - interval.reach_ns(self.sold), start_ns + self.length_ns),
+            self._late.between(start_ns - interval.reach_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
             managing.by_product(self._rows[Kind.MODES].view, self._contracts),
         )

@@ -65,6 +65,11 @@ class Books:
         return [so_far for book in self._books.values() for so_far in book.end()]
 
     @property
+    def tail_s(self) -> int:
+        """How long after its end an interval may have to wait for the sequel that its scores want."""
+        return max((book.tail_s for book in self._books.values()), default=0)
+
+    @property
     def undecodable(self) -> int:
         """Entries that could not be read."""
         return max((book.undecodable for book in self._books.values()), default=0)

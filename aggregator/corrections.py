@@ -53,6 +53,11 @@ def resettle(folder: Path, start_ns: int, end_ns: int, late: Late) -> list[State
         done += books.feed(entry)
     for entry in journal_reader.entries(folder, SETTLED, start_ns=since_ns, end_ns=until_ns):
         done += books.feed(entry)
+    if books.tail_s:
+        sequel_ns = until_ns + books.tail_s * NS
+        for entry in journal_reader.entries(folder, SETTLED, start_ns=until_ns, end_ns=sequel_ns):
+            done += books.feed(entry)
+        until_ns = sequel_ns
     done += books.on_time(until_ns)
     return [item for item in done if (item.start_ns, item.end_ns) == (start_ns, end_ns)]
 

@@ -266,12 +266,13 @@ def recent(folder: Path) -> Iterator[Entry]:
 
 
 def settle_folder(
-    folder: Path, now_ns: int | None = None, problems: list[journal.Problem] | None = None
+    folder: Path, now_ns: int | None = None, problems: list[journal.Problem] | None = None, *, sequel: bool = False
 ) -> list[Statement]:
     """All statements again from the journal's files alone, late history included.
 
     now_ns   : close what was due by then, as the live settlement did; without it the last interval stays running
     problems : files that were passed over are added to it; what they held is a gap, which the statements note
+    sequel   : `now_ns` lacks the time for which the scores await a sequel: add it
 
     Raises SettleError when no contract can be found in it.
     """
@@ -281,7 +282,7 @@ def settle_folder(
     if books.problems and not done:
         raise SettleError(f"{folder}: {books.problems[0]}")
     if now_ns is not None:
-        done += books.on_time(now_ns)
+        done += books.on_time(now_ns + (books.tail_s * NS if sequel else 0))
     return done + books.end()
 
 
@@ -295,7 +296,7 @@ def verify_folder(folder: Path) -> int:
     earliest_ns = reach_ns(folder)
     stated = [item for item in written(folder) if item.start_ns >= earliest_ns]
     last_ns = max((item.end_ns for item in stated), default=0) + (LATENCY_S + 1) * NS
-    found = {item.key: item for item in settle_folder(folder, last_ns)}
+    found = {item.key: item for item in settle_folder(folder, last_ns, sequel=True)}
     late = read_late(folder)
     for item in stated:
         again = found.get(item.key)

@@ -119,6 +119,12 @@ def of_samples(t_ns: Ints, value: Floats, grid: Grid, hold_ns: int, usable: Bool
     return of_segments(start, end, known[order], grid)
 
 
+def period_ns(t_ns: Ints) -> int:
+    """Median spacing of samples, so that gaps do not stretch it; 0 of fewer than two."""
+    spacing = np.diff(ascending(t_ns))
+    return round(float(np.median(spacing))) if spacing.size else 0
+
+
 def hold_limit_ns(t_ns: Ints, least_s: float, most_s: float = np.inf, periods: float = 3.0) -> int:
     """How long a sample may stand for what followed it: so many of the source's own periods, within limits.
 

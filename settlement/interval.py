@@ -3,6 +3,8 @@
 Pure: the same rows give the same numbers, which is what `verify` rests on. Energy requested is counted over the time
 in which frequency is known, energy delivered over the time in which meter and baseline are; only seconds in which all
 three are known (at least half of each) are scored. The delivery of stacked products is shared out (`delivered.share`).
+Energies stand on seconds; a score on the grid that its rule wants, with the history and sequel it wants
+(`scores.reach`).
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
 from settlement.facts import Facts, Samples, Signal, digest
 from settlement.mileage import mileage
-from settlement.scores import Delivery, judge
+from settlement.scores import Delivery, Reach, judge
+from settlement.scores import reach as reach_of
 from settlement.statement import BaselineUsed, HistoryUsed, Statement, Used, VerifyError, differing
 
 STEP_NS: Final = NS
-LEAD_S: Final = 32  # history before the interval: the slowest admissible response takes 30 s
+LEAD_S: Final = 32  # least history before the interval: the slowest admissible response takes 30 s
 SCORED_COVERAGE: Final = 0.5
 
 
@@ -50,14 +53,21 @@ class _Span(NamedTuple):
         return Cells(cells.mean[self.lead :], cells.coverage_frac[self.lead :])
 
 
-class _Fleet(NamedTuple):
-    """What is common to all products of an interval."""
+class _Series(NamedTuple):
+    """What was declared, metered, asked and given, on one grid."""
 
     declared: Cells
     metered: Cells
     net: Cells
     targets: list[Cells]
     shares_kw: list[Floats]
+
+
+class _Fleet(NamedTuple):
+    """What is common to all products of an interval."""
+
+    facts: Facts  # with the baseline by the products' own method
+    series: _Series
     unserved_kwh: dict[str, float]
     baseline: BaselineUsed
     mirror: Mirroring
@@ -66,8 +76,14 @@ class _Fleet(NamedTuple):
 
 
 def lead_s(sold: Sequence[Sold]) -> int:
-    """History before an interval that its statements need [s]: the score's, and what a baseline looks back at."""
-    return LEAD_S + max((math.ceil(baselines.lead_s(item.product)) for item in sold), default=0)
+    """History before an interval that its statements need [s]: the scores', and what a baseline looks back at."""
+    looks_s = max((math.ceil(baselines.lead_s(item.product)) for item in sold), default=0)
+    return looks_s + max((reach_of(item.product).lead_s for item in sold), default=LEAD_S)
+
+
+def tail_s(sold: Sequence[Sold]) -> int:
+    """Sequel after an interval that its statements need [s]: an answer that a score still awaits."""
+    return max((reach_of(item.product).tail_s for item in sold), default=0)
 
 
 def reach_ns(sold: Sequence[Sold]) -> int:
@@ -81,12 +97,12 @@ def settle(
 ) -> list[Statement]:
     """Statements of [start_ns, end_ns), one per product, computed up to `until_ns`."""
     until_ns = end_ns if until_ns is None else max(start_ns, min(end_ns, until_ns))
-    lead_ns = lead_s(sold) * NS
+    lead_ns, tail_ns = lead_s(sold) * NS, tail_s(sold) * NS if until_ns == end_ns else 0
     cells = lead_ns // STEP_NS + -(-(until_ns - start_ns) // STEP_NS)
     grid = Grid(start_ns - lead_ns, STEP_NS, cells)
     span = _Span(start_ns, end_ns, until_ns, final, grid, lead_ns // STEP_NS)
     doubts = delivered.doubts(facts.meters, start_ns, until_ns)
-    facts = window.cut(facts, start_ns - reach_ns(sold), until_ns)
+    facts = window.cut(facts, start_ns - reach_ns(sold), until_ns + tail_ns)
     facts = facts._replace(notes=(*facts.notes, *doubts))
     if not sold:
         return []
@@ -99,7 +115,7 @@ def settle(
 def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = products.load) -> None:
     """Compute a statement again from its rows; VerifyError names the first field that differs.
 
-    facts : the rows of the interval and of `reach_ns` before it; more do no harm
+    facts : the rows of the interval, of `reach_ns` before it and `tail_s` after it; more do no harm
     load  : where products come from; the catalogue, or the journal that carries them in full
     """
     sold = [Sold(load(name), kw) for name, kw in statement.stack.items()]
@@ -116,36 +132,43 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
 
 def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -> _Fleet:
     grid = span.grid
-    targets = [expected.of(sold, k, facts, grid) for k in range(len(sold))]
-    facts = _based(sold, facts, targets, grid)
-    declared = baseline.power_kw(facts.declarations, grid)
-    metered = delivered.metered_kw(facts.meters, grid)
-    net = delivered.net_kw(metered, declared)
+    tail = tail_s(sold) * NS // grid.step_ns if span.until_ns == span.end_ns else 0
+    judged = based(sold, facts, Grid(grid.start_ns, grid.step_ns, grid.cells + tail))
+    series = _series(sold, judged, grid)
+    declared, metered = series.declared, series.metered
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
     grid_kwh = align.integral(span.inner(metered), grid.step_s) / 3600.0
     return _Fleet(
-        declared=declared,
-        metered=metered,
-        net=net,
-        targets=targets,
-        shares_kw=_shares(sold, net, targets, _signal_kw(facts.signal, grid)),
+        facts=judged,
+        series=series,
         unserved_kwh=delivered.unserved_kwh(facts.shortfall, interval),
-        baseline=_baseline(facts, declared, span),
+        baseline=_baseline(judged, declared, span),
         mirror=baseline.mirroring(span.inner(declared).mean, span.inner(dev).mean, grid.step_s),
         energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
         history=late,
     )
 
 
-def _based(sold: Sequence[Sold], facts: Facts, targets: Sequence[Cells], grid: Grid) -> Facts:
-    """The baseline by the products' own method, and the meters without those of a control group."""
+def _series(sold: Sequence[Sold], facts: Facts, grid: Grid) -> _Series:
+    declared = baseline.power_kw(facts.declarations, grid)
+    metered = delivered.metered_kw(facts.meters, grid)
+    net = delivered.net_kw(metered, declared)
+    targets = [expected.of(sold, k, facts, grid) for k in range(len(sold))]
+    return _Series(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
+
+
+def based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
+    """The baseline by the products' own method, and the meters without those of a control group.
+
+    grid : with the history that the method looks back at (`lead_s`)
+    """
     methods = {baselines.method(item.product) for item in sold}
     if methods == {"schedule"}:
         return facts
     if len(sold) > 1:
         raise baseline.BaselineError(f"{len(sold)} products share one delivery: all of them need the plan as baseline")
-    declared = baselines.declare(sold[0].product, facts.meters, targets[0].mean, grid)
+    declared = baselines.declare(sold[0].product, facts.meters, expected.of(sold, 0, facts, grid).mean, grid)
     own = facts.meters.meter != baselines.controls(sold[0].product)
     return facts._replace(declarations=declared, meters=window.take(facts.meters, np.flatnonzero(own)))
 
@@ -168,15 +191,16 @@ def _shares(sold: Sequence[Sold], net: Cells, targets: Sequence[Cells], signal_k
 
 
 def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _Fleet) -> Statement:
-    (product, sold_kw), target, step_s = sold[k], fleet.targets[k], span.grid.step_s
-    known = np.minimum(target.coverage_frac, fleet.net.coverage_frac)
-    given = Cells(fleet.shares_kw[k], fleet.net.coverage_frac)
-    verdict = judge(product, _delivery(sold[k], facts, target, given.mean, known, span))
+    (product, sold_kw), series, step_s = sold[k], fleet.series, span.grid.step_s
+    target = series.targets[k]
+    known = np.minimum(target.coverage_frac, series.net.coverage_frac)
+    given = Cells(series.shares_kw[k], series.net.coverage_frac)
+    verdict = judge(product, _delivery(k, sold, fleet.facts, span, series))
     requested = delivered.energy(span.inner(target), step_s)
     supplied = delivered.energy(span.inner(given), step_s)
     # The change into the interval counts in it, so that mileage adds up over intervals.
     moved_kw = mileage(target.mean[span.lead - 1 :])
-    part = _part(k, fleet.targets, span)
+    part = _part(k, series.targets, span)
     return Statement(
         product=product.id,
         start_ns=span.start_ns,
@@ -197,8 +221,8 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         coverage_frac=_mean(known[span.lead :]),
         coverage={
             product.input: _mean(span.inner(target).coverage_frac),
-            "meter": _mean(span.inner(fleet.metered).coverage_frac),
-            "baseline": _mean(span.inner(fleet.declared).coverage_frac),
+            "meter": _mean(span.inner(series.metered).coverage_frac),
+            "baseline": _mean(span.inner(series.declared).coverage_frac),
         },
         score=verdict.score,
         score_note=verdict.note,
@@ -210,14 +234,40 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
     )
 
 
-def _delivery(item: Sold, facts: Facts, target: Cells, net_kw: Floats, known: Floats, span: _Span) -> Delivery:
-    """What the rule judges: history included, and only seconds with at least half of everything counted."""
-    dev = expected.deviation_hz(item.product, facts.samples, span.grid)
+def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: _Series) -> Delivery:
+    """What the rule judges: history and sequel included, and only cells with at least half of everything counted."""
+    (product, sold_kw), wanted = sold[k], reach_of(sold[k].product)
+    step_ns = _step_ns(wanted, facts)
+    grid, first = span.grid, span.lead
+    if step_ns != grid.step_ns or wanted.tail_s:
+        first = -(-wanted.lead_s * NS // step_ns)
+        tail = -(-wanted.tail_s * NS // step_ns) if span.until_ns == span.end_ns else 0
+        cells = first + -(-(span.until_ns - span.start_ns) // step_ns) + tail
+        grid = Grid(span.start_ns - first * step_ns, step_ns, cells)
+        series = _series(sold, facts, grid)
+    last = first + -(-(span.until_ns - span.start_ns) // step_ns)
+    target, dev = series.targets[k], expected.deviation_hz(product, facts.samples, grid)
     # The engine holds a lost frequency for `hold_s` and then goes back to the baseline: so does the history.
-    held = align.carry(target.mean, max(1, round(item.product.hold_s / span.grid.step_s)))
-    valid: Bools = known >= SCORED_COVERAGE
-    valid[: span.lead] = False
-    return Delivery(net_kw, np.nan_to_num(held), dev.mean, item.sold_kw, valid, span.grid.step_s)
+    held = align.carry(target.mean, max(1, round(product.hold_s / grid.step_s)))
+    asked: Bools = target.coverage_frac >= SCORED_COVERAGE
+    given: Bools = series.net.coverage_frac >= SCORED_COVERAGE
+    valid = asked & given
+    valid[:first] = valid[last:] = False
+    return Delivery(
+        series.shares_kw[k], np.nan_to_num(held), dev.mean, sold_kw, valid, grid.step_s, asked, given, first, last
+    )
+
+
+def _step_ns(wanted: Reach, facts: Facts) -> int:
+    """Cell of a rule: the market's, or for a rule that follows the data no finer than samples and meters came."""
+    market_ns = round(wanted.step_s * NS)
+    if not wanted.follows:
+        return market_ns
+    m = facts.meters
+    periods = [align.period_ns(m.t_ns[m.meter == meter]) for meter in np.unique(m.meter)]
+    coarsest = max((align.period_ns(facts.samples.t_ns[facts.samples.usable]), *periods))
+    # A little jitter does not make a coarser grid.
+    return market_ns * max(1, -(-round(0.99 * coarsest) // market_ns))
 
 
 def _part(k: int, targets: Sequence[Cells], span: _Span) -> float:

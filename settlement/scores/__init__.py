@@ -1,80 +1,76 @@
-"""Scores by name: a product's file names the function that judges it, this file finds it.
+"""Scores by name: a product's file names the rule that judges it, this file finds it.
 
-One module per market rule, pure arrays in, named tuple out. A product without a rule has no score and says so; an
-unknown name is refused.
+One module per market rule, pure arrays in, named tuple out. A product without a rule has no score and says so; so has
+one whose rule is not known here, or cannot be applied with the product's figures, and the note says which and why:
+a file of a user's own must not stop the settlement of the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from droop.products import Product
-from settlement.align import Bools, Floats
-from settlement.scores import ce_corridor
+from settlement.scores import (
+    afrr_tolerance,
+    caiso_accuracy,
+    ce_corridor,
+    ffr,
+    fpp,
+    isone_performance,
+    miso_performance,
+    nem_fcas,
+    neso_bounds,
+    nordic_fcr,
+    nyiso_performance,
+    pjm_precision_only,
+    pjm_v1,
+    primary_response,
+)  # fmt: skip
+from settlement.scores.rule import Delivery, Reach, Rule, ScoreError, Verdict
 
+__all__ = ["RULES", "Delivery", "Reach", "Rule", "ScoreError", "Verdict", "judge", "reach", "weighted_score"]
 
-class ScoreError(ValueError):
-    """A scoring rule that cannot be applied; the message names the product, the field and the remedy."""
-
-
-class Delivery(NamedTuple):
-    """What a rule judges, on a regular grid.
-
-    net_kw    : float64[n]  delivered, this product's part
-    target_kw : float64[n]  expected, known everywhere (history before the interval included)
-    dev_hz    : float64[n]  frequency minus nominal
-    sold_kw   : float
-    valid     : bool[n]     cells that count
-    step_s    : float
-    """
-
-    net_kw: Floats
-    target_kw: Floats
-    dev_hz: Floats
-    sold_kw: float
-    valid: Bools
-    step_s: float
-
-
-class Verdict(NamedTuple):
-    """A score in 0..1 or none, why, and the rule's own indicators."""
-
-    score: float | None
-    note: str
-    kpis: dict[str, float | bool | None]
-
-
-def _ce_corridor(delivery: Delivery, rule: Mapping[str, Any]) -> Verdict:
-    found = ce_corridor.score(
-        *delivery[:5],
-        step_s=delivery.step_s,
-        tolerance_pu=float(rule.get("tol_pu", ce_corridor.TOLERANCE_PU)),
-        out_of_bound_max=float(rule.get("oob_max", ce_corridor.OUT_OF_BOUND_MAX)),
-        slope_band=(float(rule["slope"][0]), float(rule["slope"][1])) if "slope" in rule else ce_corridor.SLOPE,
-    )
-    kpis = {name: value for name, value in found._asdict().items() if name != "score"}
-    if found.score is None:
-        return Verdict(None, "no second in which frequency, meter and baseline are all known", kpis)
-    verdict = "adequate" if found.adequate else "inadequate"
-    slope = "no slope (frequency or target stood still)" if found.slope_ratio is None else "slope ratio "
-    slope += "" if found.slope_ratio is None else f"{found.slope_ratio:.3f}"
-    return Verdict(found.score, f"{verdict}: {found.time_out_of_bound_frac:.2%} of the time under, {slope}", kpis)
-
-
-RULES: Final[Mapping[str, Callable[[Delivery, Mapping[str, Any]], Verdict]]] = {"ce_corridor": _ce_corridor}
+RULES: Final[Mapping[str, Rule]] = {
+    "ce_corridor": ce_corridor.RULE,
+    "neso_bounds": neso_bounds.RULE,
+    "pjm_v1": pjm_v1.RULE,
+    "pjm_precision_only": pjm_precision_only.RULE,
+    "caiso_accuracy": caiso_accuracy.RULE,
+    "nyiso_performance": nyiso_performance.RULE,
+    "isone_performance": isone_performance.RULE,
+    "miso_performance": miso_performance.RULE,
+    "nem_fcas": nem_fcas.RULE,
+    "fpp": fpp.RULE,
+    "afrr_tolerance": afrr_tolerance.RULE,
+    "nordic_fcr": nordic_fcr.RULE,
+    "ffr": ffr.RULE,
+    "primary_response": primary_response.RULE,
+}
 
 
 def judge(product: Product, delivery: Delivery) -> Verdict:
-    """Apply the product's own rule; a product without one gets no score and a note."""
+    """Apply the product's own rule; where that cannot be, no score and a note."""
     name = product.score.get("fn")
     if name is None:
         return Verdict(None, f"no scoring rule for {product.id} yet", {})
-    if name not in RULES:
-        raise ScoreError(f"{product.id}: field `score.fn` names `{name}`; known: {', '.join(RULES)}")
+    if not isinstance(name, str) or name not in RULES:
+        return Verdict(None, f"{product.id}: field `score.fn` names `{name}`; known: {', '.join(RULES)}", {})
     if delivery.sold_kw <= 0:
         return Verdict(None, "nothing sold", {})
-    return RULES[name](delivery, product.score)
+    try:
+        return RULES[name].judge(delivery, product)
+    except ValueError as error:
+        return Verdict(None, f"rule `{name}` cannot be applied: {error}", {})
+
+
+def reach(product: Product) -> Reach:
+    """The grid that the product's rule wants; what every product had before, where it has none or a wrong one."""
+    rule = RULES.get(str(product.score.get("fn")))
+    try:
+        return rule.reach(product) if rule is not None else Reach()
+    except ValueError:
+        return Reach()  # the figure that is wrong is named when the product is judged
 
 
 def weighted_score(rows: Iterable[tuple[float | None, float, str]]) -> tuple[float | None, str]:

@@ -1,8 +1,8 @@
 """Continental Europe FCR: the corridor around the expected response, and its two indicators.
 
-Rulebook 2.5 (TenneT NL, FCR manual for BSPs, 4.7). This file knows arrays on a regular grid only. Between the fastest
-admissible response (at once) and the slowest (nothing for 2 s, half at 15 s, all at 30 s) lies the corridor, wider by
-5 % of the allocated volume on either side; there is no further meter tolerance.
+Rulebook 2.5 (TenneT NL, FCR manual for BSPs, 4.7, mark V). The rule knows arrays on a regular grid only. Between the
+fastest admissible response (at once) and the slowest (nothing for 2 s, half at 15 s, all at 30 s) lies the corridor,
+wider by 5 % of the allocated volume on either side; there is no further meter tolerance.
 
 The verdict `adequate` is the market's rule. `score` is our own one-number summary of the same two indicators, for
 dashboards and comparisons: the share of time without under-delivery times how near the slope is to its admissible
@@ -15,7 +15,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from droop.products import Product
 from settlement.align import Bools, Floats
+from settlement.scores.rule import ROUNDING, Delivery, Params, Reach, Rule, Verdict
 
 DELAY_S: Final = 2.0
 HALF_S: Final = 15.0
@@ -23,7 +25,6 @@ FULL_S: Final = 30.0
 TOLERANCE_PU: Final = 0.05
 OUT_OF_BOUND_MAX: Final = 0.05
 SLOPE: Final = (0.9, 1.3)
-ROUNDING: Final = 1e-9  # of the capacity: a response on the very edge is inside
 
 
 class CorridorError(ValueError):
@@ -41,6 +42,7 @@ class CorridorScore(NamedTuple):
     under_seconds: float  # outside on the low-magnitude side
     outside_seconds: float  # outside on any side
     over_seconds: float  # outside, and not under
+    under_max_kw: float = 0.0  # largest power missing to the corridor
 
 
 def slowest(lag_s: Floats) -> Floats:
@@ -140,6 +142,7 @@ def score(
         under_seconds=float(np.count_nonzero(under)) * step_s,
         outside_seconds=float(np.count_nonzero(outside)) * step_s,
         over_seconds=float(np.count_nonzero(outside & ~under)) * step_s,
+        under_max_kw=float(np.max(np.where(below, lower - net, net - upper), initial=0.0, where=under)),
     )
 
 
@@ -148,3 +151,30 @@ def _ratio(net_slope: float | None, target_slope: float | None, capacity_kw: flo
     if net_slope is None or target_slope is None or abs(target_slope) <= ROUNDING * capacity_kw:
         return None
     return net_slope / target_slope
+
+
+def reach(product: Product) -> Reach:  # noqa: ARG001 - every rule is asked alike
+    """Seconds, and the history of the slowest admissible response."""
+    return Reach(1.0, 32)
+
+
+def judge(delivery: Delivery, product: Product) -> Verdict:
+    """Our summary as the number, the market's verdict in words; seconds that are not known are left out."""
+    params = Params(product)
+    found = score(
+        *delivery[:5],
+        step_s=delivery.step_s,
+        tolerance_pu=params.number("tol_pu", TOLERANCE_PU, 0.0, 1.0),
+        out_of_bound_max=params.number("oob_max", OUT_OF_BOUND_MAX, 0.0, 1.0),
+        slope_band=params.pair("slope", SLOPE),
+    )
+    kpis: dict[str, float | bool | None] = {k: v for k, v in found._asdict().items() if k != "score"}
+    if found.score is None:
+        return Verdict(None, "no second in which frequency, meter and baseline are all known", kpis)
+    verdict = "adequate" if found.adequate else "inadequate"
+    slope = "no slope (frequency or target stood still)" if found.slope_ratio is None else "slope ratio "
+    slope += "" if found.slope_ratio is None else f"{found.slope_ratio:.3f}"
+    return Verdict(found.score, f"{verdict}: {found.time_out_of_bound_frac:.2%} of the time under, {slope}", kpis)
+
+
+RULE: Final = Rule(judge, reach)

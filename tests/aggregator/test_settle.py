@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -402,3 +403,18 @@ def test_an_empty_folder_has_no_statement(tmp_path):
     assert verify_folder(tmp_path) == 0
     with pytest.raises(JournalError, match="stream_id"):
         Settler(tmp_path, lambda _: None).feed("x", b"")
+
+
+def test_an_interval_waits_for_the_sequel_that_its_score_wants(tmp_path):
+    """Five minutes for PJM's score; live, from the files alone and on check it is the same statement."""
+    product = replace(load("ce_fcr"), id="reg", score={"fn": "pjm_v1"})
+    own = CoreSettings("CE", 4, (Contract(product, 1000.0),))
+    told = []
+    settler = live(tmp_path, Worker(own=own), range(QUARTER + 320), told)
+    settler.close()
+    done = [s for s in told if s.final]
+    assert [s.start_ns for s in done] == [START_S * NS]
+    assert done[0].samples.last_t_ns == (START_S + QUARTER + 299) * NS
+    waiting = [s for s in told if not s.final and s.start_ns == START_S * NS]
+    assert waiting[-1].until_ns == (START_S + QUARTER) * NS
+    assert verify_folder(tmp_path) == 1

@@ -108,6 +108,7 @@ def test_under_over_and_wrong_side_are_told_apart():
     net[80:83] = -100.0  # the wrong way is under-delivery too
     found = judged(net, target, dev)
     assert (found.under_seconds, found.over_seconds, found.outside_seconds) == (13.0, 5.0, 18.0)
+    assert found.under_max_kw == pytest.approx(550.0)  # 450 asked for at least, 100 the wrong way
     assert found.time_out_of_bound_frac == pytest.approx(0.13)
     assert found.slope_ratio is None  # the frequency stood still
     assert found.adequate is False

@@ -1,0 +1,124 @@
+"""Nordic FCR in operation: the share of time in which the response keeps the steady-state tolerance.
+
+Requirement 1 asks for -5 % to +20 % of the theoretical response at full activation (technical requirements of 28 March
+2025; rulebook 3.2, mark V). In operation the frequency never stands still, so the response is compared with the
+smallest and the largest that the last seconds asked for: as long as the product's full activation may take (mark M).
+Under the line 5 % of the capacity are admitted; over it 5 % at rest, growing to 20 % at full activation, as at the
+corner points of the static requirement (mark M). Both are compared as moving means (`average_s`): 10 s by requirement
+11 (mark V), 60 s by a public implementation of requirement 1. A cell whose delivery is unknown is outside.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from droop.products import Product
+from settlement.align import Bools, Floats
+from settlement.scores.rolling import extreme
+from settlement.scores.rule import ROUNDING, Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, cells
+
+TOLERANCE: Final = (0.05, 0.20)
+SETTLE_S: Final = 30.0
+AVERAGE_S: Final = 10.0
+
+
+class SteadyScore(NamedTuple):
+    """Shares of the time in which the expected response is known; None: there is none."""
+
+    inside_frac: float | None
+    under_frac: float  # too little, or unknown
+    over_frac: float
+
+
+def band(
+    target_kw: Floats, capacity_kw: float, settle: int, tolerance: tuple[float, float] = TOLERANCE
+) -> tuple[Floats, Floats]:
+    """Lower and upper bound of the response.
+
+    target_kw : float64[n]  expected, no NaN; settle : cells of the past that may still be answered
+    """
+    if not capacity_kw > 0 or not 0 <= tolerance[0] <= tolerance[1]:
+        raise ScoreError("fields `capacity_kw` and `tolerance` take a power above 0 and two ascending shares")
+    under, over = tolerance
+    low, high = (extreme(target_kw, 0, settle, largest=side) for side in (False, True))
+
+    def beyond(value: Floats) -> Floats:
+        return under * capacity_kw + (over - under) * np.minimum(np.abs(value), capacity_kw)
+
+    inward = under * capacity_kw
+    lower = low - np.where(low >= 0, inward, beyond(low))
+    upper = high + np.where(high <= 0, inward, beyond(high))
+    return lower, upper
+
+
+def moving_mean(values: Floats, count: int) -> Floats:
+    """Mean of the last `count` cells that are known, fewer at the beginning; NaN where the cell itself is unknown.
+
+    values : float64[n]; the error of the running sums stays below 1e-9 of their largest value
+    """
+    known = ~np.isnan(values)
+    sums, seen = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(known, values, 0.0), known))
+    start = np.maximum(np.arange(values.size) + 1 - count, 0)
+    total, cells_known = sums[1:] - sums[start], seen[1:] - seen[start]
+    return np.where(known, total / np.maximum(cells_known, 1), np.nan)
+
+
+def score(
+    response_kw: Floats, target_kw: Floats, capacity_kw: float, settle: int, counted: Bools | None = None, *,
+    average: int = 1, tolerance: tuple[float, float] = TOLERANCE,
+) -> SteadyScore:  # fmt: skip
+    """Score a delivery.
+
+    response_kw : float64[n]  NaN: unknown; target_kw : float64[n]  history included; counted : bool[n], None: all
+    settle      : cells of the past that may still be answered; average : cells of the moving means
+    """
+    if response_kw.shape != target_kw.shape:
+        raise ScoreError("fields `response_kw` and `target_kw` must be rows of one length")
+    lower, upper = band(moving_mean(target_kw, average), capacity_kw, settle, tolerance)
+    edge = ROUNDING * capacity_kw
+    response_kw = moving_mean(response_kw, average)
+    below, above = response_kw < lower - edge, response_kw > upper + edge
+    under = np.isnan(response_kw) | (below & (lower > 0)) | (above & (upper < 0))
+    over = (below | above) & ~under
+    keep = np.ones(under.size, np.bool_) if counted is None else counted
+    count = int(np.count_nonzero(keep))
+    if count == 0:
+        return SteadyScore(None, 0.0, 0.0)
+    within, low, high = (float(np.count_nonzero(part & keep)) / count for part in (~(under | over), under, over))
+    return SteadyScore(within, low, high)
+
+
+def settle_s(product: Product) -> float:
+    """How much of the past may still be answered: the score's own figure, the product's activation time, or 30 s."""
+    return Params(product).number("settle_s", product.full_s or SETTLE_S, 0.0, 900.0)
+
+
+def reach(product: Product) -> Reach:
+    """1 s, as operation is logged (rulebook 3.7)."""
+    average_s = Params(product).number("average_s", AVERAGE_S, 1.0, 900.0)
+    return Reach(1.0, max(32, int(np.ceil(settle_s(product) + average_s))))
+
+
+def judge(delivery: Delivery, product: Product) -> Verdict:
+    """Share of the interval inside the tolerance."""
+    params = Params(product)
+    low, high = params.numbers("ss_tol", (-TOLERANCE[0], TOLERANCE[1]))
+    tolerance = (-low, high)
+    average = max(1, cells(params.number("average_s", AVERAGE_S, 1.0, 900.0), delivery.step_s))
+    counted = np.zeros(delivery.net_kw.size, np.bool_)
+    counted[delivery.inside] = delivery.asked_known[delivery.inside]
+    given = np.where(delivery.given_known, delivery.net_kw, np.nan)
+    if np.isnan(given[delivery.inside]).all():
+        return Verdict(None, "no telemetry: nothing was measured in this interval", {})
+    settle = cells(settle_s(product), delivery.step_s, up=True)
+    found = score(given, delivery.target_kw, delivery.sold_kw, settle, counted, average=average, tolerance=tolerance)
+    kpis: Kpis = dict(found._asdict())
+    if found.inside_frac is None:
+        return Verdict(None, "no second in which the frequency is known", kpis)
+    note = f"{found.inside_frac:.2%} of the time within -{tolerance[0]:.0%}/+{tolerance[1]:.0%}"
+    return Verdict(found.inside_frac, f"{note}: {found.under_frac:.2%} under, {found.over_frac:.2%} over", kpis)
+
+
+RULE: Final = Rule(judge, reach)
