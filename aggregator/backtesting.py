@@ -13,6 +13,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +22,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aggregator import managing
+from aggregator import managing, reserved
 from aggregator.backtest import Backtest
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
 from aggregator.gateways.population import Behaviour
+from aggregator.oversold import Oversold
 from aggregator.signal_file import Recorded
+from aggregator.validity import check_valid
 from droop.curve import fractions
 from droop.split import LAM_MAX
 from settlement import expected
@@ -75,21 +78,28 @@ def recorded_gate(nominal_hz: float, quality: QualityTable | None = None) -> Gat
 def run(
     traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, *, seed: int, perfect: bool = False,
     behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
-    progress: Progress = lambda *_: True, signal: Recorded | None = None,
+    progress: Progress = lambda *_: True, any_date: bool = False,
+    warn: Callable[[str], object] = lambda _: None, signal: Recorded | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     out       : folder for checkpoints and results; resume goes on from its checkpoint
+    any_date  : sell a product although its market did not have it on the trace's days
+    warn      : told once, after the first rows, that more is sold than the fleet can sustain
     signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
-    Raises BacktestError, TraceError.
+    Raises BacktestError, ProductDateError, TraceError.
     """
-    check(traces, settings, signal)
+    check(traces, settings, signal, any_date=any_date)
     what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal)
     state = _load(out, what) if resume and out is not None else State(what)
+    products = [contract.product for contract in settings.contracts]
     saved_ns: int | None = None
+    oversold = Oversold()
     for block, last_ns in _blocks(traces, state) if traces or signal is None else _turns(signal, state):
         first_ns = int(block["t_ns"][0])
+        if not any_date:
+            check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
             state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal)
         saved_ns = first_ns if saved_ns is None else saved_ns
@@ -99,6 +109,8 @@ def run(
             state.backtest.follow(int(block.size))
         state.row += int(block.size)
         now_ns = int(block["t_ns"][-1])
+        if said := oversold.text(state.backtest.core, partial(reserved.figures, state.backtest.core, now_ns), now_ns):
+            warn(said)
         if out is not None and now_ns - saved_ns >= CHECKPOINT_NS:
             saved_ns = now_ns
             _save(out, state)
@@ -111,21 +123,31 @@ def run(
     return result(traces, state.backtest, state.rejected, out)
 
 
-def check(traces: Sequence[Trace], settings: CoreSettings, signal: Recorded | None = None) -> None:
-    """Raises BacktestError for a trace of another grid than the product's, and for what is sold without its input."""
-    inputs = {contract.product.input for contract in settings.contracts}
+def check(
+    traces: Sequence[Trace], settings: CoreSettings, signal: Recorded | None = None, *, any_date: bool = False
+) -> None:  # fmt: skip
+    """Raises BacktestError for a trace of another grid than the product's, and for what is sold without its input;
+    ProductDateError for a trace of another day.
+    """
+    products = [contract.product for contract in settings.contracts]
+    inputs = {product.input for product in products}
     if signal is not None and "signal" not in inputs:
         raise BacktestError("--signal: nothing that is sold follows a signal; choose a product that does")
     if signal is None and "signal" in inputs:
         raise BacktestError("--product: it follows a signal; give the recorded one with --signal")
     if not traces and inputs != {"signal"}:
         raise BacktestError("trace: what is sold responds to frequency; give a recorded one")
+    if signal is not None and not any_date:
+        check_valid(products, int(signal.t_ns[0]))
     for trace in traces:
         if trace.nominal_hz != settings.nominal_hz:
             raise BacktestError(
                 f"{trace.path}: a {trace.nominal_hz:g} Hz grid, and the product is for {settings.nominal_hz:g} Hz; "
                 "choose a product for it with --product"
             )
+        first = None if any_date else next((int(block["t_ns"][0]) for block in trace if block.size), None)
+        if first is not None:
+            check_valid(products, first)
 
 
 def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]]:

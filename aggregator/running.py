@@ -32,6 +32,7 @@ from aggregator.supervisor import Line, newest, roles_of, with_ports
 from aggregator.unit import faults_of, named_units
 from aggregator.users import acl, address, make_passwords
 from aggregator.utility_figures import door
+from aggregator.validity import check_sold_once, check_valid
 from droop.limits import Derating
 from droop.products import load
 from settlement.scores import weighted_score
@@ -55,6 +56,7 @@ def core_settings(config: Config) -> CoreSettings:
     contracts = tuple(
         Contract(load(entry.product), _sold_kw(entry.sold_kw, config.fleet.vehicles)) for entry in config.contract
     )
+    check_sold_once([contract.product for contract in contracts])
     nominal = {contract.product.nominal_hz for contract in contracts}
     if len(nominal) != 1:
         raise ConfigError("`contract`: products of 50 and of 60 Hz cannot be sold in one area; run two")
@@ -113,13 +115,17 @@ def check_faults(config: Config) -> None:
 
 def run(
     config: Config, log: Log, *, trace: Path | None = None, seconds: float | None = None, browser: bool = True,
-    trace_overrides: dict[str, Any] | None = None,
+    trace_overrides: dict[str, Any] | None = None, any_date: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Run the line until stopped; the summary of the run.
+
+    any_date : sell a product although its market does not have it today
 
     Raises ConfigError, ProductError, TraceError, StartError, EmbeddedError: each one line with a remedy.
     """
     core = core_settings(config)
+    if not any_date:
+        check_valid([contract.product for contract in core.contracts], time.time_ns())
     if seconds is not None and not 0.0 < seconds < math.inf:
         raise ConfigError(f"--seconds {seconds:g}: give a number above 0, or leave it out to run until stopped")
     check_faults(config)

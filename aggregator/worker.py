@@ -30,6 +30,7 @@ from aggregator.aside import Aside
 from aggregator.compiling import ensure
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
+from aggregator.oversold import Oversold
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
 from aggregator.warming import warm
 from telemetry import wire
@@ -117,6 +118,7 @@ class Worker:
         )
         self._stats = Stats(client, area, "worker")
         self._explaining = explained.Explaining(client, area, log)
+        self._oversold = Oversold()
         self._stages = Stages()
         self._clock = host_clock()
         self._refused: Counter[str] = Counter()
@@ -449,7 +451,10 @@ class Worker:
             self._aside.offer(lambda: self._aside_client.set(f"fleetview:{self._area}", data))
 
     def _supervise(self, now_ns: int) -> None:
-        self.core.supervise(self._slow["reserved"]["short"], now_ns)
+        held = self._slow["reserved"]
+        self.core.supervise(held["short"], now_ns)
+        if said := self._oversold.text(self.core, lambda: held, now_ns):
+            self._log.warning(said)
 
     def _live(self, now_ns: int) -> dict[str, Any]:
         shown = figures.live(self.core, now_ns, self._slow)

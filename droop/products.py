@@ -36,6 +36,10 @@ class ProductError(ValueError):
     """A product that cannot be used; the message names the file or id, the field and the remedy."""
 
 
+class ProductDateError(ProductError):
+    """A product on a day on which its market does not have it; the message names the one that it has, if known."""
+
+
 @dataclass(frozen=True)
 class Product:
     """One market product, every figure in the units of its name.
@@ -45,6 +49,9 @@ class Product:
     0: as fast as the chargers can), and so is `insensitivity_hz` (0: every change); `delay_max_s`, `half_s`, `full_s`
     and `ramp_min_pu_s` (0: the market names none) are what the market still accepts.
     `marks` names the figures whose confidence is not that of the whole.
+
+    A product is sold from `effective_from` on and until the day before `effective_to`, days of its market's zone;
+    `successor` is the product that takes over then. `aliases` are other names it is asked for by.
     """
 
     id: str
@@ -88,12 +95,20 @@ class Product:
     notes: tuple[str, ...] = ()
     effective_from: str = ""
     effective_to: str = ""
+    successor: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def response(self) -> Curve:
         """The static curve in the form the kernels take."""
         step = self.deadband_hz if self.deadband_kind == "step" else 0.0
         return Curve(np.array(self.curve_hz), np.array(self.curve_frac), step)
+
+    def mark(self, figure: str) -> str:
+        """Confidence of one figure, named as in the file (`score.k`): its own mark, its table's, or the whole's."""
+        parts = figure.split(".")
+        names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+        return next((self.marks[name] for name in names if name in self.marks), self.confidence)
 
 
 def parse(table: Mapping[str, Any], where: str) -> Product:
@@ -247,13 +262,56 @@ def catalogue() -> dict[str, Product]:
     return {product.id: product for product in products}
 
 
-def load(product_id: str) -> Product:
-    """A product by id, or by the path of a user's own `.toml` file."""
-    if product_id.endswith(".toml"):
-        return load_file(Path(product_id))
+def load(product_id: str, on: date | None = None) -> Product:
+    """A product by id or alias, or by the path of a user's own `.toml` file.
+
+    on : a day on which it is to be valid; None: any
+
+    Raises ProductError, ProductDateError.
+    """
+    product = load_file(Path(product_id)) if product_id.endswith(".toml") else _shipped(product_id)
+    if on is not None:
+        check_date(product, on)
+    return product
+
+
+def _shipped(name: str) -> Product:
+    """One of the catalogue; small and capital letters, dashes and blanks are all the same."""
+    plain = _plain(name)
+    entry = resources.files("droop").joinpath("catalogue", f"{plain}.toml")
+    if plain.replace("_", "").isalnum() and entry.is_file():  # each file is named by its id
+        return parse(tomllib.loads(entry.read_text(encoding="utf-8")), f"catalogue/{plain}.toml")
     products = catalogue()
-    if product_id not in products:
-        near = difflib.get_close_matches(product_id, products, 1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(products)}"
-        raise ProductError(f"product `{product_id}` is not in the catalogue; {hint}")
-    return products[product_id]
+    known = {alias: product for product in products.values() for alias in (product.id, *product.aliases)}
+    if plain in known:
+        return known[plain]
+    near = [other for other in products if plain and other.startswith(f"{plain}_")] or [
+        known[other].id for other in difflib.get_close_matches(plain, known, 1)
+    ]
+    hint = f"did you mean {' or '.join(f'`{other}`' for other in near)}?" if near else f"known: {', '.join(products)}"
+    raise ProductError(f"product `{name}` is not in the catalogue; {hint}")
+
+
+def _plain(name: str) -> str:
+    return "_".join(name.lower().replace("-", " ").replace("_", " ").split())
+
+
+def valid_on(product: Product, day: date) -> bool:
+    """Whether a product is sold on a day of its market's zone."""
+    text = day.isoformat()
+    return product.effective_from <= text and (not product.effective_to or text < product.effective_to)
+
+
+def check_date(product: Product, day: date) -> None:
+    """Raises ProductDateError for a day on which the product is not sold, with the product that is."""
+    if valid_on(product, day):
+        return
+    text = day.isoformat()
+    if text < product.effective_from:
+        others = [other.id for other in catalogue().values() if other.successor == product.id and valid_on(other, day)]
+        when = f"is valid from {product.effective_from} on"
+    else:
+        others = [product.successor] if product.successor else []
+        when = f"was valid until {product.effective_to}, that day excluded"
+    remedy = f"take {' or '.join(f'`{other}`' for other in others)}" if others else "the catalogue has no other for it"
+    raise ProductDateError(f"product `{product.id}` {when}, and not on {text}; {remedy}")

@@ -148,6 +148,7 @@ class Protection:
     ride_through   : (low Hz, high Hz, s): stay connected for so long within this band; 0 s: without end
     enter_low_hz, enter_high_hz, enter_delay_s, enter_ramp_s : enter service
     enter_low_pu, enter_high_pu : voltage window of the same
+    rocof_hz_s     : stay connected while the frequency changes no faster; 0: nothing is said
     """
 
     trips: tuple[tuple[float, float], ...]
@@ -158,8 +159,10 @@ class Protection:
     ride_through: tuple[tuple[float, float, float], ...] = ()
     enter_low_pu: float = 0.0
     enter_high_pu: float = 0.0
+    rocof_hz_s: float = 0.0
 
     def __post_init__(self) -> None:
+        at_least(self, "rocof_hz_s")
         at_least(self, "enter_low_hz", "enter_high_hz", "enter_delay_s", "enter_ramp_s")
         if not self.trips:
             raise ValueError("field `trips` takes at least one [Hz, s]")

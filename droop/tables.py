@@ -12,6 +12,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Record = TypeVar("Record")
@@ -35,7 +36,7 @@ def record(kind: type[Record], table: Mapping[str, Any], where: str = "") -> Rec
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             raise TableError(f"unknown field `{where}{key}`" + (f"; did you mean `{near[0]}`?" if near else ""))
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in table:
@@ -46,6 +47,11 @@ def record(kind: type[Record], table: Mapping[str, Any], where: str = "") -> Rec
         return kind(**values)
     except ValueError as error:
         raise TableError(str(error) if not where else f"table `{where.rstrip('.')}`: {error}") from error
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def table(item: Any) -> dict[str, Any]:

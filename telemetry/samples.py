@@ -49,6 +49,17 @@ SIGNAL = np.dtype(
     ]
 )
 
+# A utility's signal as published: a share of the power cleared, whoever follows it.
+SETPOINT = np.dtype(
+    [
+        ("t_ns", "<i8"),
+        ("rx_ns", "<i8"),
+        ("frac", "<f8"),  # -1..1, positive into the grid; NaN where the source gave none
+        ("quality", "<u2"),  # Quality bits; 0 is usable
+        ("source", "<u2"),
+    ]
+)
+
 # One charger's session as it begins (state >= PLUGGED) or ends (state UNPLUGGED). `slot` is the charger's
 # place in the fleet, fixed for life; `session` counts the vehicles it has served, so that a late command
 # or report for a departed vehicle is recognised.

@@ -21,6 +21,7 @@ from aggregator.cli import (
     explaining,
     inspecting,
     journalling,
+    prequalifying,
     processes,
     replaying,
     running,
@@ -29,7 +30,7 @@ from aggregator.cli.output import app, fail
 
 __all__ = [
     "access", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting", "journalling",
-    "main", "processes", "replaying", "running",
+    "main", "prequalifying", "processes", "replaying", "running",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.

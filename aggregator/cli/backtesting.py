@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
 from aggregator.cli.traceoptions import (
+    AnyDate,
     Format,
     HzCol,
     NominalHz,
@@ -40,6 +41,7 @@ def backtest(
         int | None, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet; 1000.")
     ] = None,
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
+    any_date: AnyDate = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
     signal_file: Annotated[
@@ -85,14 +87,15 @@ def backtest(
         for path in trace or []
     ]  # fmt: skip
     recorded = None if signal_file is None else read(signal_file)
-    check(traces, settings, recorded)
-    ensure(logger("backtest"))  # a wrong file is named before anybody waits for a compiler
+    check(traces, settings, recorded, any_date=any_date)
+    log = logger("backtest")
+    ensure(log)  # a wrong file is named before anybody waits for a compiler
     settle_memory()
-    with _progress() as progress:
+    with progress_bar("backtest") as progress:
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
-            signal=recorded,
+            any_date=any_date, warn=log.warning, signal=recorded,
         )  # fmt: skip
     if result is None:
         where = resume or out
@@ -105,11 +108,11 @@ def backtest(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], bool]]:
+def progress_bar(name: str) -> Iterator[Callable[[int, int], bool]]:
     """A bar on a terminal's standard error, and Ctrl-C as a wish to stop at the next chunk."""
     stopped: list[Any] = []
     before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
-    columns = (TextColumn("backtest"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn(name), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("rows", total=None)
         first: list[int] = []

@@ -48,18 +48,24 @@ def inspect(
 ) -> None:
     """Say what is in a trace: rows, gaps, duplicates, and what the quality gate would not let move a vehicle.
 
-    The trace is drawn under the figures; with `--json -` only on a terminal's standard error.
+    Of a regulation signal: mean, mileage and autocorrelation in place of the frequency's figures. The trace is drawn
+    under the figures; with `--json -` only on a terminal's standard error.
     """
     from aggregator.backtesting import recorded_gate
     from aggregator.tracetext import drawing
     from telemetry.quality import Gate
+    from telemetry.traces import SIGNALS, open_trace, recognise
     from telemetry.traces import inspect as look
-    from telemetry.traces import open_trace
     from telemetry.traces.picture import Picture
 
     writable(json)
     if plot is not None:
         writable(str(plot), "--plot")
+    if (recognise(file) if format is None else format) in SIGNALS:
+        if plot is not None:
+            raise ValueError(f"--plot: {file} is a regulation signal, and only frequency is drawn; leave it out")
+        _inspect_signal(file, format, tz, skip_bad, json)
+        return
     trace = open_trace(
         file, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
         step_s=step_s, nominal_hz=nominal_hz, repair=repair, skip_bad=skip_bad,
@@ -79,6 +85,15 @@ def inspect(
         shown.print(drawing(report, picture, shown.width), soft_wrap=True)
     elif console.is_terminal:
         console.print(drawing(report, picture, console.width), soft_wrap=True)
+
+
+def _inspect_signal(file: Path, format: str | None, tz: str | None, skip_bad: bool, json: str | None) -> None:
+    from telemetry.traces import inspect_signal, open_signal
+
+    trace = open_signal(file, format=format, tz=tz, skip_bad=skip_bad)
+    with _progress(trace) as progress:
+        result = inspect_signal(trace, progress).as_dict()
+    emit(result, json, figures(str(file), result))
 
 
 @contextmanager

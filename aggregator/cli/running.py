@@ -9,6 +9,7 @@ import typer
 
 from aggregator.cli.output import Json, app, emit, figures, text, writable
 from aggregator.cli.traceoptions import (
+    AnyDate,
     Format,
     HzCol,
     NominalHz,
@@ -44,6 +45,7 @@ def run(
     fault: Annotated[
         list[str] | None, typer.Option(help="Fault of a unit, e.g. dead-bus@20+5; 2:lie@20 of the second.")
     ] = None,
+    any_date: AnyDate = False,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard.")] = False,
     start: Start = None,
     step_s: StepS = None,
@@ -77,7 +79,7 @@ def run(
     overrides = {name: value for name, value in given.items() if value is not None}
     summary = run_line(
         loaded, logger("run", loaded.log), trace=trace, seconds=seconds, browser=not no_browser,
-        trace_overrides=overrides,
+        trace_overrides=overrides, any_date=any_date,
     )  # fmt: skip
     shown = {name: summary[name] for name in SHOWN}
     shown["latency_ms total"] = text(summary["latency_ms"].get("total", {}))

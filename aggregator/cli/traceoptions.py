@@ -21,3 +21,6 @@ Repair = Annotated[
 ]
 StepS = Annotated[float | None, typer.Option("--step-s", help="Seconds from row to row of index_hz.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Count malformed rows instead of stopping.")]
+AnyDate = Annotated[
+    bool, typer.Option("--any-date", help="Sell a product although its market does not have it on that day.")
+]

@@ -198,6 +198,11 @@ class SimulatedFleet:
             self._grid_kwh, self._losses_kwh, stored_kwh, self._start_kwh, self._arrived_kwh, self._left_kwh
         )  # fmt: skip
 
+    @property
+    def power_kw(self) -> float:
+        """True power of the whole fleet now, for a test bench that reads faster than the meter."""
+        return float(self._c.power_kw.sum())
+
     def truth(self) -> Truth:
         """The state now, which no gateway would know."""
         c, here = self._c, self._c.plugged

@@ -4,6 +4,8 @@
     for block in trace: ...
     inspect(trace).as_dict()
 
+Recorded regulation signals are apart, as SETPOINT blocks: `open_signal`, `inspect_signal`.
+
 Formats are recognised by content, plain or gzipped. Readers keep what the file says and mark only empty cells; whether
 a value may move a vehicle is `telemetry.quality`'s business.
 """
@@ -16,7 +18,7 @@ from os import PathLike, fspath
 from types import ModuleType
 from typing import Final
 
-from telemetry.traces import bmrs_freq, c37118, index_hz, neso, openpmu, pgf, rte, table
+from telemetry.traces import bmrs_freq, c37118, index_hz, neso, openpmu, pgf, pjm_wide, rte, table
 from telemetry.traces.common import Head, Options, Trace, read_head
 from telemetry.traces.dates import REPAIR
 from telemetry.traces.errors import (
@@ -27,16 +29,20 @@ from telemetry.traces.errors import (
     IncompleteTrace,
     MalformedRow,
     MissingOption,
+    NotFrequency,
     TraceError,
     TraceNotFound,
     UnknownColumn,
     UnknownFormat,
     UnknownUnit,
 )
+from telemetry.traces.pjm_wide import SignalTrace
 from telemetry.traces.report import TraceReport, inspect
+from telemetry.traces.signalreport import SignalReport, inspect_signal
 
 __all__ = [
     "FORMATS",
+    "SIGNALS",
     "AmbiguousDates",
     "BadChecksum",
     "BadOption",
@@ -44,6 +50,9 @@ __all__ = [
     "IncompleteTrace",
     "MalformedRow",
     "MissingOption",
+    "NotFrequency",
+    "SignalReport",
+    "SignalTrace",
     "Trace",
     "TraceError",
     "TraceNotFound",
@@ -52,6 +61,8 @@ __all__ = [
     "UnknownFormat",
     "UnknownUnit",
     "inspect",
+    "inspect_signal",
+    "open_signal",
     "open_trace",
     "recognise",
 ]
@@ -59,6 +70,8 @@ __all__ = [
 # Asked in this order which of them knows a file: the most particular first, what takes any table last.
 READERS: Final[tuple[ModuleType, ...]] = (c37118, neso, bmrs_freq, rte, openpmu, index_hz, pgf, table)
 FORMATS: Final[dict[str, ModuleType]] = {module.NAME: module for module in READERS}
+# Formats of regulation signals.
+SIGNALS: Final[dict[str, ModuleType]] = {module.NAME: module for module in (pjm_wide,)}
 
 
 def open_trace(
@@ -96,15 +109,44 @@ def open_trace(
     """
     options = Options(time_col, hz_col, volt_col, tz, site, start, step_s, nominal_hz, volt_nominal, repair)
     name = fspath(path)
+    if format in SIGNALS:
+        raise NotFrequency(name, None, f"{format} is a regulation signal, not a frequency")
     if format is not None and format not in FORMATS:
         raise BadOption(name, "--format", f"no format {format!r}; known are {', '.join(FORMATS)}")
     head = read_head(name)
-    reader = FORMATS[format or _recognise(head, options)]
+    found = format or _recognise(head, options)
+    if found in SIGNALS:
+        raise NotFrequency(
+            name, None, f"a regulation signal ({found}), not a frequency; `flyball inspect` says what is in it"
+        )
+    reader = FORMATS[found]
     if hasattr(reader, "trace"):  # no text: it makes its own rows
         made: Trace = reader.trace(head, options, skip_bad=skip_bad)
         return made
     layout = reader.layout(head, options, skip_bad=skip_bad)
     return Trace(name, layout, skip_bad=skip_bad, repaired=repair if repair == REPAIR else None)
+
+
+def open_signal(
+    path: str | PathLike[str], *, format: str | None = None, tz: str | None = None, skip_bad: bool = False
+) -> SignalTrace:
+    """A recorded regulation signal, its head read and understood.
+
+    format    one of SIGNALS; recognised by content where None
+    tz        zone of its times (IANA name or +02:00); the publisher's where None
+    skip_bad  count and drop what cannot be read instead of raising MalformedRow
+
+    Raises TraceError.
+    """
+    name = fspath(path)
+    if format is not None and format not in SIGNALS:
+        raise BadOption(name, "--format", f"no format {format!r} of a signal; known are {', '.join(SIGNALS)}")
+    head, options = read_head(name), Options(tz=tz)
+    found = format or next((known for known, reader in SIGNALS.items() if reader.recognises(head, options)), None)
+    if found is None:
+        raise UnknownFormat(name, None, f"no regulation signal that is known ({', '.join(SIGNALS)})")
+    opened: SignalTrace = SIGNALS[found].signal(head, options, skip_bad=skip_bad)
+    return opened
 
 
 def recognise(path: str | PathLike[str]) -> str:
@@ -113,7 +155,7 @@ def recognise(path: str | PathLike[str]) -> str:
 
 
 def _recognise(head: Head, options: Options) -> str:
-    for name, reader in FORMATS.items():
+    for name, reader in {**SIGNALS, **FORMATS}.items():
         if reader.recognises(head, options):
             return name
     if not head.data:

@@ -4,6 +4,7 @@ TraceError
 +-- TraceNotFound   no such file, or not readable
 +-- EmptyTrace      nothing in it
 +-- UnknownFormat   no reader recognises it
++-- NotFrequency    a regulation signal, where a frequency is asked for
 +-- MissingOption   the format needs a fact from the caller (`.option`)
 +-- BadOption       an option's value is not usable (`.option`)
 +-- UnknownColumn   a column asked for, or needed, is not there
@@ -38,6 +39,10 @@ class EmptyTrace(TraceError):
 
 class UnknownFormat(TraceError):
     """No reader recognises the content."""
+
+
+class NotFrequency(TraceError):
+    """The file is understood, and holds a regulation signal."""
 
 
 class MissingOption(TraceError):

@@ -126,9 +126,9 @@ def inspect(trace: Trace, *watchers: Callable[[Block], object]) -> TraceReport:
         end=iso(timeline.last),
         period_s=None if steps.period is None else steps.period / NS,
         jitter_s=Jitter(steps.jitter / NS, steps.jitter_max / NS),
-        gaps=_gaps(steps),
+        gaps=gaps_of(steps),
         duplicates=timeline.duplicates,
-        rejected=_plain(found),
+        rejected=plain(found),
         hz=moments.figures(),
         nominal_hz=trace.nominal_hz,
         repaired=trace.repaired,
@@ -137,12 +137,14 @@ def inspect(trace: Trace, *watchers: Callable[[Block], object]) -> TraceReport:
     )
 
 
-def _gaps(steps: Steps) -> Gaps:
+def gaps_of(steps: Steps) -> Gaps:
+    """Missing time as it is reported."""
     longest = max(steps.gaps, key=lambda gap: gap[1] - gap[0], default=(None,))[0]
     return Gaps(steps.gap_count, steps.gap_total / NS, steps.gap_longest / NS, iso(longest))
 
 
-def _plain(counts: Mapping[str, int]) -> dict[str, int]:
+def plain(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by reason, in order of name, without zeros."""
     return {reason: n for reason, n in sorted(counts.items()) if n}
 
 

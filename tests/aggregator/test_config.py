@@ -256,7 +256,8 @@ def test_products_of_two_grids_are_not_sold_in_one_area():
 
 
 def test_a_contract_that_names_no_power_sells_two_kilowatts_a_vehicle_and_zero_is_zero():
-    config = validate({"contract": [{}, {"sold_kw": 3.0}, {"sold_kw": 0}], "fleet": {"vehicles": 10}}, "test")
+    others = [{"product": "nordic_fcr_n", "sold_kw": 3.0}, {"product": "gb_dc_low", "sold_kw": 0}]
+    config = validate({"contract": [{}, *others], "fleet": {"vehicles": 10}}, "test")
     assert [contract.sold_kw for contract in core_settings(config).contracts] == [20.0, 3.0, 0.0]
 
 

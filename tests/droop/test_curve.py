@@ -17,11 +17,13 @@ from droop.products import catalogue, load
 from tests import naive
 
 CATALOGUE = catalogue()
-GOLDEN = Path(__file__).parent / "golden" / "curves.csv"
+FREQUENCY = {product.id: product for product in CATALOGUE.values() if product.input == "frequency"}
+SIGNAL = {product.id: product for product in CATALOGUE.values() if product.input == "signal"}
+GOLDEN = Path(__file__).parent / "golden"
 
 
-def vectors():
-    with GOLDEN.open(encoding="utf-8", newline="") as file:
+def vectors(name="curves.csv"):
+    with (GOLDEN / name).open(encoding="utf-8", newline="") as file:
         return [pytest.param(row, id=row["id"]) for row in csv.DictReader(file)]
 
 
@@ -35,8 +37,15 @@ def test_rulebook_vector(row):
     assert abs(found - float(row["expected"])) <= float(row["tolerance"])
 
 
+@pytest.mark.parametrize("row", vectors("signals.csv"))
+def test_signal_vector(row):
+    found = fractions(load(row["product"]).response, [float(row["signal"])])[0]
+    assert abs(found - float(row["expected"])) <= float(row["tolerance"])
+
+
 def test_every_product_has_vectors():
-    assert {row.values[0]["product"] for row in vectors()} == set(CATALOGUE)
+    assert {row.values[0]["product"] for row in vectors()} == set(FREQUENCY)
+    assert {row.values[0]["product"] for row in vectors("signals.csv")} == set(SIGNAL)
 
 
 def test_stacked_products_add():
@@ -50,7 +59,7 @@ def test_dynamic_containment_breakpoints_and_energy():
     assert share(load("gb_dc_low"), 49.8) * 0.5 == pytest.approx(0.025, abs=1e-9)
 
 
-@pytest.mark.parametrize("product", CATALOGUE.values(), ids=CATALOGUE)
+@pytest.mark.parametrize("product", FREQUENCY.values(), ids=FREQUENCY)
 class TestEveryProduct:
     hz = np.round(np.linspace(-3.5, 3.5, 70_001), 6)
 
@@ -67,6 +76,7 @@ class TestEveryProduct:
         assert product.direction != "up" or out.min() == 0.0
         assert product.direction != "down" or out.max() == 0.0
         assert product.direction != "symmetric" or out.min() == -out.max()
+        assert product.direction != "down" or out.min() == -1.0
         # Low frequency is answered by power into the grid, high by power out of it.
         assert (out[self.hz < 0] >= 0).all()
         assert (out[self.hz > 0] <= 0).all()
@@ -88,6 +98,32 @@ class TestEveryProduct:
         for dev in [rng.uniform(-4, 4) for _ in range(500)] + list(product.curve_hz):
             expected = naive.fraction(dev, points, step)
             assert fractions(product.response, [dev])[0] == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("product", FREQUENCY.values(), ids=FREQUENCY)
+def test_is_continuous_but_for_a_step_dead_band_and_a_trigger(product):
+    """Between two neighbouring grid points no more than the steepest slope between the curve's points allows."""
+    if product.trigger is not None:
+        steps = len(product.trigger.steps_hz) or 1
+        found = set(np.round(fractions(product.response, TestEveryProduct.hz), 9).tolist())
+        assert found == {
+            round((1 if product.direction == "up" else -1) * k / steps, 9) + 0.0 for k in range(steps + 1)
+        }  # fmt: skip
+        return
+    out = fractions(product.response, TestEveryProduct.hz)
+    steepest = np.abs(np.diff(product.curve_frac) / np.diff(product.curve_hz)).max()
+    jumps = np.flatnonzero(np.abs(np.diff(out)) > 1.001 * steepest * 1e-4)
+    edges = np.abs(TestEveryProduct.hz[jumps])
+    assert jumps.size == (2 if product.deadband_kind == "step" else 0)
+    assert (np.abs(edges - product.deadband_hz) < 1.5e-4).all()
+
+
+@pytest.mark.parametrize("product", SIGNAL.values(), ids=SIGNAL)
+def test_a_signal_is_followed_within_what_is_sold(product):
+    signal = np.linspace(-1.5, 1.5, 3001)
+    out = fractions(product.response, signal)
+    low, high = {"up": (0.0, 1.0), "down": (-1.0, 0.0), "symmetric": (-1.0, 1.0)}[product.direction]
+    np.testing.assert_allclose(out, np.clip(signal, low, high), rtol=0, atol=1e-12)
 
 
 def test_step_dead_band_jumps_to_the_full_proportional_value():

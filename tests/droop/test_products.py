@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import FrozenInstanceError, fields
+from datetime import date
+from importlib import resources
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from droop.curve import fractions
-from droop.products import Product, ProductError, catalogue, load, load_file, parse, to_table
+from droop.products import (
+    Product,
+    ProductDateError,
+    ProductError,
+    catalogue,
+    load,
+    load_file,
+    parse,
+    to_table,
+    valid_on,
+)
 
 GOOD = {
     "id": "mine",
@@ -25,10 +39,93 @@ def good(**changes):
     return {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
 
 
+IDS = [
+    "ce_fcr", "ce_fcr_nl", "ce_fcr_de", "afrr_up", "afrr_down",
+    "nordic_fcr_n", "nordic_fcr_d_up", "nordic_fcr_d_down", "nordic_fcr_d_up_static", "nordic_fcr_d_down_static",
+    "nordic_ffr_a", "nordic_ffr_a_long", "nordic_ffr_b", "nordic_ffr_b_long", "nordic_ffr_c", "nordic_ffr_c_long",
+    "gb_dc_low", "gb_dc_high", "gb_dm_low", "gb_dm_high", "gb_dr_low", "gb_dr_high", "gb_sffr",
+    "pjm_reg_v1", "pjm_rega_v1", "pjm_reg_v2", "miso_reg", "isone_reg", "nyiso_reg", "caiso_reg_up", "caiso_reg_down",
+    "spp_reg_up", "spp_reg_down",
+    "ercot_reg_up", "ercot_reg_down", "ercot_rrs_ffr", "ercot_pfr",
+    "nem_r1", "nem_r6", "nem_r60", "nem_r5", "nem_l1", "nem_l6", "nem_l60", "nem_l5", "nem_reg_raise",
+    "nem_reg_lower",
+    "ieee1547", "ieee1547_cat1", "ieee1547_cat3", "en50549", "lfsm_o", "lfsm_u",
+]  # fmt: skip
+SIXTY = ("pjm", "miso", "isone", "nyiso", "caiso", "spp", "ercot", "ieee1547")
+# What settlement, scores, money and tests are called by in the files.
+SCORES = {
+    "ce_corridor", "neso_bounds", "pjm_v1", "pjm_precision_only", "caiso_accuracy", "nyiso_performance",
+    "isone_performance", "miso_performance", "nem_fcas", "afrr_tolerance", "nordic_fcr", "ffr", "primary_response",
+    "fpp",
+}  # fmt: skip
+PAID = {"efa", "pjm_v1", "miso", "isone", "nyiso", "caiso", "ercot", "spp", "nem", "fpp", "capacity_block"}
+
+
 def test_catalogue():
-    assert set(catalogue()) == {
-        "ce_fcr", "nordic_fcr_n", "nordic_fcr_d_up", "nordic_fcr_d_down", "gb_dc_low", "gb_dc_high", "ieee1547",
-    }  # fmt: skip
+    assert sorted(catalogue()) == sorted(IDS)
+
+
+def test_a_file_is_named_by_its_id_and_a_name_belongs_to_one_product():
+    files = {path.stem for path in (resources.files("droop") / "catalogue").iterdir() if path.suffix == ".toml"}
+    assert files == set(catalogue())
+    names = [name for product in catalogue().values() for name in (product.id, *product.aliases)]
+    assert len(names) == len(set(names))
+    assert all(name == name.lower() and " " not in name and "-" not in name for name in names)
+
+
+@pytest.mark.parametrize("product", catalogue().values(), ids=catalogue())
+def test_rules_are_named_as_settlement_knows_them(product):
+    assert product.score.get("fn", "ce_corridor") in SCORES
+    assert product.settlement.get("fn", "nem") in PAID
+    assert product.penalty.get("fn", "ce_factors") == "ce_factors"
+    # What is sold on a market is settled, in a currency, in a zone that there is.
+    if product.settlement:
+        ZoneInfo(product.market.zone)
+        assert product.market.currency
+        assert product.market.price_unit.startswith(product.market.currency + "/MW")
+        assert product.reservoir is not None or product.id == "ercot_pfr"
+    assert product.successor in {"", *catalogue()}
+
+
+@pytest.mark.parametrize("product", catalogue().values(), ids=catalogue())
+def test_what_must_be_reserved_can_be_held(product):
+    """Energy for the product's own endurance at least, the way it is sold; energy management within the reservoir."""
+    if product.reservoir is None:
+        return
+    store = product.reservoir
+    for sold, power, energy_h in (
+        (max(product.curve_frac), store.power_up_pu, store.energy_up_h),
+        (-min(product.curve_frac), store.power_down_pu, store.energy_down_h),
+    ):
+        assert power >= sold
+        assert energy_h * 60.0 >= product.sustain_min * sold * 0.999
+
+
+@pytest.mark.parametrize("pair", ["gb_dc", "gb_dm", "gb_dr"])
+def test_low_and_high_sold_together_need_what_the_pair_needs(pair):
+    """Rulebook 4.2 and 10: import and export = one product + the share kept for the other."""
+    low, high = load(f"{pair}_low").reservoir, load(f"{pair}_high").reservoir
+    together = [a + b for a, b in zip(
+        (low.power_up_pu, low.power_down_pu, low.energy_up_h, low.energy_down_h),
+        (high.power_up_pu, high.power_down_pu, high.energy_up_h, high.energy_down_h), strict=True,
+    )]  # fmt: skip
+    assert together == pytest.approx({"gb_dc": [1.1, 1.1, 0.25, 0.25], "gb_dm": [1.2, 1.2, 0.5, 0.5],
+                                      "gb_dr": [1.4, 1.4, 1.0, 1.0]}[pair])  # fmt: skip
+    # The share is what restores a fifth of the energy a period, both ways: hours x 0.20 x 2 (rulebook 4.2).
+    assert low.power_down_pu == pytest.approx(low.energy_up_h * low.recovery_frac * 2.0)
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_static_steps_keep_to_the_band_at_every_edge(direction):
+    """Rulebook 3.4, SFD-2: seven equal steps within -5/+10 % of the line, on either side of each threshold."""
+    product = load(f"nordic_fcr_d_{direction}_static")
+    sign = 1.0 if direction == "up" else -1.0
+    for hz in product.trigger.steps_hz:
+        for off_hz in (-1e-6, 1e-6):
+            given = sign * fractions(product.response, [hz + off_hz - 50.0])[0]
+            line = (sign * (50.0 - hz - off_hz) - 0.1) / 0.4
+            assert -0.05 <= given - line <= 0.10
+    assert len(product.trigger.steps_hz) == 7
 
 
 @pytest.mark.parametrize("product", catalogue().values(), ids=catalogue())
@@ -37,7 +134,7 @@ def test_what_ships_names_its_sources(product):
     assert product.title
     assert product.sources
     assert product.confidence in ("V", "V2", "M", "D")
-    assert product.nominal_hz == (60.0 if product.id == "ieee1547" else 50.0)
+    assert product.nominal_hz == (60.0 if product.id.startswith(SIXTY) else 50.0)
 
 
 @pytest.mark.parametrize(
@@ -243,3 +340,61 @@ def test_a_product_survives_its_own_table(product):
 def test_bad_promises_are_refused(changes, word):
     with pytest.raises(ProductError, match=word):
         parse(good(**changes), "x")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("pjm regd", "pjm_reg_v1"), ("PJM-RegA", "pjm_rega_v1"), ("gb_dcl", "gb_dc_low"), ("DC low", "gb_dc_low"),
+        ("nordic_fcrd_up", "nordic_fcr_d_up"), ("R6", "nem_r6"), ("ieee-1547", "ieee1547"), ("CE_FCR", "ce_fcr"),
+        ("ieee1547_cat2", "ieee1547"), ("pjm_reg", "pjm_reg_v2"),
+    ],
+)  # fmt: skip
+def test_other_names_of_a_product(asked, found):
+    assert load(asked).id == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("spp_reg", "did you mean `spp_reg_down` or `spp_reg_up`?"), ("gb_dc_lo", "did you mean `gb_dc_low`?"),
+        ("ce_fcrr", "did you mean `ce_fcr`?"), ("nordic_fcrn", "did you mean `nordic_fcr_n`?"),
+        ("", "known: afrr_down"),
+        ("../catalogue/ce_fcr", "not in the catalogue"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_refused_with_what_may_be_meant(asked, hint):
+    with pytest.raises(ProductError, match=re.escape(hint)):
+        load(asked)
+
+
+def test_a_mark_is_the_figures_own_its_tables_or_the_wholes():
+    product = parse(good(marks={"score": "M", "score.k": "V", "hold_s": "V2"}, score={"fn": "x", "k": 1.0}), "x")
+    asked = ("score.k", "score.lag", "hold_s", "score.k.deep", "curve")
+    assert [product.mark(name) for name in asked] == ["V", "M", "V2", "V", "D"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "day", "words"),
+    [
+        ("pjm_reg_v1", "2025-10-01", ["`pjm_reg_v1` was valid until 2025-10-01", "`pjm_reg_v2`"]),
+        ("pjm_rega_v1", "2026-01-01", ["`pjm_reg_v2`"]),
+        ("pjm_reg_v2", "2025-09-30", ["from 2025-10-01 on", "not on 2025-09-30", "`pjm_reg_v1` or `pjm_rega_v1`"]),
+        ("pjm_reg_v2", "2026-10-01", ["no other"]),
+        ("nem_r1", "2023-10-08", ["from 2023-10-09 on", "no other"]),
+    ],
+)
+def test_a_day_outside_validity_is_refused_with_the_product_of_that_day(asked, day, words):
+    with pytest.raises(ProductDateError) as refused:
+        load(asked, on=date.fromisoformat(day))
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_validity_begins_with_its_first_day_and_ends_before_its_last():
+    """Rulebook S-4f: a bid in the market of October 2025 is refused on 30 September and taken on 1 October."""
+    old, new = load("pjm_reg_v1"), load("pjm_reg_v2")
+    for day, valid in (("2025-09-30", (True, False)), ("2025-10-01", (False, True)), ("2026-09-30", (False, True))):
+        assert (valid_on(old, date.fromisoformat(day)), valid_on(new, date.fromisoformat(day))) == valid
+    assert load("pjm_reg_v2", on=date(2025, 10, 1)) == new
+    assert load("ce_fcr", on=date(1999, 1, 1)).id == "ce_fcr"  # nothing is known of its beginning
