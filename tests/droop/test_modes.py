@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from droop import modes
-from droop.dynamics import at_rest, requested_kw, reset, terms
+from droop.dynamics import at_rest, requested_kw, reset, steps_of, terms
 from droop.freedoms import leaning, overfulfilled, paced, within_deadband
 from droop.management import answered, switched
 from droop.modes import Mode, manage
@@ -32,7 +32,7 @@ class Run:
     """Products' modes and what they ask, driven by hand."""
 
     def __init__(self, *sold):
-        self.terms, self.motion, self.last_ns = terms(list(sold)), at_rest(len(sold)), 0
+        self.terms, self.motion, self.last_ns = terms(list(sold)), at_rest(len(sold), steps_of(list(sold))), 0
 
     @property
     def modes(self):
@@ -45,7 +45,7 @@ class Run:
             self.modes, self.terms.duties, self.terms.nominal_hz, self.terms.sold_kw, hz, now_ns, up_kwh, down_kwh,
             room_kw, room_kw,
         )  # fmt: skip
-        return requested_kw(self.motion, self.terms, hz, weight, now_ns, elapsed_s)
+        return requested_kw(self.motion, self.terms, hz, weight, True, now_ns, elapsed_s, 0.0, 0)
 
 
 def wandering(rng, seconds, spread_hz):

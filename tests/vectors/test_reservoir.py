@@ -86,7 +86,7 @@ class Run:
                 self.motion.modes, self.terms.duties, self.terms.nominal_hz, self.terms.sold_kw, hz, self.now, up_kwh,
                 down_kwh, 1e9, 1e9,
             )  # fmt: skip
-            asked = requested_kw(self.motion, self.terms, hz, 1.0, self.now, 1.0)
+            asked = requested_kw(self.motion, self.terms, hz, 1.0, True, self.now, 1.0, 0.0, 0)
             self.now += S
         return asked
 
@@ -235,4 +235,4 @@ def test_the_dutch_manual_forbids_what_the_german_rules_allow():
         table, motion = terms([(product, 1.0)]), at_rest(1)
         args = (motion.modes, table.duties, table.nominal_hz, table.sold_kw, 49.95, T0)
         manage(*args, 900.0, 100.0, 1e9, 1e9)
-        assert requested_kw(motion, table, 49.95, 1.0, T0, 1.0) == pytest.approx(expected)
+        assert requested_kw(motion, table, 49.95, 1.0, True, T0, 1.0, 0.0, 0) == pytest.approx(expected)
