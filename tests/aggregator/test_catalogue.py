@@ -154,24 +154,36 @@ def trace(path, day, hz=59.99, rows=40):
     path.write_text("\n".join(["dtm,f", *lines]) + "\n", encoding="utf-8")
 
 
+def dated(folder):
+    """A product of frequency that gave way to another on 1 October 2025, New York time."""
+    (folder / "dated.toml").write_text(
+        'id = "dated"\ntitle = "Dated"\narea = "X"\nnominal_hz = 60.0\ndirection = "symmetric"\n'
+        'curve = [[-0.2, 1.0], [0.2, -1.0]]\neffective_to = "2025-10-01"\nsuccessor = "ieee1547"\n'
+        'market = { zone = "America/New_York" }\n',
+        encoding="utf-8",
+    )
+
+
 def test_a_backtest_on_a_day_outside_validity_is_refused_with_the_product_of_that_day(flyball, tmp_path):
     trace(tmp_path / "old.csv", "2025-09-30")
     trace(tmp_path / "new.csv", "2025-10-01")
+    dated(tmp_path)
     given = ("--vehicles", "5", "--json", "-")
-    refused(flyball("backtest", "new.csv", "--product", "pjm_reg_v1", *given), "`pjm_reg_v1`", "`pjm_reg_v2`")
-    refused(flyball("backtest", "old.csv", "new.csv", "--product", "pjm regd", *given), "2025-10-01", "--any-date")
-    code, out, _ = flyball("backtest", "old.csv", "--product", "pjm regd", *given)
-    assert (code, json.loads(out)["products"][0]["id"]) == (0, "pjm_reg_v1")
-    code, out, _ = flyball("backtest", "new.csv", "--product", "pjm_reg_v1", "--any-date", *given)
+    refused(flyball("backtest", "new.csv", "--product", "dated.toml", *given), "`dated`", "`ieee1547`")
+    refused(flyball("backtest", "old.csv", "new.csv", "--product", "dated.toml", *given), "2025-10-01", "--any-date")
+    code, out, _ = flyball("backtest", "old.csv", "--product", "dated.toml", *given)
+    assert (code, json.loads(out)["products"][0]["id"]) == (0, "dated")
+    code, out, _ = flyball("backtest", "new.csv", "--product", "dated.toml", "--any-date", *given)
     assert (code, json.loads(out)["samples"]) == (0, 40)
 
 
 def test_a_trace_that_leaves_the_products_time_is_stopped_there(flyball, tmp_path):
     rows = [f"2025-10-01 0{k // 3600 + 3}:{k // 60 % 60:02d}:{k % 60:02d},59.99{k % 7}" for k in range(7300)]
     (tmp_path / "t.csv").write_text("\n".join(["dtm,f", *rows]) + "\n", encoding="utf-8")
-    code, out, err = flyball("backtest", "t.csv", "--product", "pjm_reg_v1", "--vehicles", "2", "--json", "-")
+    dated(tmp_path)
+    code, out, err = flyball("backtest", "t.csv", "--product", "dated.toml", "--vehicles", "2", "--json", "-")
     assert (code, out) == (2, "")
-    assert "`pjm_reg_v1` was valid until 2025-10-01" in err.splitlines()[-1]
+    assert "`dated` was valid until 2025-10-01" in err.splitlines()[-1]
 
 
 def test_a_run_is_refused_today(flyball, tmp_path):
