@@ -40,8 +40,8 @@ class Series(NamedTuple):
     def between(self, start_ns: int, end_ns: int) -> Series:
         """The cells that begin in [start, end)."""
         first, last = np.searchsorted(self.t_ns, (start_ns, end_ns))
-        columns: list[Any] = [column[first:last] for column in self[:6]]
-        return Series(*columns, step_s=self.step_s, sold_kw=self.sold_kw)
+        parts: list[Any] = [column[first:last] for column in self[:6]]
+        return Series._make([*parts, self.step_s, self.sold_kw])
 
 
 class Minute(NamedTuple):
@@ -58,7 +58,7 @@ class Minute(NamedTuple):
 def joined(parts: Sequence[Series]) -> Series:
     """Series of one product, one after the other. parts : at least one"""
     columns: list[Any] = [np.concatenate(pieces) for pieces in zip(*(part[:6] for part in parts), strict=True)]
-    return Series(*columns, step_s=parts[0].step_s, sold_kw=parts[0].sold_kw)
+    return Series._make([*columns, parts[0].step_s, parts[0].sold_kw])
 
 
 def missing_kw(series: Series) -> Floats:
