@@ -54,7 +54,7 @@ def settle(
         raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
     writable(json)
     asked = billing.Asked(
-        prices, contracts, tuple(product or ()), _instant(start, "--from"), _instant(end, "--to"), late_messages
+        prices, contracts, tuple(product or ()), instant(start, "--from"), instant(end, "--to"), late_messages
     )
     resource = _resource(nordic, out)
     if out is not None:
@@ -103,7 +103,8 @@ def _plain(value: Any) -> Any:
     return format(value, "f") if isinstance(value, Decimal) else value
 
 
-def _instant(text: str | None, option: str) -> int | None:
+def instant(text: str | None, option: str) -> int | None:
+    """A time given on the command line [ns]; ValueError names the option."""
     from settlement import calendar
 
     if text is None:
