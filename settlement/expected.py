@@ -65,6 +65,18 @@ def of(sold: Sequence[tuple[Product, float]], k: int, facts: Facts, grid: Grid) 
     return power_kw(product, sold_kw, facts.samples, grid, facts.modes.get(product.id))
 
 
+def set_point_kw(sold: Sequence[tuple[Product, float]], k: int, facts: Facts, grid: Grid) -> Cells | None:
+    """The set-point itself, where `of` is the slowest way after it; None where both are the same.
+
+    Both bound what a provider may do: a fleet that goes straight to the set-point gives neither too much nor too little.
+    """
+    product, _ = sold[k]
+    if product.input != "signal" or np.isinf(ramp_pu_s(product)):
+        return None
+    at_once = [(replace(item, ramp_min_pu_s=0.0, ramp_pu_s=np.inf), kw) for item, kw in sold]
+    return _followed(at_once, k, facts.signal, grid)
+
+
 def power_kw(product: Product, sold_kw: float, samples: Samples, grid: Grid, modes: Modes | None = None) -> Cells:
     """Expected response by the product's curve on the grid [kW], sold power x fraction; positive into the grid.
 

@@ -249,14 +249,17 @@ def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: P
     last = first + -(-(span.until_ns - span.start_ns) // step_ns)
     target, dev = series.targets[k], expected.deviation_hz(product, facts.samples, grid)
     # The engine holds a lost frequency for `hold_s` and then goes back to the baseline: so does the history.
-    held = align.carry(target.mean, max(1, round(product.hold_s / grid.step_s)))
+    held_cells = max(1, round(product.hold_s / grid.step_s))
+    held = align.carry(target.mean, held_cells)
     asked: Bools = target.coverage_frac >= SCORED_COVERAGE
     given: Bools = series.net.coverage_frac >= SCORED_COVERAGE
     valid = asked & given
     valid[:first] = valid[last:] = False
+    point = expected.set_point_kw(sold, k, facts, grid)
     return Delivery(
-        series.shares_kw[k], np.nan_to_num(held), dev.mean, sold_kw, valid, grid.step_s, asked, given, first, last
-    )
+        series.shares_kw[k], np.nan_to_num(held), dev.mean, sold_kw, valid, grid.step_s, asked, given, first, last,
+        None if point is None else np.nan_to_num(align.carry(point.mean, held_cells)),
+    )  # fmt: skip
 
 
 def _step_ns(wanted: Reach, facts: Facts) -> int:
