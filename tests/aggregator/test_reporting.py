@@ -62,7 +62,7 @@ def test_the_command(run, flyball, tmp_path):  # noqa: F811
     assert sorted(path.name for path in tmp_path.glob("r*.html"))
     refused(flyball("report", str(tmp_path)), "FOLDER", "no journal")
     refused(flyball("report", str(run), "--out", str(tmp_path / "no" / "r.html")), "--out")
-    refused(flyball("report", str(run), "--product", "ce_fc"), "--product ce_fc", "ce_fcr")
+    refused(flyball("report", str(run), "--product", "ce_fc"), "--product ce_fc", "golden_fcr")
 
 
 def test_nothing_in_the_time_asked_is_said(run):
