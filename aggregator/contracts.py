@@ -21,7 +21,7 @@ from droop.response import Believing
 from droop.sites import Node
 from droop.step import Settings
 from droop.tables import record, table
-from settlement.baselines import method
+from settlement import baselines
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Contract:
     def __post_init__(self) -> None:
         if not 0.0 <= self.sold_kw < math.inf:
             raise ValueError(f"sold_kw {self.sold_kw}: give a number of 0 or more for {self.product.id}")
-        method(self.product)  # a baseline that could not be settled is refused before anything is sold
+        baselines.check(self.product)  # a baseline that could not be settled is refused before anything is sold
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,13 @@ class CoreSettings:
     protection: Protection | None = None
     # (epoch, seq) of the last journal entry of the life this one goes on from; (0, 0): it begins anew.
     continues: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        own = {c.product.id for c in self.contracts}
+        for c in self.contracts:
+            if len(own) > 1 and (name := baselines.method(c.product)) != "schedule":
+                raise ValueError(f"{c.product.id}: field `baseline.fn`: `{name}` goes with one product alone, as "
+                                 "several share one delivery; give schedule, or sell it on a fleet of its own")  # fmt: skip
 
     @property
     def nominal_hz(self) -> float:
