@@ -168,6 +168,10 @@ class Settler:
         self._books.late.add(history(block, *place))
         self.corrections.touch(block, self._now_ns)
 
+    def unheard(self) -> None:
+        """The store could not be asked: that is no silence of the worker's."""
+        self._fed = True
+
     def on_time(self, now_ns: int) -> None:
         """Flush and tell what is due. Call it once a second or so, or after every read.
 
@@ -176,7 +180,8 @@ class Settler:
         moment must not close what is still to be read.
         """
         self._now_ns = now_ns
-        if self._fed:
+        if self._fed or self.full:
+            # While nothing is read nobody can say that the worker is silent: what it wrote is still to come.
             self._fed, self._silent_since_ns = False, now_ns
         elif now_ns - self._silent_since_ns >= SILENCE_S * NS:
             self.vehicles.on_time(now_ns)
