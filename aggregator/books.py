@@ -13,6 +13,8 @@ from aggregator import contracts, journal_reader
 from aggregator.book import Book
 from aggregator.journal import Entry, Kind
 from aggregator.late import Late
+from settlement import interval
+from settlement.align import NS
 from settlement.evidence import Closed
 from settlement.statement import Statement
 
@@ -75,6 +77,12 @@ class Books:
     def tail_s(self) -> int:
         """How long after its end an interval may have to wait for the sequel that its scores want."""
         return max((book.tail_s for book in self._books.values()), default=0)
+
+    @property
+    def reach_ns(self) -> tuple[int, int]:
+        """How far before its start, and after its end, rows can change an interval's statements."""
+        before_ns = max((interval.reach_ns(book.sold) for book in self._books.values()), default=interval.LEAD_S * NS)
+        return before_ns, self.tail_s * NS
 
     @property
     def undecodable(self) -> int:

@@ -107,7 +107,7 @@ class Settler:
             statements(done)
         self._recover()
         self.corrected = 0
-        self.corrections = Corrections(folder, self._final)
+        self.corrections = Corrections(folder, self._final, lambda: self._books.reach_ns)
         if sealer is not None:
             self._recover_corrections(sealer)
 
