@@ -184,6 +184,7 @@ class Book:
             if [(s.product.id, s.sold_kw) for s in self.sold] != [(s.product.id, s.sold_kw) for s in sold.values()]:
                 self.note("contracts changed within the interval; settled by the last")
         self.sold = list(sold.values())
+        self._renumber_modes(settings.contracts)
         self._contracts = settings.contracts
         self.tail_s = interval.tail_s(self.sold)
         self._signal_max_kw = settings.signal_max_kw
@@ -191,6 +192,19 @@ class Book:
         self._beside = [site.meter for site in settings.sites if site.meter]
         # A life that goes on from another's state is held to the baseline that the other declared.
         self._run += settings.continues == (0, 0) or not self._run
+
+    def _renumber_modes(self, contracts: Sequence[Contract]) -> None:
+        """MODE rows name a product by its place among the contracts of their run: give those held their place now."""
+        rows = self._rows[Kind.MODES]
+        place = {contract.product.id: k for k, contract in reversed(list(enumerate(contracts)))}
+        first = {contract.product.id: k for k, contract in reversed(list(enumerate(self._contracts)))}
+        now = np.full(len(self._contracts) + 1, -1)
+        for k, contract in enumerate(self._contracts):
+            if first[contract.product.id] == k:  # of several contracts of one product the first speaks
+                now[k] = place.get(contract.product.id, -1)
+        found = now[np.minimum(rows.view["product"].astype(np.int64), len(self._contracts))]
+        rows.view["product"] = np.maximum(found, 0)
+        rows.keep(found >= 0)
 
     def _take(self, entry: Entry, block: Block) -> None:
         if entry.kind is Kind.SAMPLES:

@@ -352,3 +352,28 @@ class TestReserved:
         assert reserved.maintained(tight.core) == {
             "nordic_fcr_d_up": pytest.approx(20.0), "nordic_fcr_n": pytest.approx(60.0)
         }  # fmt: skip
+
+
+class TestContractsThatChange:
+    """Rows name a product by its place among the contracts of their run; another run has other places."""
+
+    def book(self, *first):
+        book = Book(900)
+        book.begin(CoreSettings("nordic", N, tuple(Contract(load(name), 60.0) for name in first)))
+        rows = np.zeros(len(first), MODE)
+        rows["from_ns"], rows["product"], rows["aem"] = T0, np.arange(len(first)), 1 + np.arange(len(first))
+        book._rows[Kind.MODES].extend(rows)
+        return book
+
+    @pytest.mark.parametrize(
+        ("then", "owed"),
+        [
+            (("nordic_fcr_d_up", "nordic_fcr_n"), {"nordic_fcr_n": [1], "nordic_fcr_d_up": [2]}),
+            (("nordic_fcr_d_up",), {"nordic_fcr_d_up": [2]}),
+            (("nordic_fcr_d_down", "nordic_fcr_n"), {"nordic_fcr_n": [1]}),
+        ],
+    )
+    def test_modes_stay_with_their_product(self, then, owed):
+        book = self.book("nordic_fcr_n", "nordic_fcr_d_up")
+        book.begin(CoreSettings("nordic", N, tuple(Contract(load(name), 60.0) for name in then)))
+        assert {name: modes.aem.tolist() for name, modes in book.facts().modes.items()} == owed
