@@ -20,7 +20,7 @@ import numpy as np
 
 from aggregator import journal_parts, journal_reader
 from aggregator.book import LATENCY_S
-from aggregator.books import SETTLED, Books, beginning
+from aggregator.books import SETTLED, Books, beginning, beyond_ns
 from aggregator.journal import Block, Kind, Problem
 from aggregator.journal_parts import HOUR_NS
 from aggregator.late import Late, history, place
@@ -57,7 +57,7 @@ def resettle(
             closed(found)
 
     books = Books(late, told if closed else None)
-    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, start_ns - HOUR_NS)))
+    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, start_ns - HOUR_NS - beyond_ns(folder))))
     until_ns = end_ns + (LATENCY_S + 1) * NS
     done: list[Statement] = []
     for entry in beginning(folder, since_ns):
@@ -81,7 +81,10 @@ class Corrections:
     """
 
     def __init__(
-        self, folder: Path, newest: dict[str, Statement], reach: Callable[[], tuple[int, int]] = lambda: (LEAD_S * NS, 0)
+        self,
+        folder: Path,
+        newest: dict[str, Statement],
+        reach: Callable[[], tuple[int, int]] = lambda: (LEAD_S * NS, 0),
     ) -> None:
         self.beyond = 0  # intervals that can no longer be settled again
         self.rests_on: list[Closed] = []  # what the last corrections rest on

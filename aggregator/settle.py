@@ -24,7 +24,7 @@ import orjson
 
 from aggregator import journal, journal_keeping, journal_parts, journal_reader
 from aggregator.book import LATENCY_S, settle_interval
-from aggregator.books import SETTLED, Books, beginning
+from aggregator.books import SETTLED, Books, beginning, beyond_ns
 from aggregator.corrections import Corrections, reach_ns, read_late, resettle
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_files import JournalWriter, parse
@@ -304,11 +304,12 @@ class Settler:
 def recent(folder: Path, kinds: Collection[Kind] = SETTLED) -> Iterator[Entry]:
     """What is needed to go on: contracts and sessions from the beginning, everything of the last hours.
 
-    Two hours back hold any settlement interval of up to an hour with its history. What is older comes without its
+    Two hours back hold any settlement interval of up to an hour with its history, of up to an hour or what the
+    products sold look back beyond that. What is older comes without its
     time (0), so that it closes nothing.
     """
     last_ns = max((part.last_ns for part in journal_parts.survey(folder).parts), default=0)
-    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS)))
+    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS - beyond_ns(folder))))
     yield from beginning(folder, since_ns)
     yield from journal_reader.entries(folder, kinds, start_ns=since_ns)
 

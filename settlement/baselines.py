@@ -242,7 +242,7 @@ def controls(product: Product) -> int:
 
 
 def _summed(meters: Meters, grid: Grid) -> Meters:
-    """The fleet's meters as one: as they are where there is one, else their sum on the grid, NaN where one is silent."""
+    """One meter as it is; of several their sum on the grid, NaN where one is silent."""
     if np.unique(meters.meter).size < 2:
         return meters
     cells = delivered.metered_kw(meters, grid)

@@ -229,7 +229,8 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         score=verdict.score,
         score_note=verdict.note,
         kpis={
-            **verdict.kpis, "baseline_mirroring": fleet.mirror.correlation,
+            **verdict.kpis,
+            "baseline_mirroring": fleet.mirror.correlation,
             **_available(product, facts, known[span.lead :], verdict.kpis, span),
         },
         unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},

@@ -176,9 +176,7 @@ def _unstated(ordered: list[Statement], products: Mapping[str, Product], sales: 
         own = [item for item in ordered if item.product == name]
         due_ns = sum(sale.end_ns - sale.start_ns for sale in sales.within(name, first_ns, last_ns))
         stated_ns = sum(
-            sale.end_ns - sale.start_ns
-            for item in own
-            for sale in sales.within(name, item.start_ns, item.until_ns)
+            sale.end_ns - sale.start_ns for item in own for sale in sales.within(name, item.start_ns, item.until_ns)
         )
         if due_ns > stated_ns:
             yield (f"{name}: {(due_ns - stated_ns) / NS:g} s under contract between {iso(first_ns)} and {iso(last_ns)} "

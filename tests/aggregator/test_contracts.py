@@ -76,3 +76,9 @@ def test_a_baseline_that_a_stack_cannot_be_settled_by_is_refused_before_it_is_so
     assert CoreSettings("xy", 7, (Contract(own, 1.0), Contract(own, 2.0))).contracts
     with pytest.raises(ValueError, match="goes with one product alone"):
         CoreSettings("xy", 7, (Contract(own, 1.0), Contract(load("afrr_up"), 1.0)))
+
+
+def test_an_interval_that_a_restart_could_not_rebuild_is_refused():
+    assert Contract(dataclasses.replace(load("ce_fcr"), interval_s=3600), 1.0)
+    with pytest.raises(ValueError, match=r"`interval_s` takes at most 3600 s .* `market\.block_s`"):
+        Contract(dataclasses.replace(load("ce_fcr"), interval_s=14400), 1.0)
