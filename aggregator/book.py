@@ -34,6 +34,7 @@ LATENCY_S: Final = 5  # meters report up to 4 s late
 ROWS_MAX: Final = 2_000_000  # of each kind in memory: half an hour at 1 kHz
 NOTES_MAX: Final = 20
 SILENT_MAX_S: Final = 86_400  # a longer silence is not settled interval by interval
+METER_REMEMBERED_S: Final = 3600  # a meter that is silent for longer is taken for removed
 RESTART_S: Final = 60  # that a worker may take from one block's contracts to the next one's
 
 RUN: Final = np.dtype([*((name, DECLARATION[name]) for name in DECLARATION.names or ()), ("run", "<i8")])
@@ -89,6 +90,15 @@ def settle_interval(
     length_s = (end_ns - start_ns) // NS
     statements = interval.settle(sold, facts, start_ns, end_ns, until_ns=until_ns, final=final)
     return [s for s, item in zip(statements, sold, strict=True) if item.product.interval_s == length_s]
+
+
+def _with_silent(meters: Meters, silent: Sequence[int], at_ns: int) -> Meters:
+    """A reading that says nothing for each: the sum is unknown then, never smaller."""
+    if not silent:
+        return meters
+    count = len(silent)
+    nothing = Meters(np.full(count, at_ns), np.full(count, np.nan), np.array(silent, np.int64), np.zeros(count, bool))
+    return Meters(*(np.concatenate(pair) for pair in zip(meters, nothing, strict=True)))
 
 
 class _Ahead(NamedTuple):
@@ -156,6 +166,7 @@ class Book:
             Kind.BASELINE: Rows(RUN),
             Kind.MODES: Rows(MODE),
         }
+        self._met: dict[int, int] = {}  # meter -> its last reading
         self._ledger = FleetLedger(self.length_ns)
         self._notes: list[str] = []
 
@@ -267,6 +278,9 @@ class Book:
             block = block[(block["quality"] & Quality.ORDER) == 0]
         elif entry.kind is Kind.METERS:
             block = block[~np.isin(block["meter"], self._beside)]
+            for meter in np.unique(block["meter"]).tolist():
+                last_ns = int(block["t_ns"][block["meter"] == meter].max())
+                self._met[meter] = max(last_ns, self._met.get(meter, last_ns))
         elif entry.kind is Kind.SIGNAL:
             fits = (block["quality"] == 0) & (np.abs(block["power_kw"]) <= self._signal_max_kw)
             block = block[fits]
@@ -324,6 +338,8 @@ class Book:
         first = np.zeros(alive.size, bool)
         first[np.unique(declared.view["run"], return_index=True)[1]] = True
         declared.keep(alive | (first & np.isin(declared.view["run"], declared.view["run"][alive])))
+        oldest_ns = (self._start_ns or 0) - METER_REMEMBERED_S * NS
+        self._met = {meter: t_ns for meter, t_ns in self._met.items() if t_ns >= oldest_ns}
         self._ledger.forget(low_ns)
 
     def _settle(self, until_ns: int, *, final: bool) -> list[Statement]:
@@ -331,17 +347,27 @@ class Book:
         end_ns = self._start_ns + self.length_ns
         return settle_interval(self.sold, self.facts(), self._start_ns, end_ns, until_ns=until_ns, final=final)
 
+    def _silent(self, rows: Block) -> list[int]:
+        """Meters of the last hour that say nothing at all now: a sum without them would be another fleet's."""
+        since_ns = (self._start_ns or 0) - METER_REMEMBERED_S * NS
+        return sorted(set(self._met) - set(np.unique(rows["meter"]).tolist()) - {
+            meter for meter, t_ns in self._met.items() if t_ns < since_ns
+        })  # fmt: skip
+
     def facts(self) -> Facts:
         """The rows in memory as settlement takes them: the running interval and what its history needs."""
         f, m, g, u, d = (
             self._rows[kind].view for kind in (Kind.SAMPLES, Kind.METERS, Kind.SIGNAL, Kind.TICKS, Kind.BASELINE)
         )
+        silent = self._silent(m)
         good = d[np.isfinite(d["power_kw"]) & (d["end_ns"] > d["start_ns"])]
         dropped = {kind.name.lower(): rows.dropped for kind, rows in self._rows.items() if rows.dropped}
         start_ns = self._start_ns or 0
         return Facts(
             Samples(f["t_ns"], f["hz"], f["quality"] == 0),
-            Meters(m["t_ns"], m["power_kw"], m["meter"].astype(np.int64), m["quality"] == 0),
+            _with_silent(
+                Meters(m["t_ns"], m["power_kw"], m["meter"].astype(np.int64), m["quality"] == 0), silent, start_ns
+            ),
             Declarations(
                 good["declared_ns"],
                 good["start_ns"],
@@ -353,7 +379,11 @@ class Book:
             Signal(g["t_ns"], g["valid_until_ns"], g["power_kw"]),
             Shortfall(u["t_ns"], u["kw"].astype(np.float64), tuple(reason.name.lower() for reason in Reason)),
             self._ledger.take(start_ns),
-            (*self._notes, *(f"{count} rows of {name} beyond memory" for name, count in dropped.items())),
+            (
+                *self._notes,
+                *(f"meter {meter}: not one reading" for meter in silent),
+                *(f"{count} rows of {name} beyond memory" for name, count in dropped.items()),
+            ),
             self._late.between(start_ns - interval.reach_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
             managing.by_product(self._rows[Kind.MODES].view, self._contracts),
         )

@@ -10,6 +10,7 @@ from aggregator import journal, settle
 from aggregator.books import Books
 from aggregator.contracts import Contract, CoreSettings
 from droop.products import load
+from telemetry import wire
 from tests.aggregator.test_settle import QUARTER, START_S, Worker, settings
 
 NS = 1_000_000_000
@@ -71,6 +72,30 @@ def test_a_worker_that_stays_away_does_not_lose_its_contract():
     run(books, [("ce_fcr", 1000.0)], range(0, QUARTER, 10))
     done = run(books, [("ce_fcr", 1.0)], range(QUARTER + 400, 3 * QUARTER + 20, 10), epoch=8)
     assert [kw for _, kw in sorted(sold(done).items())] == [1000.0, 1000.0, 1.0]
+
+
+def test_a_meter_that_falls_silent_for_whole_intervals_is_missed(tmp_path, monkeypatch):
+    """Without it the sum would be another fleet's, and might look better: for an hour it is unknown, and said so."""
+    monkeypatch.setattr(settle, "PROVISIONAL_S", 1e6)
+
+    class Two(Worker):
+        def _rows(self, s, *given):
+            for kind, data in super()._rows(s, *given):
+                yield kind, data
+                if kind is journal.Kind.METERS and s < QUARTER:
+                    row = wire.decode(data).copy()
+                    row["meter"], row["power_kw"] = 7, -300.0
+                    yield kind, wire.encode(row)
+
+    worker, settler = Two(), settle.Settler(tmp_path, lambda _: None)
+    for s in range(0, 6 * QUARTER + 10):
+        if s % 5 == 0 or s > 5 * QUARTER:
+            settler.feed(*worker.second(s))
+    settler.close()
+    known = [item.coverage["meter"] > 0.5 for item in settle.written(tmp_path)]
+    assert known == [True, False, False, False, False, True]
+    assert "meter 7: not one reading" in settle.written(tmp_path)[2].notes
+    assert settle.verify_folder(tmp_path) == 6
 
 
 def test_a_restart_reads_back_as_far_as_a_trigger_remembers(tmp_path, monkeypatch):
