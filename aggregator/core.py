@@ -268,9 +268,9 @@ class Aggregator:
         np.copyto(fleet.valid_until_ns, short_ns, where=hears)
         out.soonest_ns[:] = 0
 
-    def note_lost(self, epoch: int, first: int, last: int, now_ns: int) -> None:
+    def note_lost(self, epoch: int, first: int, last: int, now_ns: int, of: str = "frequency") -> None:
         """Samples that never came, by the counters of their stream: for the record, no decision rests on it."""
-        row = records.gap("frequency", "stream", epoch, first, last, self.last_sample[1], now_ns)
+        row = records.gap(of, "stream", epoch, first, last, self.last_sample[1], now_ns)
         self._record(Kind.LOST, now_ns, row.tobytes())
 
     # ---- what goes out -------------------------------------------------------------------------------------
@@ -439,6 +439,15 @@ class Aggregator:
         self.alarms.set("SOLD_ABOVE_CAPABILITY", short, now_ns)
         self.alarms.set("STALE_REPORTS", plugged - int(self.engine.totals.fresh.sum()) > 0.1 * plugged, now_ns)
         self.alarms.set("CHARGERS_REFUSE", bool((self.engine.fleet.refused_ns > 0).any()), now_ns)
+        self._record_alarms(now_ns)
+
+    def vouch(self, missed: bool, disagreeing: bool, now_ns: int) -> None:
+        """Alarms of the ingests that a worker follows. Not part of any decision.
+
+        missed : whether one is lost while others serve; disagreeing : whether they contradict each other
+        """
+        self.alarms.set("INGEST_LOST", missed, now_ns)
+        self.alarms.set("SOURCES_DISAGREE", disagreeing, now_ns)
         self._record_alarms(now_ns)
 
     def _record_alarms(self, now_ns: int) -> None:

@@ -25,12 +25,17 @@ from telemetry.samples import Block
 from telemetry.stages import note
 
 MAXLEN: Final = 20_000
-NAME: Final = "i1"
 SETTLE_S: Final = 1.0
 
 
-def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url_b: str = "") -> None:
-    """Follow the sources and publish until told to stop. url_b : a second server for the samples, or empty
+def serve(
+    config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url_b: str = "", name: str = "i1",
+    role: str = "ingest",
+) -> None:  # fmt: skip
+    """Follow the sources and publish until told to stop.
+
+    url_b : a second server for the samples, or empty
+    name  : of this ingest, one of `worker.ingests`; role : under which it shows its counters
 
     Raises SourceError and what the clients' packages raise.
     """
@@ -39,11 +44,13 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url
         return
     lower_nice(-5)
     life = epoch()
-    late = Histories(client, config.area, NAME, life, log)
-    sources = follow(config, nominal_hz, time.time_ns(), late)
-    writer = PairedWriter([url, url_b] if url_b else [url], f"freq:{config.area}:{NAME}", life, maxlen=MAXLEN)
-    record = StreamWriter(client, f"sources:{config.area}:{NAME}", life, maxlen=MAXLEN)
-    store = StoreSide(record, Stats(client, config.area, "ingest"), late)
+    late = Histories(client, config.area, name, life, log)
+    # Late history is settled once: of several ingests the first one brings it.
+    brings = name == config.worker.ingests[0]
+    sources = follow(config, nominal_hz, time.time_ns(), late if brings else None, name)
+    writer = PairedWriter([url, url_b] if url_b else [url], f"freq:{config.area}:{name}", life, maxlen=MAXLEN)
+    record = StreamWriter(client, f"sources:{config.area}:{name}", life, maxlen=MAXLEN)
+    store = StoreSide(record, Stats(client, config.area, role), late)
     inbox = Inbox()
     sources.start(inbox)
     for number, one in sources.followed.items():

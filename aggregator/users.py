@@ -110,8 +110,8 @@ def _rules(name: str, area: str) -> str:
 
 
 def _own(name: str) -> tuple[str]:
-    """A process' own counters."""
-    return ("stats:{area}:" + name,)
+    """A process' own counters; of several ingests each has its own."""
+    return ("stats:{area}:" + name + ("*" if name == "ingest" else ""),)
 
 
 def _path(folder: Path, name: str) -> Path:
