@@ -122,7 +122,7 @@ class WorkerTable(Table):
     """What the worker follows: one ingest, or several of which one is chosen."""
 
     ingests: tuple[IngestName, ...] = Field(("i1",), min_length=1, description="preferred ones first")
-    choice: ChoiceTable = Field(default_factory=ChoiceTable, description="among the ingests, as [choice] among sources")
+    choice: ChoiceTable | None = Field(None, description="among the ingests, as [choice] among sources")
 
 
 class QualityTable(Table):

@@ -119,7 +119,7 @@ def worker(run: Run, stop: Stop, log: Log) -> None:
     key = command_keys(run.folder / "keys")[KEY_ID]
     settings = from_json(run.core.encode())
     follows = run.config.worker
-    choice = ChoiceSettings(**follows.choice.model_dump(exclude_none=True))
+    choice = ChoiceSettings(**follows.choice.model_dump(exclude_none=True)) if follows.choice else None
     serve(
         settings, key, run.urls, NAMES, stop, log, run.since, run.config.store.snapshot_s, follows.ingests, choice
     )  # fmt: skip
