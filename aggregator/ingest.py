@@ -4,14 +4,18 @@ One entry a sample, so that the stream's counter counts samples, on one server o
 (`telemetry.paired_writer`). Policy while a server is away: samples wait for it, in order, up to the writer's bound,
 and the other one has them at once; when it is back they are published late, and the core does not act on what is too
 old. Of one source every sample is published, the rejected ones marked. Of several every decision is, and what each of
-them said goes to a stream beside it, at the store alone, in one entry a batch, so that every row has its record. That
+them said goes to a stream beside it, at the store alone, in one entry a batch, so that every row has its record; so do
+the alarms of sources, as JSON. That
 and whatever else the store is told goes by a thread of its own (`ingest_store`): the loop waits for no server.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Final
+
+import orjson
 
 from aggregator.config import Config
 from aggregator.history import Histories
@@ -70,7 +74,8 @@ def _follow(writer: PairedWriter, store: StoreSide, sources: Sources, inbox: Inb
         _publish(writer, store, sources, blocks, log)
         if time.monotonic() >= due_s:
             due_s = time.monotonic() + STATS_S
-            sources.watch(time.time_ns())
+            for alarm in sources.watch(time.time_ns()):
+                store.keep(orjson.dumps(asdict(alarm)))
             store.tell(_figures(writer, store, sources))
 
 

@@ -137,8 +137,8 @@ def settle(run: Run, stop: Stop, log: Log) -> None:
     """Journal and statements."""
     from aggregator.settling import serve
 
-    limits, keys = run.config.journal.limits(), run.folder / "keys"
-    serve(run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, limits, keys)
+    limits, keys, ingests = run.config.journal.limits(), run.folder / "keys", run.config.worker.ingests
+    serve(run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, limits, keys, ingests)
 
 
 def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for all roles

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from aggregator.alarms import Alarms
+from aggregator.alarms import Alarm, Alarms
 from aggregator.config import ChoiceTable, Config, SourceTable, UnitTable
 from aggregator.standings import Watch, state_of
 from telemetry.choice import Choice, ChoiceSettings
@@ -188,13 +188,15 @@ class Sources:
         standing.decided += int(rows.size)
         return Taken(rows, empty(FREQUENCY))
 
-    def watch(self, now_ns: int) -> None:
-        """Raise and clear the alarms of several sources. All of them lost is a frequency lost, which the core tells."""
+    def watch(self, now_ns: int) -> list[Alarm]:
+        """Raise and clear the alarms of several sources; what changed, for the record. All of them lost is a frequency
+        lost, which the core tells.
+        """
         if self._alone:
-            return
+            return []
         self.alarms.set("SOURCE_LOST", self._watch.missed(now_ns), now_ns)
         self.alarms.set("SOURCES_DISAGREE", self.choice.disagreeing(now_ns), now_ns)
-        self.alarms.drain()  # they stand in the figures; the journal is the worker's
+        return self.alarms.drain()
 
     def figures(self, now_ns: int) -> dict[str, Any]:
         """JSON-ready: each source with its state, the choice, the alarms."""

@@ -41,7 +41,8 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
     ),
     "gateway": (("cmd:{area}:*",), ("fleet:{area}:*", "sessions:{area}:*"), WRITE),
     "settle": (
-        ("journal:{area}:*", "backfill:{area}:*"), ("statements:{area}", "accounts:{area}"), f"{FOLLOW} +hset",
+        ("journal:{area}:*", "backfill:{area}:*", "sources:{area}:*"), ("statements:{area}", "accounts:{area}"),
+        f"{FOLLOW} +hset",
     ),
     "api": (
         (
