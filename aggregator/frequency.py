@@ -13,6 +13,7 @@ anew with the rows that come. Pure: no clock, no stream; arrivals and time are p
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -186,7 +187,7 @@ class Frequency:
             said["source"] = number
             before, one.said = one.said, (row, point)
             found += self._of(choice.take(said).decided)
-            if said["quality"][0] and before is not None:
+            if before is not None and (said["quality"][0] or not math.isfinite(said["hz"][0])):
                 one.said = before  # a later decision may rest on the usable one before it
         return found
 

@@ -151,6 +151,7 @@ def test_whoever_takes_over_counts_on_and_reads_what_no_decision_came_from() -> 
     second = several()
     second.go_on(note)
     assert second.hole(entry("i2", 10)[0]) is None
+    assert second.hole(entry("i1", 13)[0]) == ("frequency", 7, 11, 12)
     taken(second, [entry("i2", 10, late_ns=5, point=2), entry("i1", 11)], 0.0)
     assert second.ticked + len(second.rest()) == 21
     assert second.figures({})["ingests"]["i2"]["first_id"] == "7-1"
@@ -205,3 +206,12 @@ def test_a_measuring_points_clock_set_back_is_followed() -> None:
         block["t_ns"] -= 150 * PERIOD_NS
         found += taken(frequency, [(row, block)])
     assert len(found) == 100
+
+
+def test_a_row_without_a_value_does_not_give_its_point_to_the_one_before() -> None:
+    frequency = several()
+    for k in range(1, 51):
+        taken(frequency, [entry("i2", k, point=5), entry("i1", k, late_ns=5, point=3)], k * 0.02)
+    assert taken(frequency, [entry("i2", 51, point=5), entry("i2", 52, point=6, hz=np.nan)], 1.02) == []
+    found = frequency.overdue(1.1)
+    assert [(s.row.note, int(s.block["source"][0])) for s in found] == [(b"i2-51", 5)]

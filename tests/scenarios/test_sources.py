@@ -69,8 +69,9 @@ def alarmed(line: Line, code: str) -> None:
 
 
 def stream(line: Line, key: str) -> np.ndarray:
-    """Every row on a stream of frequency, in order."""
-    return np.concatenate([wire.decode(fields[b"b"]) for _, fields in line.store.xrange(key)])
+    """Every row on a stream of frequency, in order; alarms of sources are no rows."""
+    payloads = (fields[b"b"] for _, fields in line.store.xrange(key))
+    return np.concatenate([wire.decode(payload) for payload in payloads if not payload.startswith(b"{")])
 
 
 def test_units_killed_frozen_and_lying(make_line: Callable[..., Line], tmp_path: Path) -> None:
