@@ -213,5 +213,5 @@ def test_a_row_without_a_value_does_not_give_its_point_to_the_one_before() -> No
     for k in range(1, 51):
         taken(frequency, [entry("i2", k, point=5), entry("i1", k, late_ns=5, point=3)], k * 0.02)
     assert taken(frequency, [entry("i2", 51, point=5), entry("i2", 52, point=6, hz=np.nan)], 1.02) == []
-    found = frequency.overdue(1.1)
+    found = frequency.overdue(1.021)
     assert [(s.row.note, int(s.block["source"][0])) for s in found] == [(b"i2-51", 5)]
