@@ -37,7 +37,7 @@ def history_ns(product: Product) -> int:
     """How far back the state of a product's target reaches, at most an hour [ns]."""
     seconds = 0.0
     if product.trigger is not None:
-        seconds = _cycle_s(product.trigger)
+        seconds = product.full_s + _cycle_s(product.trigger)
     elif product.input == "signal":
         # From one end of the range to the other.
         seconds = product.hold_s + product.signal_s + 2.0 / ramp_pu_s(product)
