@@ -162,10 +162,16 @@ class Book:
 
     def end(self) -> list[Statement]:
         """The running interval at the end of a journal that will not go on: all that is there, not final."""
+        running = self.running()
+        return list(running.statements) if running is not None else []
+
+    def running(self) -> Closed | None:
+        """The same with all that it rests on, up to where the rows end; None before anything was recorded."""
         if self._start_ns is None:
-            return []
+            return None
         until_ns = min(self._seen_ns, self._start_ns + self.length_ns)
-        return self._settle(until_ns, final=False) if until_ns > self._start_ns else []
+        found = self._settle(until_ns, final=False) if until_ns > self._start_ns else []
+        return Closed(self._start_ns, until_ns, tuple(self.sold), self.facts(), tuple(found)) if found else None
 
     def begin(self, settings: CoreSettings) -> None:
         """A run of the worker begins with these contracts."""

@@ -67,6 +67,10 @@ class Books:
         """The running intervals at the end of a journal, not final."""
         return [so_far for book in self._books.values() for so_far in book.end()]
 
+    def running(self) -> list[Closed]:
+        """The same with all that they rest on."""
+        return [found for book in self._books.values() if (found := book.running()) is not None]
+
     @property
     def tail_s(self) -> int:
         """How long after its end an interval may have to wait for the sequel that its scores want."""

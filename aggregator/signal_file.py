@@ -1,7 +1,8 @@
 """A recorded signal of a balancing authority, for a backtest: times and shares of what is sold, -1..1.
 
-A CSV file with the columns `time` (ISO 8601, UTC unless it names its offset, ascending) and `signal` (positive: into
-the grid). A file that is none is refused by name; nothing of it is used.
+A published file that `telemetry.traces.open_signal` knows, its missing values left out, or a CSV file with the columns
+`time` (ISO 8601, UTC unless it names its offset, ascending) and `signal` (positive: into the grid). A file that is
+neither is refused by name; nothing of it is used.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
+
+from telemetry.traces import EmptyTrace, SignalTrace, UnknownFormat, open_signal
 
 UTC: Final = pa.timestamp("ns", tz="UTC")
 COMPUTE: Final[Any] = pc
@@ -34,10 +37,34 @@ class Recorded(NamedTuple):
     share: npt.NDArray[np.float64]
 
 
-def read(path: Path) -> Recorded:
-    """The signal in a file. Raises SignalError."""
+def read(path: Path, *, tz: str | None = None, skip_bad: bool = False) -> Recorded:
+    """The signal in a file.
+
+    tz, skip_bad : of a published file: its zone where it is not the publisher's; drop what cannot be read
+
+    Raises SignalError, of a published file TraceError.
+    """
     if not path.is_file():
         raise SignalError(f"{path}: no such signal file; give a recorded one")
+    try:
+        trace = open_signal(path, tz=tz, skip_bad=skip_bad)
+    except (UnknownFormat, EmptyTrace):
+        return _plain(path)
+    return _published(trace)
+
+
+def _published(trace: SignalTrace) -> Recorded:
+    """What stands in a published file; beyond -1..1 its values are rounded by a millionth at most."""
+    blocks = [block[np.isfinite(block["frac"])] for block in trace]
+    if not any(block.size for block in blocks):
+        raise SignalError(f"{trace.path}: no value; give a recorded signal")
+    rows = np.concatenate(blocks)
+    found = Recorded(rows["t_ns"].astype(np.int64), np.clip(rows["frac"].astype(np.float64), -1.0, 1.0))
+    check(found, str(trace.path))
+    return found
+
+
+def _plain(path: Path) -> Recorded:
     options = csv.ConvertOptions(column_types={"time": pa.string(), "signal": pa.float64()})
     try:
         table = csv.read_csv(path, convert_options=options)

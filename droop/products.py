@@ -235,6 +235,10 @@ def _check_trigger(product: Product, trigger: Trigger, need: Callable[[bool, str
         trigger.release_hz == 0 or side * trigger.release_hz >= last,
         "field `trigger.release_hz` lies between nominal and the first threshold, or is 0",
     )
+    need(
+        trigger.hold_s > 0 or trigger.release_hz > 0,
+        "field `trigger` takes a `hold_s` above 0 or a `release_hz`: without either it lets go as it is pulled",
+    )
 
 
 def load_file(path: Path) -> Product:

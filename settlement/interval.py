@@ -53,7 +53,7 @@ class _Span(NamedTuple):
         return Cells(cells.mean[self.lead :], cells.coverage_frac[self.lead :])
 
 
-class _Series(NamedTuple):
+class Powers(NamedTuple):
     """What was declared, metered, asked and given, on one grid."""
 
     declared: Cells
@@ -67,7 +67,7 @@ class _Fleet(NamedTuple):
     """What is common to all products of an interval."""
 
     facts: Facts  # with the baseline by the products' own method
-    series: _Series
+    series: Powers
     unserved_kwh: dict[str, float]
     baseline: BaselineUsed
     mirror: Mirroring
@@ -134,7 +134,7 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -
     grid = span.grid
     tail = tail_s(sold) * NS // grid.step_ns if span.until_ns == span.end_ns else 0
     judged = based(sold, facts, Grid(grid.start_ns, grid.step_ns, grid.cells + tail))
-    series = _series(sold, judged, grid)
+    series = powers(sold, judged, grid)
     declared, metered = series.declared, series.metered
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
@@ -150,12 +150,13 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -
     )
 
 
-def _series(sold: Sequence[Sold], facts: Facts, grid: Grid) -> _Series:
+def powers(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Powers:
+    """Baseline, meter and each product's asked and given power on a grid; facts reach back by `reach_ns`."""
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
     net = delivered.net_kw(metered, declared)
     targets = [expected.of(sold, k, facts, grid) for k in range(len(sold))]
-    return _Series(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
+    return Powers(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
 
 
 def based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
@@ -234,7 +235,7 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
     )
 
 
-def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: _Series) -> Delivery:
+def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: Powers) -> Delivery:
     """What the rule judges: history and sequel included, and only cells with at least half of everything counted."""
     (product, sold_kw), wanted = sold[k], reach_of(sold[k].product)
     step_ns = _step_ns(wanted, facts)
@@ -244,18 +245,21 @@ def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: _
         tail = -(-wanted.tail_s * NS // step_ns) if span.until_ns == span.end_ns else 0
         cells = first + -(-(span.until_ns - span.start_ns) // step_ns) + tail
         grid = Grid(span.start_ns - first * step_ns, step_ns, cells)
-        series = _series(sold, facts, grid)
+        series = powers(sold, facts, grid)
     last = first + -(-(span.until_ns - span.start_ns) // step_ns)
     target, dev = series.targets[k], expected.deviation_hz(product, facts.samples, grid)
     # The engine holds a lost frequency for `hold_s` and then goes back to the baseline: so does the history.
-    held = align.carry(target.mean, max(1, round(product.hold_s / grid.step_s)))
+    held_cells = max(1, round(product.hold_s / grid.step_s))
+    held = align.carry(target.mean, held_cells)
     asked: Bools = target.coverage_frac >= SCORED_COVERAGE
     given: Bools = series.net.coverage_frac >= SCORED_COVERAGE
     valid = asked & given
     valid[:first] = valid[last:] = False
+    point = expected.set_point_kw(sold, k, facts, grid)
     return Delivery(
-        series.shares_kw[k], np.nan_to_num(held), dev.mean, sold_kw, valid, grid.step_s, asked, given, first, last
-    )
+        series.shares_kw[k], np.nan_to_num(held), dev.mean, sold_kw, valid, grid.step_s, asked, given, first, last,
+        None if point is None else np.nan_to_num(align.carry(point.mean, held_cells)),
+    )  # fmt: skip
 
 
 def _step_ns(wanted: Reach, facts: Facts) -> int:

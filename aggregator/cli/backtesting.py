@@ -47,7 +47,7 @@ def backtest(
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
     signal_file: Annotated[
         Path | None,
-        typer.Option("--signal", help="Recorded signal (CSV: time,signal -1..1) of products that follow one."),
+        typer.Option("--signal", help="Recorded signal of products on one: PJM's files, or CSV of time,signal -1..1."),
     ] = None,
     start: Start = None,
     step_s: StepS = None,
@@ -89,7 +89,7 @@ def backtest(
         )
         for path in trace or []
     ]  # fmt: skip
-    recorded = None if signal_file is None else read(signal_file)
+    recorded = None if signal_file is None else read(signal_file, tz=tz, skip_bad=skip_bad)
     check(traces, settings, recorded, any_date=any_date)
     priced = Files(Asked(prices), {entry.product.id: entry.product for entry in settings.contracts})
     log = logger("backtest")

@@ -4,7 +4,7 @@ Pure: a plan is a named sequence of injected values, a verdict a function of arr
 or a live fleet, is the aggregator's business. A figure marked M is a parameter from memory: passing it is no claim of
 conformity, and every row shows its mark.
 
-A product names its tests in `prequalification.plans`; where it does not, its kind tells.
+A product names its tests in `prequalification.plans`; one that names none has none.
 """
 
 from __future__ import annotations
@@ -86,26 +86,14 @@ TESTS: Final[Mapping[str, Trial]] = {
     "nem_ramp": Trial(nem.plan, nem.verdict, "contingency FCAS: standard frequency ramp"),
     "ieee1547_steps": Trial(ieee1547.plan, ieee1547.verdict, "IEEE 1547: steps of the frequency"),
 }
-# Of products whose file names none, by the beginning of the id; the first that fits.
-USUAL: Final = (
-    ("ce_fcr_de", ("ce_double_hump",)), ("ce_fcr", ("ce_steps",)),
-    ("nordic_fcr_n", ("nordic_fcr_n_steps", "nordic_sines")), ("nordic_fcr_d", ("nordic_fcr_d_ramps", "nordic_sines")),
-    ("gb_d", ("neso_step",)), ("pjm_reg", ("pjm_test",)),
-    ("nem_reg", ()), ("nem_r", ("nem_ramp",)), ("nem_l", ("nem_ramp",)),
-    ("ieee1547", ("ieee1547_steps",)),
-)  # fmt: skip
 
 
 def names_of(product: Product) -> tuple[str, ...]:
-    """The product's tests, by its field `prequalification.plans` or its kind.
+    """The product's tests, by its field `prequalification.plans`.
 
     Raises PrequalificationError for an unknown test, and for a product that has none.
     """
-    named = product.prequalification.get("plans")
-    if named is None:
-        named = next((tests for prefix, tests in USUAL if product.id.startswith(prefix)), ())
-        if product.trigger is not None:
-            named = ("nordic_static",) if product.id.startswith("nordic_fcr_d") else ("ffr_drop",)
+    named = product.prequalification.get("plans", ())
     if isinstance(named, str) or not named:
         raise PrequalificationError(
             f"{product.id}: no test is known for it; name some in `prequalification.plans`: {', '.join(TESTS)}"

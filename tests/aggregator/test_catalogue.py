@@ -154,24 +154,33 @@ def trace(path, day, hz=59.99, rows=40):
     path.write_text("\n".join(["dtm,f", *lines]) + "\n", encoding="utf-8")
 
 
+def signal(path, start):
+    times = np.datetime64(start) + np.arange(20) * np.timedelta64(2, "s")
+    path.write_text("\n".join(["time,signal", *(f"{at}Z,0.5" for at in times)]) + "\n", encoding="utf-8")
+
+
 def test_a_backtest_on_a_day_outside_validity_is_refused_with_the_product_of_that_day(flyball, tmp_path):
     trace(tmp_path / "old.csv", "2025-09-30")
     trace(tmp_path / "new.csv", "2025-10-01")
-    given = ("--vehicles", "5", "--json", "-")
-    refused(flyball("backtest", "new.csv", "--product", "pjm_reg_v1", *given), "`pjm_reg_v1`", "`pjm_reg_v2`")
-    refused(flyball("backtest", "old.csv", "new.csv", "--product", "pjm regd", *given), "2025-10-01", "--any-date")
-    code, out, _ = flyball("backtest", "old.csv", "--product", "pjm regd", *given)
+    signal(tmp_path / "old_signal.csv", "2025-09-30T12:00:00")
+    signal(tmp_path / "new_signal.csv", "2025-10-01T12:00:00")
+    old, new = (("--signal", f"{day}_signal.csv", "--vehicles", "5", "--json", "-") for day in ("old", "new"))
+    refused(flyball("backtest", "--product", "pjm_reg_v1", *new), "`pjm_reg_v1`", "`pjm_reg_v2`")
+    refused(flyball("backtest", "old.csv", "new.csv", "--product", "pjm regd", *old), "2025-10-01", "--any-date")
+    code, out, _ = flyball("backtest", "old.csv", "--product", "pjm regd", *old)
     assert (code, json.loads(out)["products"][0]["id"]) == (0, "pjm_reg_v1")
-    code, out, _ = flyball("backtest", "new.csv", "--product", "pjm_reg_v1", "--any-date", *given)
+    code, out, _ = flyball("backtest", "new.csv", "--product", "pjm_reg_v1", "--any-date", *new)
     assert (code, json.loads(out)["samples"]) == (0, 40)
 
 
 def test_a_trace_that_leaves_the_products_time_is_stopped_there(flyball, tmp_path):
     rows = [f"2025-10-01 0{k // 3600 + 3}:{k // 60 % 60:02d}:{k % 60:02d},59.99{k % 7}" for k in range(7300)]
     (tmp_path / "t.csv").write_text("\n".join(["dtm,f", *rows]) + "\n", encoding="utf-8")
-    code, out, err = flyball("backtest", "t.csv", "--product", "pjm_reg_v1", "--vehicles", "2", "--json", "-")
+    signal(tmp_path / "s.csv", "2025-10-01T03:00:00")
+    asked = ("--product", "pjm_reg_v1", "--signal", "s.csv", "--vehicles", "2", "--json", "-")
+    code, out, err = flyball("backtest", "t.csv", *asked)
     assert (code, out) == (2, "")
-    assert "`pjm_reg_v1` was valid until 2025-10-01" in err.splitlines()[-1]
+    assert "`dated` was valid until 2025-10-01" in err.splitlines()[-1]
 
 
 def test_a_run_is_refused_today(flyball, tmp_path):

@@ -85,7 +85,7 @@ def test_dynamic_containment_on_its_own_grid(product):
     assert test.core.sums.requested_up_kwh == pytest.approx(up, rel=0.01, abs=1e-9)
     assert test.core.sums.requested_down_kwh == pytest.approx(down, rel=0.01, abs=1e-9)
     statements = list(test.statements())
-    assert [(s.score, bool(s.score_note)) for s in statements] == [(None, True)] * 4
+    assert all(s.score is not None and "error" in s.score_note for s in statements)
     assert sum(s.delivered_up_kwh for s in statements) == pytest.approx(up, rel=0.15, abs=0.5)
 
 
@@ -153,7 +153,8 @@ def test_nothing_is_discharged_into_the_dead_bus_of_the_iberian_blackout():
     # The two seconds that the last good answer stood, and no more.
     assert kept.sums.requested_up_kwh - before_kwh <= SOLD_KW * 2.0 / 3600 + 1e-9
     assert kept.sums.requested_up_kwh < 3.0
-    assert kept.alarms.raised == ["DEAD_BUS"]
+    # The grid fell apart before it was gone: what the last good samples said was an alert state.
+    assert kept.alarms.raised == ["ALERT_STATE", "DEAD_BUS"]
     assert [alarm.code for alarm in kept.alarms.standing()] == ["DEAD_BUS"]
     quarter = test.meters["t_ns"] > dead_ns + 130 * S  # refusals last up to two minutes
     assert test.meters["power_kw"][quarter].max() <= 1e-9

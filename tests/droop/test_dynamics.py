@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from droop.dynamics import MEMORY, OLRT_TO_TAU, advance, at_rest, delayed, requested_kw, reset, terms
+from droop.dynamics import MEMORY, OLRT_TO_TAU, advance, at_rest, delayed, requested_kw, reset, steps_of, terms
 from droop.products import catalogue, load, parse
 from tests import naive
 
@@ -118,8 +118,8 @@ def test_ramp_limits_both_ways_and_takes_no_time_from_nothing():
 def test_rows_are_independent_and_add():
     rng = random.Random(1)
     sold = [(p, 100.0 * (k + 1)) for k, p in enumerate(catalogue().values()) if p.nominal_hz == 50.0]
-    together, motion = terms(sold), at_rest(len(sold))
-    alone = [(terms([item]), at_rest(1)) for item in sold]
+    together, motion = terms(sold), at_rest(len(sold), steps_of(sold))
+    alone = [(terms([item]), at_rest(1, steps_of([item]))) for item in sold]
     before = T0
     for now in steps(rng, 20):
         hz = 50.0 + rng.gauss(0, 0.2)

@@ -303,12 +303,12 @@ def test_a_trigger_makes_its_own_curve():
     product = parse({**TRIGGERED, "trigger": {"hz": 49.7, "hold_s": 5.0}}, "x")
     assert product.response.x_hz == pytest.approx([-0.3, -0.3], abs=1e-6)
     assert list(fractions(product.response, [-0.31, -0.2999])) == [1.0, 0.0]
-    down = parse({**TRIGGERED, "direction": "down", "trigger": {"hz": 50.3}}, "x")
+    down = parse({**TRIGGERED, "direction": "down", "trigger": {"hz": 50.3, "release_hz": 50.1}}, "x")
     assert list(fractions(down.response, [0.31, 0.2999])) == [-1.0, 0.0]
 
 
 def test_steps_share_the_power_equally():
-    product = parse({**TRIGGERED, "trigger": {"hz": 49.8, "steps_hz": [49.6, 49.8]}}, "x")
+    product = parse({**TRIGGERED, "trigger": {"hz": 49.8, "steps_hz": [49.6, 49.8], "hold_s": 5.0}}, "x")
     assert list(fractions(product.response, [-0.1, -0.21, -0.39, -0.41])) == [0.0, 0.5, 0.5, 1.0]
 
 

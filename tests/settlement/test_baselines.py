@@ -28,7 +28,8 @@ def meters(power_kw, start_ns=0, meter=1):
 def triggered(**table):
     return parse(
         {
-            "id": "mine", "title": "t", "area": "X", "nominal_hz": 50.0, "direction": "up", "trigger": {"hz": 49.7},
+            "id": "mine", "title": "t", "area": "X", "nominal_hz": 50.0, "direction": "up",
+            "trigger": {"hz": 49.7, "release_hz": 49.7},
             "baseline": table, "interval_s": 900,
         },
         "x",
@@ -163,7 +164,8 @@ def test_a_control_group_is_no_part_of_the_fleet(facts):
     both = Meters(*(np.concatenate(pair) for pair in zip(m, group, strict=True)))
     (found,) = settle([Sold(triggered(**table), 500.0)], shown._replace(meters=both), START_NS, START_NS + 900 * NS)
     assert found.delivered_up_kwh == pytest.approx(500.0 / 60, rel=1e-3)
-    assert found.meters.count == 2 * 932  # its rows are sealed like all that was used
+    # Its rows are sealed like all that was used, a minute of the trigger's past included.
+    assert found.meters.count == 2 * 960
 
 
 def test_a_regression_is_settled_by_hours(facts):

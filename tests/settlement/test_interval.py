@@ -72,7 +72,7 @@ def test_a_dead_frequency_asks_for_nothing_and_is_not_scored(sold, facts):
 
 
 def test_products_share_one_delivery(facts):
-    sold = [Sold(load("ce_fcr"), 600.0), Sold(load("nordic_fcr_n"), 400.0)]
+    sold = [Sold(load("ce_fcr"), 600.0), Sold(dataclasses.replace(load("nordic_fcr_n"), score={}), 400.0)]
     first, second = settle(sold, facts, START_NS, END_NS)
     net_kwh = (facts.meters.power_kw[60:] - BASELINE_KW).sum() / 3600
     net = sum(s.delivered_up_kwh - s.delivered_down_kwh for s in (first, second))

@@ -178,7 +178,7 @@ def ffr(hz, full_s):
     base = load("nordic_fcr_d_up")
     return replace(
         base, id="nordic_ffr_x", full_s=full_s, half_s=0.0, trigger=trigger,
-        curve_hz=(hz - 50 - EDGE_HZ, hz - 50), curve_frac=(1.0, 0.0),
+        curve_hz=(hz - 50 - EDGE_HZ, hz - 50), curve_frac=(1.0, 0.0), prequalification={"plans": ["ffr_drop"]},
     )  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def test_thresholds_of_seven_equal_steps_must_be_biased(bias_hz, passes):
     assert SFD_2.expected[0] - SFD_2.tolerance < 0.010 < SFD_2.expected[1] + SFD_2.tolerance
     marks = tuple(49.9 - 0.4 * (k - 0.5) / 7 + bias_hz for k in range(1, 8))
     trigger = Trigger(marks[0], marks, release_hz=49.9, release_s=60.0, fall_pu_s=0.025, fall_step_pu=0.2)
-    product = replace(load("nordic_fcr_d_up"), trigger=trigger)
+    product = replace(load("nordic_fcr_d_up"), trigger=trigger, prequalification={"plans": ["nordic_static"]})
     plan = pq.plan_of(product).only(["staircase"])
     found = pq.judge(product, plan, played(product, plan, switched(product), fine=SWITCHED_FINE), SOLD_KW)
     assert found.passed is passes

@@ -119,7 +119,7 @@ def test_real_operation_is_judged_by_the_two_indicators_of_delivery():
 
 
 def test_the_double_hump_judges_both_activations():
-    product = replace(CE, id="ce_fcr_de")
+    product = replace(CE, prequalification=load("ce_fcr_de").prequalification)
     options = pq.Options(hold_s=120.0, operation_s=0.0)
     plan = pq.plan_of(product, options)
     assert plan.tests == ("ce_double_hump",)

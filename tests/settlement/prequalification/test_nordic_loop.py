@@ -180,5 +180,7 @@ def test_the_file_sets_the_system():
         "perf": {"sn_mw": 42000.0, "e_mws": 190000.0},
     }
     assert nordic_loop.system_of(replace(N, prequalification=same)) == loop.FCR_N == nordic_loop.system_of(N)
-    other = replace(UP, prequalification={"stab": {"sn_mw": 10000.0}, "perf": {"e_mws": 5.0}})
+    other = replace(
+        UP, prequalification={"plans": ["nordic_sines"], "stab": {"sn_mw": 10000.0}, "perf": {"e_mws": 5.0}}
+    )
     assert nordic_loop.system_of(other) == loop.System(3625.0, (10000.0, 120000.0), (42000.0, 5.0))

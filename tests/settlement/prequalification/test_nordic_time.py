@@ -19,6 +19,7 @@ from tests.settlement.prequalification.plants import SOLD_KW, failed, failed_in,
 
 UP, DOWN, N = load("nordic_fcr_d_up"), load("nordic_fcr_d_down"), load("nordic_fcr_n")
 SHORT = pq.Options(hold_s=300.0)
+RAMPS = {"plans": ["nordic_fcr_d_ramps"]}
 
 
 def judged(product=UP, part="ramps", options=SHORT, **plant):
@@ -106,7 +107,7 @@ def test_a_unit_that_goes_on_beyond_the_clamp_passes():
 
 
 def test_ramps_7_and_8_judge_the_share_of_fcr_d():
-    product = replace(UP, prequalification={"combined": True})
+    product = replace(UP, prequalification=RAMPS | {"combined": True})
     assert failed(judged(product)) == set()
     found = judged(product, change=lambda t_s, y: np.where(t_s > 820, 0.9 * y, y))
     assert failed_in(found) == {("Req. 1", "ramp 7")}
@@ -114,13 +115,15 @@ def test_ramps_7_and_8_judge_the_share_of_fcr_d():
 
 
 def test_the_file_sets_the_limits():
-    strict = replace(UP, prequalification={"p75": 0.99, "e75_s": 6.9, "deact": {"max_s": 0.5}, "k_red_min": 0.99})
+    strict = replace(
+        UP, prequalification=RAMPS | {"p75": 0.99, "e75_s": 6.9, "deact": {"max_s": 0.5}, "k_red_min": 0.99}
+    )
     assert failed(judged(strict, tau_s=2.0)) == {"Req. 2", "Req. 3", "Req. 4", "K_red"}
     assert nordic_time.limits_of(strict, 0.75) == Limits(0.99, 6.9, 4.4, 0.5, 40.0, 0.99)
     with pytest.raises(pq.PrequalificationError, match=r"field `prequalification\.deact\.max_s` takes a number"):
-        judged(replace(UP, prequalification={"deact": {"max_s": "2.5"}}))
+        judged(replace(UP, prequalification=RAMPS | {"deact": {"max_s": "2.5"}}))
     with pytest.raises(pq.PrequalificationError, match=r"field `prequalification\.deact` takes a table"):
-        judged(replace(UP, prequalification={"deact": 2.5}))
+        judged(replace(UP, prequalification=RAMPS | {"deact": 2.5}))
 
 
 # ---- FCR-N ------------------------------------------------------------------------------------------------------

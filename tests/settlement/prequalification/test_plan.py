@@ -85,7 +85,7 @@ def test_ramps_of_fcr_d_are_those_of_the_test_program():
 
 
 def test_the_combined_test_goes_on_to_ramp_8():
-    product = replace(load("nordic_fcr_d_up"), prequalification={"combined": True})
+    product = replace(load("nordic_fcr_d_up"), prequalification={"plans": ["nordic_fcr_d_ramps"], "combined": True})
     part = pq.plan_of(product, pq.Options(hold_s=300)).parts[0]
     assert part.values(np.array([part.at["8"] - 1, part.at["done"] - 1])).tolist() == pytest.approx([49.7, 49.89])
 
@@ -104,7 +104,8 @@ def test_sines_have_their_periods_amplitude_and_middle():
             assert periods == {150.0: 3, 300.0: 2}.get(part.at["period"], 5)
             value = part.values(np.arange(part.at["from"], part.at["to"], 0.05))
             assert (value.max(), value.min()) == pytest.approx((middle + 0.1, middle - 0.1), abs=1e-4)
-    fewer = replace(load("nordic_fcr_n"), prequalification={"sine_periods_s": [20, 30.0]})
+    own = load("nordic_fcr_n").prequalification
+    fewer = replace(load("nordic_fcr_n"), prequalification=own | {"sine_periods_s": [20, 30.0]})
     assert [part.name for part in pq.plan_of(fewer).parts] == ["steps", "sine 20 s", "sine 30 s"]
 
 
@@ -153,16 +154,15 @@ def test_a_test_is_sampled_as_often_as_the_product_says():
         ),
         ({"prequalification": {"plans": "ce_steps"}}, "no test is known for it; name some in `prequalification.plans`"),
         ({"prequalification": {"plans": []}}, "no test is known"),
-        ({"id": "my_own"}, "no test is known for it; name some"),
-        ({"id": "nem_reg_raise"}, "no test is known for it"),
+        ({"prequalification": {}}, "no test is known for it; name some"),
         ({"prequalification": {"plans": ["ffr_drop"]}}, "needs a field `trigger`"),
         ({"prequalification": {"plans": ["pjm_test"]}}, "plays a signal"),
         ({"prequalification": {"plans": ["nem_ramp"], "service": "R7"}}, "takes R1, R6, R60 or R5 .*'R7'"),
         (
-            {"prequalification": {"hold_min": -1}},
+            {"prequalification": {"plans": ["ce_steps"], "hold_min": -1}},
             "field `prequalification.hold_min` takes a number of 0 or more, not -1",
         ),
-        ({"prequalification": {"hold_min": True}}, "field `prequalification.hold_min`"),
+        ({"prequalification": {"plans": ["ce_steps"], "hold_min": True}}, "field `prequalification.hold_min`"),
     ],
 )
 def test_what_cannot_be_planned_is_refused_by_name(change, message):

@@ -20,11 +20,12 @@ from tests.settlement.prequalification.plants import (
     switched,
 )
 
+STATIC, DROP = {"plans": ["nordic_static"]}, {"plans": ["ffr_drop"]}
 RELEASE = {"release_hz": 49.9, "release_s": 60.0, "pause_hz": 49.8, "fall_pu_s": 0.025, "fall_step_pu": 0.2}
 
 
 def static(steps=(), hz=49.7, product="nordic_fcr_d_up"):
-    up = load(product)
+    up = replace(load(product), prequalification=STATIC)
     if up.direction == "down":
         mirror = {"release_hz": 50.1, "pause_hz": 50.2}
         return replace(up, trigger=Trigger(50.3, **(RELEASE | mirror), ready_s=900.0))
@@ -37,6 +38,7 @@ def ffr(hold_s=5.0, hz=49.7, full_s=1.3, fall_pu_s=0.2):
     return replace(
         up, id="nordic_ffr_x", full_s=full_s, half_s=0.0, curve_hz=(hz - 50 - EDGE_HZ, hz - 50), curve_frac=(1.0, 0.0),
         trigger=Trigger(hz, hold_s=hold_s, fall_pu_s=fall_pu_s, fall_step_pu=step, ready_s=900.0),
+        prequalification=DROP,
     )  # fmt: skip
 
 
@@ -101,7 +103,7 @@ def test_a_step_wise_unit_is_judged_behind_and_before_each_threshold():
     assert failed(judged(static(middle), **options)) == {"Req. 11"}
     six = [49.9 - 0.4 * (k - 0.5) / 6 + 0.012 for k in range(1, 7)]
     assert "Req. 11, steps" in failed(judged(static(six), **options))
-    own = replace(static(six), prequalification={"steps_min": 6})
+    own = replace(static(six), prequalification=STATIC | {"steps_min": 6})
     assert "Req. 11, steps" not in failed(judged(own, **options))
 
 
