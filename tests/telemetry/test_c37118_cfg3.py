@@ -234,6 +234,16 @@ def test_followed_by_it_and_asked_for_again_after_a_change(most: int) -> None:
     assert talk.intake.configurations == 2
 
 
+def test_parts_of_two_connections_are_not_put_together() -> None:
+    talk = Talk()
+    first, *rest = writer.configuration3(60, [ONE], 1_000_000, 50, T0_NS, 60)
+    talk.hear(first)
+    talk.intake.connected()
+    talk.hear(*rest)
+    assert not talk.intake.certain
+    assert talk.intake.refused == {"fragment": len(rest)}
+
+
 def test_unasked_it_is_left() -> None:
     talk = Talk(cfg3=False)
     assert talk.says() == [Command.STOP, Command.SEND_CFG2]
