@@ -31,6 +31,8 @@ HOLD_NS: Final = 2_000_000_000
 TOUCHING_KW: Final = 1e-6
 H_PER_NS: Final = 1.0 / NS_PER_H
 S_PER_NS: Final = 1e-9
+# Commands whose accounts are fetched at once.
+AHEAD: Final = 64
 
 # One closed account, as it is journalled. Positive power is into the grid; energies named up or down are 0 or more.
 ROW: Final = np.dtype(
@@ -182,17 +184,25 @@ def blame(book: Accounts, i: int, why: int) -> None:
 def sent(book: Accounts, slots: Column, command_kw: Column, valid_until_ns: Column, now_ns: int) -> None:
     """Commands have changed. slots : of those commanded; command_kw, valid_until_ns : the fleet's, as they are now"""
     told = book.told
-    for k in range(slots.size):
-        i = slots[k]
-        a = told[i]
-        if a.told_ns == 0:
+    for first in range(0, slots.size, AHEAD):
+        piece = slots[first : first + AHEAD]
+        # Accounts lie here and there: this loop is so short that they come from memory side by side.
+        open_ = 0
+        for k in range(piece.size):
+            open_ += 1 if told[piece[k]].told_ns > 0 else 0
+        if open_ == 0:
             continue
-        # A command told again before it ends goes on, and is integrated in one piece.
-        if a.command_kw != command_kw[i] or a.until_ns < now_ns:
-            bring(told, i, now_ns)
-            a.command_kw = command_kw[i]
-        a.until_ns = valid_until_ns[i]
-        a.commands += 1
+        for k in range(piece.size):
+            i = piece[k]
+            a = told[i]
+            if a.told_ns == 0:
+                continue
+            # A command told again before it ends goes on, and is integrated in one piece.
+            if a.command_kw != command_kw[i] or a.until_ns < now_ns:
+                bring(told, i, now_ns)
+                a.command_kw = command_kw[i]
+            a.until_ns = valid_until_ns[i]
+            a.commands += 1
 
 
 @strict
