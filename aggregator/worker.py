@@ -1,7 +1,8 @@
 """The worker process: frequency in, set-points out, and nothing else in the process.
 
 Follows the frequency on both servers and the fleet, signal and wish streams on the first, with one poll; calls the
-core, and sends what it decided together with the journal of the call in one round trip.
+core, and sends what it decided together with the journal of the call in one round trip; in two where that journal
+is large, the set-points first: they do not wait for what vehicles have reported since.
 
 Policy while the store is away: samples go on coming from the second server, time goes on for the core where there is
 none (hold, ramp, baseline); set-points that could not be sent are dropped, not queued, because newer ones replace
@@ -50,6 +51,8 @@ SURVEY_S: Final = 1.0
 # Entries kept on the streams, and rows of the fleet they may hold in all: large fleets have large entries.
 COMMAND_MAXLEN: Final = (100, 2_000, 20_000_000)
 JOURNAL_MAXLEN: Final = (800, 8_000, 80_000_000)
+# A journal larger than this has a round trip of its own, behind the commands: reports of some 500 vehicles.
+APART_BYTES: Final = 32_768
 FLEET_WAIT_S: Final = 3.0
 FIRST_READ_S: Final = 1.0
 SIGNAL_DOORS: Final = ("api", "utility")
@@ -334,8 +337,7 @@ class Worker:
         self.core.on_samples(block, begun_ns)
         decided_ns = time.time_ns()
         self._last_tick_s = time.monotonic()
-        if self._send(self.core.drain_commands()):
-            sent_ns = time.time_ns()
+        if sent_ns := self._send(self.core.drain_commands()):
             t_ns, rx_ns = int(block["t_ns"][-1]), int(block["rx_ns"][-1])
             self._stages.add(t_ns, rx_ns, row.note, read_ns, begun_ns, decided_ns, sent_ns)
             self._keep()
@@ -362,27 +364,31 @@ class Worker:
         if before != (0, 0) and counter > first:
             self.core.note_lost(epoch, first, counter - 1, time.time_ns())
 
-    def _send(self, commands: list[Command]) -> bool:
-        """Commands and the journal of what led to them, in one round trip; whether they arrived."""
+    def _send(self, commands: list[Command]) -> int:
+        """Commands and the journal of what led to them; when the commands had arrived [ns], 0 unless all did."""
         messages = [self.core.sign(command, self._key) for command in commands]
         entries = self.core.drain_entries()
         if self._lost and not self._returned():
             self._journal_wait(entries)
-            return False
+            return 0
+        apart = bool(messages) and sum(len(entry.payload) for entry in entries) > APART_BYTES
         try:
-            with self._client.pipeline(transaction=False) as pipeline:
+            with self._client.pipeline(transaction=False) as told, self._client.pipeline(transaction=False) as kept:
                 for message in messages:
-                    self._commands.queue(pipeline, message)
+                    self._commands.queue(told, message)
                 if entries:
-                    self._journal.queue(pipeline, journal.pack(entries), self._note())
+                    # In the writer's hands before anything is sent: whatever fails, it is kept.
+                    self._journal.queue(kept if apart else told, journal.pack(entries), self._note())
                     self._sent_seq = entries[-1].seq
-                pipeline.execute()
+                told.execute()
+                sent_ns = time.time_ns()
+                self._commands.confirm()
+                kept.execute()
         except redis.RedisError as error:
             self._store_away(error)
-            return False
-        self._commands.confirm()
+            return 0
         self._journal.confirm()
-        return True
+        return sent_ns
 
     def _journal_wait(self, entries: list[journal.Entry]) -> None:
         """Keep entries for the store's return, within the writer's bound."""
