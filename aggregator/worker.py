@@ -10,6 +10,10 @@ them; when the store is back every vehicle is commanded anew. A store that is aw
 message that meets a frozen one is, for a second. Samples that fell behind while nobody read are taken in as one
 block: the core decides on what is fresh and counts the others as overtaken.
 
+Large batches of reports are taken in slices, and samples that came meanwhile are decided on between them: a sample
+waits for a slice, not for a batch. What came behind such a batch waits behind it, in order and in full; where too much
+waits, it is taken before anything else is read.
+
 A worker that follows another goes on from its state (`aggregator.snapshots`), and commands everybody anew: whether
 the other's last messages arrived is not known.
 """
@@ -17,7 +21,7 @@ the other's last messages arrived is not known.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -53,6 +57,9 @@ COMMAND_MAXLEN: Final = (100, 2_000, 20_000_000)
 JOURNAL_MAXLEN: Final = (800, 8_000, 80_000_000)
 # A journal larger than this has a round trip of its own, behind the commands: reports of some 500 vehicles.
 APART_BYTES: Final = 32_768
+# Reports taken at once, and entries that may wait behind them.
+SLICE_ROWS: Final = 1_000
+WAITING_MAX: Final = 64
 FLEET_WAIT_S: Final = 3.0
 FIRST_READ_S: Final = 1.0
 SIGNAL_DOORS: Final = ("api", "utility")
@@ -128,6 +135,7 @@ class Worker:
         self._first_id, self._ticked = "", 0
         self._sample_id = (0, 0)
         self._behind: list[tuple[Row, Block]] = []  # too old, while more waits to be read
+        self._waiting: deque[tuple[Row, Block | None]] = deque()  # read, and not taken yet
         self._lost = False
         self._slow: dict[str, Any] = {}
         self._last_tick_s = self._live_due_s = self._survey_due_s = time.monotonic()
@@ -141,6 +149,7 @@ class Worker:
         # What is already on the stream is still ticked: stopping loses no sample.
         while self._read() >= BATCH:
             pass
+        self._take_waiting(most=0)
         self._step()
         self._send([])
         self._stats.write(self.figures(), now=True)
@@ -170,8 +179,9 @@ class Worker:
         signals_from = self._resume()
         while not self._stop and time.monotonic() - self._begun_s < FLEET_WAIT_S:
             # All that has gathered: vehicles whose reports still wait to be read would count as stale.
-            if self._read() < BATCH and (self.core.engine.fleet.state > 0).any():
+            if self._read() < BATCH and not self._waiting and (self.core.engine.fleet.state > 0).any():
                 break
+        self._take_waiting(most=0)
         while not self._stop:
             try:
                 self._follow({
@@ -259,25 +269,51 @@ class Worker:
         return {}
 
     def _read(self) -> int:
-        """One batch of entries into the core, what the fleet and the authority say before the samples; how many."""
+        """One batch of entries into the core, what the fleet and the authority say before the samples; how many.
+
+        What waits is no reason to let a sample wait: a slice of it is taken, behind the samples.
+        """
         try:
-            rows = self._reader.read(block_ms=BLOCK_MS)
+            rows = self._reader.read(block_ms=0 if self._waiting else BLOCK_MS)
         except redis.RedisError as error:
             self._store_away(error)
+            self._take_waiting(WAITING_MAX)
             return 0
         read_ns = time.time_ns()
         samples, self._behind = self._behind, []
         for row in rows:
             block = self._block(row)
-            if block is None:
-                self._done[row.key] = row.entry_id
-            elif row.key == self._freq:
+            if row.key == self._freq and block is not None:
                 self._note_lost(row.entry_id)
                 samples.append((row, block))
+            elif self._waits(row.key, block):
+                self._waiting.append((row, block))
             else:
                 self._take(row.key, row.entry_id, block)
         self._samples(samples, read_ns, more=len(rows) >= BATCH)
+        self._take_waiting(WAITING_MAX)
         return len(rows)
+
+    def _waits(self, key: str, block: Block | None) -> bool:
+        """Whether an entry is a large batch of reports, or of a stream of which others wait already."""
+        if key == self._freq or key in self._signals:
+            return False
+        large = key == self._fleet and block is not None and block.dtype == VEHICLE and block.size > SLICE_ROWS
+        return bool(self._waiting) or large
+
+    def _take_waiting(self, most: int) -> None:
+        """The next slice of what waits, and more until no more than `most` entries are left; 0: all of it."""
+        while self._waiting:
+            row, block = self._waiting[0]
+            if block is not None and block.dtype == VEHICLE and block.size > SLICE_ROWS:
+                # The entry counts as seen with its last slice: who goes on from here reads it once more, in full.
+                self._waiting[0] = row, block[SLICE_ROWS:]
+                self.core.on_vehicles(block[:SLICE_ROWS], time.time_ns())
+            else:
+                self._waiting.popleft()
+                self._take(row.key, row.entry_id, block)
+            if most and len(self._waiting) <= most:
+                return
 
     def _block(self, row: Row) -> Block | None:
         """What an entry holds; None, counted, if that is nothing for its stream."""
@@ -296,9 +332,11 @@ class Worker:
         self._refused["wire_stream"] += 1
         self._log.warning("entry refused", stream=key, entry=entry_id, error="a kind this stream does not carry")
 
-    def _take(self, key: str, entry_id: str, block: Block) -> None:
-        """One entry of any stream but the frequency's into the core."""
+    def _take(self, key: str, entry_id: str, block: Block | None) -> None:
+        """One entry of any stream but the frequency's into the core. block : None if it was refused"""
         self._done[key] = entry_id
+        if block is None:
+            return
         if key == self._fleet and block.dtype == VEHICLE:
             self.core.on_vehicles(block, time.time_ns())
         elif key == self._fleet and block.dtype == SESSION:

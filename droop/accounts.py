@@ -172,7 +172,7 @@ def hold(book: Accounts, first: int, last: int, now_ns: int) -> None:
 
 
 @strict
-def blame(book: Accounts, i: int, why: int) -> None:
+def blame(book: Accounts, i: int, why: Any) -> None:
     """From now on `why` binds account i; what bound it so far gets its seconds."""
     if book.why_s[i] > 0.0:
         book.bound_s[i, book.why[i]] += book.why_s[i]

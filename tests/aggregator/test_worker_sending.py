@@ -1,4 +1,4 @@
-"""What a worker sends, in which order, and what is left of it when the store breaks in between."""
+"""What a worker takes in and sends, in which order, and what is left of it when the store breaks in between."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from aggregator.process import logger
 from aggregator.setpoints import decode
 from aggregator.worker import Worker
 from droop.products import load
-from telemetry.redis_stream import StreamReader, connect
-from telemetry.samples import FREQUENCY, SESSION, SlotState
+from telemetry import wire
+from telemetry.redis_stream import StreamReader, StreamWriter, connect
+from telemetry.samples import FREQUENCY, SESSION, VEHICLE, SlotState
 from tests.aggregator.test_wishes import NAMES, N, Never
 
 S = 10**9
@@ -135,3 +136,128 @@ def test_the_time_told_is_that_of_the_commands(server, monkeypatch):
     monkeypatch.setattr(worker.time, "time_ns", lambda: next(clock) + 10 * len(trips.made))
     told_ns = decide(made, 1, 49.9)
     assert (told_ns - 1_000) // 10 == 1
+
+
+# ---- slices of large batches ------------------------------------------------------------------------------------
+
+FLEET = "fleet:ce:g1"
+
+
+def reports(second: int) -> np.ndarray:
+    rows = np.zeros(N, VEHICLE)
+    rows["t_ns"] = rows["rx_ns"] = T0 + second * S
+    rows["slot"], rows["session"], rows["state"], rows["soc_frac"] = np.arange(N), 1, SlotState.PLUGGED, 0.5
+    return rows
+
+
+def now_sample() -> np.ndarray:
+    row = np.zeros(1, FREQUENCY)
+    row["t_ns"] = row["rx_ns"] = worker.time.time_ns()
+    row["hz"], row["volt_frac"] = 50.0, 1.0
+    return row
+
+
+@pytest.fixture
+def slicing(server, monkeypatch):
+    """A worker that takes five reports at once, and the writers of what it follows."""
+    monkeypatch.setattr(worker, "SLICE_ROWS", 5)
+    made, _ = running(server)
+    made._follow({FLEET: "0", "freq:ce:i1": "0", "wishes:ce:a1": "0"})
+    client = connect(server)
+    return made, StreamWriter(client, FLEET, 1), StreamWriter(client, "freq:ce:i1", 1)
+
+
+def read_until(made: Worker, holds: Any) -> None:
+    for _ in range(200):
+        made._read()
+        if holds():
+            return
+    raise AssertionError(f"{len(made._waiting)} wait, {made.core.sums.ticks} ticks")
+
+
+def taken(made: Worker) -> list[tuple[Kind, int]]:
+    """What the fleet said, as it is on record, with its rows."""
+    entries = [*kept_of(made), *made.core.drain_entries()]
+    said = [entry for entry in entries if entry.kind in (Kind.VEHICLES, Kind.SESSIONS)]
+    return [(entry.kind, wire.decode(entry.payload).size) for entry in said]
+
+
+def kept_of(made: Worker) -> list[journal.Entry]:
+    found = StreamReader(made._client, {JOURNAL: "0"}).read()
+    return [entry for _, _, payload in found for entry in journal.unpack(payload)]
+
+
+def test_a_sample_waits_for_a_slice_not_for_a_batch(slicing):
+    made, fleet, frequency = slicing
+    entry_id = fleet.add(wire.encode(reports(1)))
+    read_until(made, lambda: made._waiting)
+    assert made._done[FLEET] != entry_id  # not before its last row
+    frequency.add(wire.encode(now_sample()))
+    # A second batch behind the first, and a sample that came after both.
+    last = fleet.add(wire.encode(reports(2)))
+    read_until(made, lambda: made.core.sums.ticks == 1)
+    assert made._waiting  # decided on before the second batch is taken
+    read_until(made, lambda: made._done[FLEET] == last)
+    calls = taken(made)
+    sizes = [size for kind, size in calls if kind is Kind.VEHICLES]
+    assert any(entry.kind is Kind.SAMPLES for entry in kept_of(made))
+    assert sizes == [5, 5, N - 10] * 2
+    assert not made._waiting
+    assert not made.core.rejected()
+    np.testing.assert_array_equal(made.core.engine.fleet.source_ns, T0 + 2 * S)
+
+
+def test_what_comes_behind_a_batch_is_taken_behind_it(slicing):
+    """A session that ends, and an entry that is nothing: neither overtakes, and none counts as seen too early."""
+    made, fleet, _ = slicing
+    first = fleet.add(wire.encode(reports(1)))
+    gone = np.zeros(1, SESSION)
+    gone["t_ns"] = gone["rx_ns"] = T0 + 2 * S
+    gone["slot"], gone["session"], gone["state"] = N - 1, 1, SlotState.UNPLUGGED
+    fleet.add(wire.encode(gone))
+    junk = fleet.add(b"junk")
+    seen = []
+    for _ in range(200):
+        made._read()
+        seen.append(made._done[FLEET])
+        if seen[-1] == junk:
+            break
+    assert seen == sorted(seen)
+    assert set(seen) >= {first, junk}
+    assert [kind for kind, _ in taken(made)][-2:] == [Kind.VEHICLES, Kind.SESSIONS]
+    assert not made.core.rejected()
+    assert made.figures()["rejected"] == {"wire_short": 1}
+
+
+def test_where_too_much_waits_it_is_taken_before_more_is_read(slicing, monkeypatch):
+    monkeypatch.setattr(worker, "WAITING_MAX", 2)
+    made, fleet, _ = slicing
+    for second in range(1, 9):
+        fleet.add(wire.encode(reports(second)))
+    most = 0
+    while made.core.engine.fleet.source_ns[-1] < T0 + 8 * S:
+        made._read()
+        most = max(most, len(made._waiting))
+    assert most == 2
+
+
+def test_stopping_takes_what_waits(slicing):
+    made, fleet, _ = slicing
+    fleet.add(wire.encode(reports(1)))
+    read_until(made, lambda: made._waiting)
+    made._take_waiting(most=0)
+    assert not made._waiting
+    np.testing.assert_array_equal(made.core.engine.fleet.source_ns, T0 + S)
+
+
+def test_reports_read_twice_by_two_owners_change_nothing(slicing):
+    """An entry that a worker has taken in part is read in full by the next one."""
+    made, fleet, _ = slicing
+    fleet.add(wire.encode(reports(1)))
+    read_until(made, lambda: made._waiting)
+    made._take_waiting(most=0)
+    before = [np.array(column) for column in made.core.engine.fleet]
+    made.core.on_vehicles(reports(1), T0 + 2 * S)
+    for column, was in zip(made.core.engine.fleet, before, strict=True):
+        np.testing.assert_array_equal(column, was)
+    assert made.core.rejected() == {"report_old": N}
