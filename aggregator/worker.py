@@ -2,13 +2,18 @@
 
 Follows the frequency on both servers and the fleet, signal and wish streams on the first, with one poll; calls the
 core, one row of frequency a decision whether one ingest tells it or several (`aggregator.frequency`), and sends what it
-decided together with the journal of the call in one round trip.
+decided together with the journal of the call in one round trip; in two where that journal is large, the set-points
+first: they do not wait for what vehicles have reported since.
 
 Policy while the store is away: samples go on coming from the second server, time goes on for the core where there is
 none (hold, ramp, baseline); set-points that could not be sent are dropped, not queued, because newer ones replace
 them; when the store is back every vehicle is commanded anew. A store that is away is not waited for: only the first
 message that meets a frozen one is, for a second. Samples that fell behind while nobody read are taken in as one
 block: the core decides on what is fresh and counts the others as overtaken.
+
+Large batches of reports are taken in slices, and samples that came meanwhile are decided on between them: a sample
+waits for a slice, not for a batch. What came behind such a batch waits behind it, in order and in full; where too much
+waits, it is taken before anything else is read.
 
 A worker that follows another goes on from its state (`aggregator.snapshots`), and commands everybody anew: whether
 the other's last messages arrived is not known.
@@ -17,7 +22,7 @@ the other's last messages arrived is not known.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -48,6 +53,11 @@ IDLE_S: Final = 0.2
 # Entries kept on the streams, and rows of the fleet they may hold in all: large fleets have large entries.
 COMMAND_MAXLEN: Final = (100, 2_000, 20_000_000)
 JOURNAL_MAXLEN: Final = (800, 8_000, 80_000_000)
+# A journal larger than this has a round trip of its own, behind the commands: reports of some 500 vehicles.
+APART_BYTES: Final = 32_768
+# Reports taken at once, and entries that may wait behind them.
+SLICE_ROWS: Final = 1_000
+WAITING_MAX: Final = 64
 FLEET_WAIT_S: Final = 3.0
 FIRST_READ_S: Final = 1.0
 SIGNAL_DOORS: Final = ("api", "utility")
@@ -122,6 +132,7 @@ class Worker:
         self._clock = host_clock()
         self._refused: Counter[str] = Counter()
         self._behind: list[Sample] = []  # too old, while more waits to be read
+        self._waiting: deque[tuple[Row, Block | None]] = deque()  # read, and not taken yet
         self._lost = False
         self._last_tick_s = self._begun_s = time.monotonic()
 
@@ -133,6 +144,7 @@ class Worker:
         # What is already on the stream is still ticked: stopping loses no sample.
         while self._read() >= BATCH:
             pass
+        self._take_waiting(most=0)
         self._step()
         self._done |= self._frequency.rest()
         self._send([])
@@ -163,8 +175,9 @@ class Worker:
         signals_from = self._resume()
         while not self._stop and time.monotonic() - self._begun_s < FLEET_WAIT_S:
             # All that has gathered: vehicles whose reports still wait to be read would count as stale.
-            if self._read() < BATCH and (self.core.engine.fleet.state > 0).any():
+            if self._read() < BATCH and not self._waiting and (self.core.engine.fleet.state > 0).any():
                 break
+        self._take_waiting(most=0)
         while not self._stop:
             try:
                 self._follow({
@@ -237,28 +250,55 @@ class Worker:
         return {}
 
     def _read(self) -> int:
-        """One batch of entries into the core, what the fleet and the authority say before the samples; how many."""
+        """One batch of entries into the core, what the fleet and the authority say before the samples; how many.
+
+        What waits is no reason to let a sample wait: a slice of it is taken, behind the samples.
+        """
         try:
-            rows = self._reader.read(block_ms=self._frequency.wait_ms(BLOCK_MS, time.monotonic()))
+            wait_ms = self._frequency.wait_ms(BLOCK_MS, time.monotonic())
+            rows = self._reader.read(block_ms=0 if self._waiting else wait_ms)
         except redis.RedisError as error:
             self._store_away(error)
+            self._take_waiting(WAITING_MAX)
             return 0
         read_ns = time.time_ns()
         read: list[tuple[Row, Block]] = []
         for row in rows:
             block = self._block(row)
-            if block is None:
-                self._done[row.key] = row.entry_id
-            elif row.key in self._frequency.keys:
+            if row.key in self._frequency.keys and block is not None:
                 self._note_lost(row)
                 read.append((row, block))
+            elif self._waits(row.key, block):
+                self._waiting.append((row, block))
             else:
                 self._take(row.key, row.entry_id, block)
         now_s = time.monotonic()
         chosen = self._frequency.take(read, now_s) + self._frequency.overdue(now_s)
         samples, self._behind = [*self._behind, *chosen], []
         self._samples(samples, read_ns, more=len(rows) >= BATCH)
+        self._take_waiting(WAITING_MAX)
         return len(rows)
+
+    def _waits(self, key: str, block: Block | None) -> bool:
+        """Whether an entry is a large batch of reports, or of a stream of which others wait already."""
+        if key in self._frequency.keys or key in self._signals:
+            return False
+        large = key == self._fleet and block is not None and block.dtype == VEHICLE and block.size > SLICE_ROWS
+        return bool(self._waiting) or large
+
+    def _take_waiting(self, most: int) -> None:
+        """The next slice of what waits, and more until no more than `most` entries are left; 0: all of it."""
+        while self._waiting:
+            row, block = self._waiting[0]
+            if block is not None and block.dtype == VEHICLE and block.size > SLICE_ROWS:
+                # The entry counts as seen with its last slice: who goes on from here reads it once more, in full.
+                self._waiting[0] = row, block[SLICE_ROWS:]
+                self.core.on_vehicles(block[:SLICE_ROWS], time.time_ns())
+            else:
+                self._waiting.popleft()
+                self._take(row.key, row.entry_id, block)
+            if most and len(self._waiting) <= most:
+                return
 
     def _block(self, row: Row) -> Block | None:
         """What an entry holds; None, counted, if that is nothing for its stream."""
@@ -277,9 +317,11 @@ class Worker:
         self._refused["wire_stream"] += 1
         self._log.warning("entry refused", stream=key, entry=entry_id, error="a kind this stream does not carry")
 
-    def _take(self, key: str, entry_id: str, block: Block) -> None:
-        """One entry of any stream but the frequency's into the core."""
+    def _take(self, key: str, entry_id: str, block: Block | None) -> None:
+        """One entry of any stream but the frequency's into the core. block : None if it was refused"""
         self._done[key] = entry_id
+        if block is None:
+            return
         if key == self._fleet and block.dtype == VEHICLE:
             self.core.on_vehicles(block, time.time_ns())
         elif key == self._fleet and block.dtype == SESSION:
@@ -318,8 +360,7 @@ class Worker:
         self.core.on_samples(block, begun_ns)
         decided_ns = time.time_ns()
         self._last_tick_s = time.monotonic()
-        if self._send(self.core.drain_commands()):
-            sent_ns = time.time_ns()
+        if sent_ns := self._send(self.core.drain_commands()):
             t_ns, rx_ns = int(block["t_ns"][-1]), int(block["rx_ns"][-1])
             self._stages.add(t_ns, rx_ns, row.note, read_ns, begun_ns, decided_ns, sent_ns)
             self._keep()
@@ -344,27 +385,31 @@ class Worker:
         if hole is not None:
             self.core.note_lost(hole.epoch, hole.first, hole.last, time.time_ns(), hole.of)
 
-    def _send(self, commands: list[Command]) -> bool:
-        """Commands and the journal of what led to them, in one round trip; whether they arrived."""
+    def _send(self, commands: list[Command]) -> int:
+        """Commands and the journal of what led to them; when the commands had arrived [ns], 0 unless all did."""
         messages = [self.core.sign(command, self._key) for command in commands]
         entries = self.core.drain_entries()
         if self._lost and not self._returned():
             self._journal_wait(entries)
-            return False
+            return 0
+        apart = bool(messages) and sum(len(entry.payload) for entry in entries) > APART_BYTES
         try:
-            with self._client.pipeline(transaction=False) as pipeline:
+            with self._client.pipeline(transaction=False) as told, self._client.pipeline(transaction=False) as kept:
                 for message in messages:
-                    self._commands.queue(pipeline, message)
+                    self._commands.queue(told, message)
                 if entries:
-                    self._journal.queue(pipeline, journal.pack(entries), self._note())
+                    # In the writer's hands before anything is sent: whatever fails, it is kept.
+                    self._journal.queue(kept if apart else told, journal.pack(entries), self._note())
                     self._sent_seq = entries[-1].seq
-                pipeline.execute()
+                told.execute()
+                sent_ns = time.time_ns()
+                self._commands.confirm()
+                kept.execute()
         except redis.RedisError as error:
             self._store_away(error)
-            return False
-        self._commands.confirm()
+            return 0
         self._journal.confirm()
-        return True
+        return sent_ns
 
     def _journal_wait(self, entries: list[journal.Entry]) -> None:
         """Keep entries for the store's return, within the writer's bound."""
