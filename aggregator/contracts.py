@@ -16,6 +16,7 @@ from droop.bounds import Rules
 from droop.commands import Sending
 from droop.limits import Ages, Derating
 from droop.minimum import Turns
+from droop.modes import heeds
 from droop.products import Product, parse, to_table
 from droop.promises import Protection
 from droop.response import Believing
@@ -128,6 +129,7 @@ class CoreSettings:
         rules = Rules(
             Ages(self.fresh_s, self.stale_s, self.horizon_s, self.refresh_s), Derating(*self.derating),
             Turns(dwell_ns=round(self.dwell_s * 1e9)), round(self.refresh_s * 1e9),
+            energies=any(heeds(contract.product) for contract in self.contracts),
         )  # fmt: skip
         # Of a product on a signal these two are about the signal (`droop.signals`).
         heard = [c.product for c in self.contracts if c.product.input == "frequency"]

@@ -26,6 +26,7 @@ from aggregator.gateways.population import Behaviour
 from aggregator.journal import Kind
 from aggregator.prequalification_files import write_plan
 from aggregator.process import Log
+from droop.promises import Freedoms
 from settlement.align import Floats, Ints
 from settlement.prequalification import Options, Plan, PrequalificationError, Recording
 from telemetry.quality import GateSettings
@@ -90,10 +91,14 @@ def play(
 ) -> Recording:
     """What a simulated fleet makes of the plan. Raises PrequalificationError if stopped before the end.
 
+    The product's freedoms are left unused: they steer the state of charge, and a test is to show the response itself.
+
     settings : the core's; its first contract is the product that is tested
     progress : told the time reached and the end [ns]; False stops
     """
     contract = settings.contracts[0]
+    shown = dataclasses.replace(contract, product=dataclasses.replace(contract.product, freedoms=Freedoms()))
+    settings = dataclasses.replace(settings, contracts=(shown,))
     t_s, value = plan.series()
     t_ns = START_NS + np.rint(t_s * NS).astype(np.int64)
     warm_ns = START_NS - WARM_S * NS + np.arange(round(WARM_S * plan.rate_hz)) * round(NS / plan.rate_hz)

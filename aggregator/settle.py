@@ -13,7 +13,7 @@ reads no further, so that the rest stays in the stream, within its bound; beyond
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -32,6 +32,7 @@ from aggregator.journal_keeping import Limits, Removed, Unmergeable
 from aggregator.journal_parts import BACKFILL, HOUR_NS, WRITE_ERRORS
 from aggregator.late import history, place
 from aggregator.sealing import Sealer
+from aggregator.sourcefiles import SourceFiles
 from aggregator.vehiclefiles import VehicleKeeper
 from settlement import statement as statements
 from settlement.align import NS
@@ -72,6 +73,7 @@ class Settler:
     folder     : the journal's folder; this is its only writer
     statements : told every statement, provisional and final; those already on disk first
     limits     : how long the journal is kept; removed : told of each table before it goes
+    ingests    : who may tell what their sources said
     sealer     : makes evidence of what is final; None: nobody does
 
     Raises OSError where the folder cannot be made or read, JournalError `schema` where it is a newer version's.
@@ -80,6 +82,7 @@ class Settler:
     def __init__(
         self, folder: Path, statements: Callable[[Statement], None], limits: Limits | None = None,
         removed: Callable[[Removed], None] = lambda _: None, sealer: Sealer | None = None,
+        ingests: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.malformed = 0  # stream payloads that are no journal, or no backfill
         self.merged = self.removed = 0  # parts made of several, tables taken by the limits
@@ -89,6 +92,7 @@ class Settler:
         self._folder, self._limits = folder, limits or Limits()
         self._writer = JournalWriter(folder)
         self._backfill = JournalWriter(folder / BACKFILL, BACKFILL)
+        self.sources = SourceFiles(folder, ingests)
         stated = written(folder)
         self._final = {done.key: done for done in stated}  # of several revisions the newest
         self._due: list[Statement] = []  # final, not on disk yet
@@ -124,7 +128,12 @@ class Settler:
     @property
     def full(self) -> bool:
         """Whether so much waits to be written that nothing more should be read."""
-        return self._writer.waiting_bytes + self._backfill.waiting_bytes >= WAITING_BYTES
+        return self.waiting_bytes >= WAITING_BYTES
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Payload not yet on disk."""
+        return self._writer.waiting_bytes + self._backfill.waiting_bytes + self.sources.waiting_bytes
 
     def resume_id(self) -> str | None:
         """Stream ID after which to go on reading; None from the beginning."""
@@ -189,7 +198,7 @@ class Settler:
         if self.stalled:
             due = now_ns - self._tried_ns >= self._retry_s * NS
         else:
-            due = self._writer.waiting_bytes >= FLUSH_BYTES or now_ns - self._flushed_ns >= FLUSH_S * NS
+            due = self.waiting_bytes >= FLUSH_BYTES or now_ns - self._flushed_ns >= FLUSH_S * NS
         if due and self._write():
             self._flushed_ns = now_ns
         if not self.stalled:
@@ -210,6 +219,7 @@ class Settler:
         try:
             self._writer.flush()
             self._backfill.flush()
+            self.sources.flush()
             self.vehicles.flush()
             while self._due:
                 _store(self._folder, self._due[0])
@@ -251,7 +261,7 @@ class Settler:
         if self._tidy == self._writer.hour or self._now_ns < self._house_ns:
             return
         try:
-            for folder in (self._folder, self._folder / BACKFILL):
+            for folder in (self._folder, self._folder / BACKFILL, *self.sources.folders):
                 self.removed += len(journal_keeping.thin(folder, self._limits, self._tell_removed))
                 if journal_keeping.merge(folder, self._unmergeable) is not None:
                     self.merged += 1

@@ -121,18 +121,19 @@ def terms(sold: list[tuple[Product, float]]) -> Terms:
             table.signal_kw[0] += sold_kw if max(product.curve_frac) > 0.0 else 0.0
             table.signal_kw[1] += sold_kw if min(product.curve_frac) < 0.0 else 0.0
         elif product.trigger is not None:
-            _trigger(table, row, product.trigger)
+            _trigger(table, row, product.trigger, product.full_s)
     return table
 
 
-def _trigger(table: Terms, row: int, trigger: Trigger) -> None:
-    """The trigger's figures into its row."""
+def _trigger(table: Terms, row: int, trigger: Trigger, full_s: float) -> None:
+    """The trigger's figures into its row. full_s : by when all of it is there"""
     places = trigger.steps_hz or (trigger.hz,)
     table.kind[row] = TRIGGER
     table.steps[row] = len(places)
     table.step_hz[row, : len(places)] = places
     table.after_ns[row] = round(trigger.after_s * 1e9)
-    table.support_ns[row] = round(trigger.hold_s * 1e9)
+    # The least support counts from full activation, for which the product has its time.
+    table.support_ns[row] = round((trigger.hold_s + full_s) * 1e9) if trigger.hold_s > 0.0 else 0
     table.release_hz[row] = trigger.release_hz
     table.release_ns[row] = round(trigger.release_s * 1e9)
     table.pause_hz[row] = trigger.pause_hz

@@ -31,7 +31,7 @@ class Trigger:
     hz         : threshold; passed downwards by a product `up`, upwards by one `down`
     steps_hz   : thresholds of the shares of a product that comes in equal steps; empty: all at `hz`
     after_s    : the threshold must be passed for so long
-    hold_s     : least time of support
+    hold_s     : least time of support, from full activation on (`full_s` of the product after the pull)
     release_hz : support may end when the frequency is back beyond it ...
     release_s  : ... without a break for so long
     pause_hz   : while the frequency is beyond it again, what goes down stands still; 0: never

@@ -37,7 +37,7 @@ def history_ns(product: Product) -> int:
     """How far back the state of a product's target reaches, at most an hour [ns]."""
     seconds = 0.0
     if product.trigger is not None:
-        seconds = _cycle_s(product.trigger)
+        seconds = product.full_s + _cycle_s(product.trigger)
     elif product.input == "signal":
         # From one end of the range to the other.
         seconds = product.hold_s + product.signal_s + 2.0 / ramp_pu_s(product)
@@ -68,7 +68,7 @@ def of(sold: Sequence[tuple[Product, float]], k: int, facts: Facts, grid: Grid) 
 def set_point_kw(sold: Sequence[tuple[Product, float]], k: int, facts: Facts, grid: Grid) -> Cells | None:
     """The set-point itself, where `of` is the slowest way after it; None where both are the same.
 
-    Both bound what one may do: a fleet that goes straight to the set-point gives neither too much nor too little.
+    Both bound what a provider may do: who goes straight to the set-point gives neither too much nor too little.
     """
     product, _ = sold[k]
     if product.input != "signal" or np.isinf(ramp_pu_s(product)):

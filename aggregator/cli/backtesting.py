@@ -47,7 +47,7 @@ def backtest(
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
     signal_file: Annotated[
         Path | None,
-        typer.Option("--signal", help="Recorded signal of products that follow one: PJM's files, or CSV of time,signal -1..1."),
+        typer.Option("--signal", help="Recorded signal of products on one: PJM's files, or CSV of time,signal -1..1."),
     ] = None,
     start: Start = None,
     step_s: StepS = None,

@@ -44,7 +44,7 @@ def settle(
             raise ValueError("FOLDER is missing; give the folder of a run, e.g. var/run-...")
         run_role("settle", config)
         return
-    from aggregator import billing, exporting
+    from aggregator import billing, exporting, sharing
     from aggregator import nordic as nordic_files
     from aggregator.cli.journalling import warn
     from aggregator.compiling import ensure
@@ -68,7 +68,12 @@ def settle(
     warn(problems)
     told: dict[str, Any] = {}
     if out is not None:
-        told = exporting.export(out, format, settled, _nordic(folder, settled, resource))
+        attributions, sites = sharing.shared(folder / "journal", settled, problems)
+        beside = _nordic(folder, settled, resource)
+        if attributions:
+            rows = list(sharing.vehicle_rows(attributions, sites))
+            beside[f"vehicles.{format}"] = exporting.table(rows, format)
+        told = exporting.export(out, format, settled, beside)
     _tell(settled, told, json)
 
 

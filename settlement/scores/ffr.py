@@ -38,6 +38,7 @@ from settlement.scores.rule import (
 STEP_S: Final = 0.1
 TOLERANCE_PU: Final = 0.05  # meter and rounding, mark M
 OVER_MAX: Final = 0.35  # mark M
+SINGLE: Final = 1e-6  # set-points travel in single precision: a rate kept to the letter may differ by so much
 RECOVERY_MAX: Final = 0.25  # mark M
 RECOVERY_AFTER_S: Final = 10.0  # mark M
 FALL_WINDOW_S: Final = 1.0
@@ -98,7 +99,8 @@ def activation(
         raise ScoreError("fields `step_s` and `trigger.hold_s` take times above 0")
     first, last, _ = inside.indices(response_pu.size)
     full = start + cells(demand.full_s, step_s, up=True) + slack
-    end = full + cells(demand.hold_s, step_s, up=True)
+    # Of coarse cells those that lie wholly within the support.
+    end = start + cells(demand.full_s + demand.hold_s, step_s, up=not slack)
     good = known & (response_pu >= 1.0 - demand.tolerance_pu - ROUNDING)
     reached = np.flatnonzero(good[start:])
     support = good[max(full, first) : min(end, last)]
@@ -115,7 +117,7 @@ def activation(
     too_early = end - 1 >= first and bool((early < -demand.tolerance_pu - ROUNDING).any())
     adequate = (
         (held is None or held >= 1.0 - ROUNDING) and over <= demand.over_max + ROUNDING
-        and rate <= demand.fall_pu_s + ROUNDING and step <= demand.fall_step_pu + ROUNDING
+        and rate <= demand.fall_pu_s + SINGLE and step <= demand.fall_step_pu + SINGLE
         and recovery <= demand.recovery_max + ROUNDING and not too_early
     )  # fmt: skip
     full_after = float(reached[0]) * step_s if reached.size else None

@@ -242,6 +242,9 @@ def test_intervals_of_half_an_hour_are_settled_as_such():
     assert [s.end_ns - s.start_ns for s in test.statements()] == [1800 * S] * 3
     declared = test.core.declared_rows()
     assert ((declared["end_ns"] - T0) // S).tolist() == [1800, 3600, 5400]
+    # The run's first seconds have no baseline yet: more than the thousandth that a settlement period may miss.
+    assert [s.score for s in test.statements()] == [0.0, 1.0, 1.0]
+    assert "not paid: available for 99.6" in next(test.statements()).score_note
 
 
 def test_scores_are_weighted_by_the_time_they_cover():

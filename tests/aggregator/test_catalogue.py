@@ -154,34 +154,31 @@ def trace(path, day, hz=59.99, rows=40):
     path.write_text("\n".join(["dtm,f", *lines]) + "\n", encoding="utf-8")
 
 
-def dated(folder):
-    """A product of frequency that gave way to another on 1 October 2025, New York time."""
-    (folder / "dated.toml").write_text(
-        'id = "dated"\ntitle = "Dated"\narea = "X"\nnominal_hz = 60.0\ndirection = "symmetric"\n'
-        'curve = [[-0.2, 1.0], [0.2, -1.0]]\neffective_to = "2025-10-01"\nsuccessor = "ieee1547"\n'
-        'market = { zone = "America/New_York" }\n',
-        encoding="utf-8",
-    )
+def signal(path, start):
+    times = np.datetime64(start) + np.arange(20) * np.timedelta64(2, "s")
+    path.write_text("\n".join(["time,signal", *(f"{at}Z,0.5" for at in times)]) + "\n", encoding="utf-8")
 
 
 def test_a_backtest_on_a_day_outside_validity_is_refused_with_the_product_of_that_day(flyball, tmp_path):
     trace(tmp_path / "old.csv", "2025-09-30")
     trace(tmp_path / "new.csv", "2025-10-01")
-    dated(tmp_path)
-    given = ("--vehicles", "5", "--json", "-")
-    refused(flyball("backtest", "new.csv", "--product", "dated.toml", *given), "`dated`", "`ieee1547`")
-    refused(flyball("backtest", "old.csv", "new.csv", "--product", "dated.toml", *given), "2025-10-01", "--any-date")
-    code, out, _ = flyball("backtest", "old.csv", "--product", "dated.toml", *given)
-    assert (code, json.loads(out)["products"][0]["id"]) == (0, "dated")
-    code, out, _ = flyball("backtest", "new.csv", "--product", "dated.toml", "--any-date", *given)
+    signal(tmp_path / "old_signal.csv", "2025-09-30T12:00:00")
+    signal(tmp_path / "new_signal.csv", "2025-10-01T12:00:00")
+    old, new = (("--signal", f"{day}_signal.csv", "--vehicles", "5", "--json", "-") for day in ("old", "new"))
+    refused(flyball("backtest", "--product", "pjm_reg_v1", *new), "`pjm_reg_v1`", "`pjm_reg_v2`")
+    refused(flyball("backtest", "old.csv", "new.csv", "--product", "pjm regd", *old), "2025-10-01", "--any-date")
+    code, out, _ = flyball("backtest", "old.csv", "--product", "pjm regd", *old)
+    assert (code, json.loads(out)["products"][0]["id"]) == (0, "pjm_reg_v1")
+    code, out, _ = flyball("backtest", "new.csv", "--product", "pjm_reg_v1", "--any-date", *new)
     assert (code, json.loads(out)["samples"]) == (0, 40)
 
 
 def test_a_trace_that_leaves_the_products_time_is_stopped_there(flyball, tmp_path):
     rows = [f"2025-10-01 0{k // 3600 + 3}:{k // 60 % 60:02d}:{k % 60:02d},59.99{k % 7}" for k in range(7300)]
     (tmp_path / "t.csv").write_text("\n".join(["dtm,f", *rows]) + "\n", encoding="utf-8")
-    dated(tmp_path)
-    code, out, err = flyball("backtest", "t.csv", "--product", "dated.toml", "--vehicles", "2", "--json", "-")
+    signal(tmp_path / "s.csv", "2025-10-01T03:00:00")
+    asked = ("--product", "pjm_reg_v1", "--signal", "s.csv", "--vehicles", "2", "--json", "-")
+    code, out, err = flyball("backtest", "t.csv", *asked)
     assert (code, out) == (2, "")
     assert "`dated` was valid until 2025-10-01" in err.splitlines()[-1]
 

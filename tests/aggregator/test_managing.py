@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +16,10 @@ from aggregator.core import Aggregator
 from aggregator.journal import Entry, Kind
 from aggregator.records import MODE
 from aggregator.replay import replay
-from droop.products import load
+from droop.modes import duties
+from droop.products import catalogue, load
 from droop.promises import Freedoms
+from droop.working_point import restore_h
 from settlement.align import Grid
 from settlement.expected import power_kw
 from settlement.facts import Samples
@@ -378,3 +381,13 @@ class TestContractsThatChange:
         book.begin(CoreSettings("nordic", N, tuple(Contract(load(name), 60.0) for name in then)))
         found = {name: modes.aem.tolist() for name, modes in book.facts().modes.items()}
         assert {name: found[name] for name in then if name in found} == owed
+
+
+@pytest.mark.parametrize("name", sorted(catalogue()))
+def test_energies_are_summed_for_whom_rules_ask_for_them(name):
+    """A product without a reservoir and without freedoms reads none; what such a fleet commands is the same anyway."""
+    product = load(name)
+    heeds = CoreSettings("-", 4, (Contract(product, 10.0),)).engine().rules.energies
+    assert heeds == (product.reservoir is not None or product.freedoms != Freedoms())
+    assert heeds or not duties([(product, 10.0)]).any.any()
+    assert heeds or restore_h(product) == math.inf

@@ -72,15 +72,9 @@ def test_a_slow_fleet_fails_the_right_requirement():
 
 
 def test_a_signal_is_played_as_the_utility_s_set_point():
-    base = load("ieee1547")
-    product = replace(
-        base, id="pjm_reg_x", input="signal", signal_s=2.0, curve_hz=(-1.0, 1.0), curve_frac=(-1.0, 1.0),
-        deadband_hz=0.0, deadband_kind="none", olrt_s=0.0,
-    )  # fmt: skip
+    product = load("pjm_reg_v1")
     plan = pq.plan_of(product, pq.Options(hold_s=120.0)).only(["test 1"])
-    # Without the curve of a signal in the engine the set-point comes on top of nothing: the same power.
-    sold = replace(product, input="frequency", curve_hz=(-3.0, 3.0), curve_frac=(1.0, -1.0))
-    found = prequalifying.play(plan, settings(sold), seed=1, behaviour=PERFECT)
+    found = prequalifying.play(plan, settings(product), seed=1, behaviour=PERFECT)
     np.testing.assert_allclose(found.net_kw[1:], 20.0 * found.hz[:-1], atol=1e-4)
     assert np.ptp(found.hz) > 0.1
 
