@@ -88,7 +88,7 @@ def test_a_meter_that_falls_silent_for_whole_intervals_is_missed(tmp_path, monke
                     yield kind, wire.encode(row)
 
     worker, settler = Two(), settle.Settler(tmp_path, lambda _: None)
-    for s in range(0, 6 * QUARTER + 10):
+    for s in range(6 * QUARTER + 10):
         if s % 5 == 0 or s > 5 * QUARTER:
             settler.feed(*worker.second(s))
     settler.close()

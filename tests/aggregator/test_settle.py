@@ -452,5 +452,6 @@ def test_a_store_that_is_away_is_no_silence(tmp_path):
     settler = Settler(tmp_path, lambda _: None)
     settler.on_time(NS)
     stop = SimpleNamespace(wait=lambda _: None)
-    assert settling._read(Away(), settler, "late", stop, SimpleNamespace(warning=lambda *_, **__: None)) == 0
+    log = SimpleNamespace(warning=lambda *_, **__: None)
+    assert settling._read(Away(), {}, settler.unheard, stop, log) == 0
     assert settler._fed
