@@ -28,7 +28,7 @@ from aggregator.setpoints import HEADER, SETPOINT
 from settlement import evidence
 from settlement.align import NS
 from settlement.evidence import Closed, Control, EvidenceError, Heard
-from settlement.ledger import Ledger
+from settlement.ledger import Ledger, LedgerError
 from telemetry.samples import FREQUENCY, VEHICLE
 
 Block = npt.NDArray[Any]
@@ -139,12 +139,15 @@ class Sealer:
             try:
                 if fresh:
                     self._seal(due._replace(closed=due.closed._replace(statements=fresh)), now_ns)
-            except EvidenceError as error:
+            except (EvidenceError, LedgerError) as error:
                 # Statements go on without it; `flyball seal` can still make evidence of the journal.
                 self.refused, self.why = self.refused + 1, str(error)
             self._waiting.popleft()
         while self._corrected:
-            self._seal_correction(self._corrected[0], now_ns)
+            try:
+                self._seal_correction(self._corrected[0], now_ns)
+            except (EvidenceError, LedgerError) as error:
+                self.refused, self.why = self.refused + 1, str(error)
             self._corrected.popleft()
 
     def _seal(self, due: _Due, now_ns: int) -> None:

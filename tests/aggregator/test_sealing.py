@@ -485,3 +485,17 @@ def test_what_was_final_once_its_sequel_had_come_is_sealed_after_the_fact_too(tm
     assert stated
     said = seal_folder(tmp_path, tmp_path / "late.jsonl", (START_S + 90_000) * NS)
     assert (said["statements"], said["refused"]) == (len(stated), 0)
+
+
+def test_a_ledger_of_another_key_stops_the_evidence_and_not_the_statements(tmp_path):
+    folder, told = tmp_path / "journal", []
+    EvidenceFiles(tmp_path / "evidence", KEYS, "CE").append("2023-11-14", lambda ledger, _: ({}, [ledger.head(1)]), 1)
+    sealer = Sealer(EvidenceFiles(tmp_path / "evidence", [Key(b"\x09" * 32)], "CE"))
+    settler = Settler(folder, told.append, sealer=sealer)
+    worker = Worker()
+    for s in range(0, QUARTER + 20, 10):
+        settler.feed(*worker.second(s))
+    settler.close()
+    assert len(finals(told)) == len(written(folder)) == 1
+    assert (sealer.refused, sealer.sealed, sealer.waiting) == (1, 0, 0)
+    assert "not among the keys" in sealer.why
