@@ -37,7 +37,7 @@ MANIFEST: Final = "part"
 REMOVED: Final = "removed.jsonl"
 BACKFILL: Final = "backfill"
 # What else belongs in a journal's folder.
-BESIDE: Final = frozenset({"statements", REMOVED, BACKFILL, "lost+found"})
+BESIDE: Final = frozenset({"statements", "accounts", REMOVED, BACKFILL, "lost+found"})
 META: Final = b"flyball.journal"
 HOUR_NS: Final = 3_600_000_000_000
 

@@ -94,7 +94,7 @@ class Settler:
         self._due: list[Statement] = []  # final, not on disk yet
         self.vehicles = VehicleKeeper(folder)
         self.sealer = sealer
-        if sealer is not None:
+        if sealer is not None and sealer.vehicles is None:
             sealer.vehicles = self.vehicles.rows
         self._books = Books(read_late(folder), sealer.close if sealer else None)
         self._now_ns = self._flushed_ns = self._told_ns = self._tried_ns = self._house_ns = 0

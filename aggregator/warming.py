@@ -58,7 +58,7 @@ def rehearse_everything() -> None:
 def _owe(day: Backtest) -> None:
     """What triggers and set-points owe is computed by kernels of its own."""
     plain = {"title": "rehearsal", "area": "-", "nominal_hz": 50.0, "direction": "up"}
-    pulled = parse({**plain, "id": "pulled", "trigger": {"hz": 49.95}}, "rehearsal")
+    pulled = parse({**plain, "id": "pulled", "trigger": {"hz": 49.95, "hold_s": 1.0}}, "rehearsal")
     curve = {"curve": [[0.0, 0.0], [1.0, 1.0]], "ramp_pu_s": 0.1}
     told = parse({**plain, **curve, "id": "told", "input": "signal", "signal_s": 2.0}, "rehearsal")
     facts = day.facts()._replace(signal=Signal(ints(NS), ints(9 * NS), floats(1.0)))
