@@ -75,7 +75,7 @@ def test_an_unknown_key_in_any_table_names_the_nearest(tmp_path, table, key):
         ("[journal]\nkeep_days = -1", "`journal.keep_days`"),
         (
             "[journal.keep_kind_days]\nvehicle = 3",
-            "`keep_kind_days.vehicle` is no table of the journal; known: backfill",
+            "`keep_kind_days.vehicle` is no table of the journal; known: accounts, backfill",
         ),
         ("[journal.keep_kind_days]\nvehicles = nan", "`journal.keep_kind_days.vehicles`"),
         ("[unit]\ncount = 9", "`unit.count`"),
