@@ -22,7 +22,7 @@ from droop.response import Believing
 from droop.sites import Node
 from droop.step import Settings
 from droop.tables import record, table
-from settlement.baselines import method
+from settlement.baselines import method, ramp_s
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Contract:
     def __post_init__(self) -> None:
         if not 0.0 <= self.sold_kw < math.inf:
             raise ValueError(f"sold_kw {self.sold_kw}: give a number of 0 or more for {self.product.id}")
-        method(self.product)  # a baseline that could not be settled is refused before anything is sold
+        # A baseline that could not be settled is refused before anything is sold.
+        method(self.product)
+        ramp_s(self.product)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class CoreSettings:
     def interval_s(self) -> int:
         """Settlement interval of the first contract; the baseline is declared by it."""
         return self.contracts[0].product.interval_s
+
+    @property
+    def ramp_s(self) -> int:
+        """The declared baseline's ramp into an interval, of the first contract as the interval."""
+        return ramp_s(self.contracts[0].product)
 
     def engine(self) -> Settings:
         """The kernel's settings."""
