@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import orjson
 
@@ -22,7 +23,10 @@ from droop.response import Believing
 from droop.sites import Node
 from droop.step import Settings
 from droop.tables import record, table
-from settlement.baselines import method, ramp_s
+from settlement import baselines
+
+# What a restart of the settlement reads back (`settle.recent`).
+INTERVAL_MAX_S: Final = 3600
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,12 @@ class Contract:
     def __post_init__(self) -> None:
         if not 0.0 <= self.sold_kw < math.inf:
             raise ValueError(f"sold_kw {self.sold_kw}: give a number of 0 or more for {self.product.id}")
+        if self.product.interval_s > INTERVAL_MAX_S:
+            raise ValueError(f"{self.product.id}: field `interval_s` takes at most {INTERVAL_MAX_S} s to be sold, not "
+                             f"{self.product.interval_s}; a longer block is `market.block_s`")  # fmt: skip
         # A baseline that could not be settled is refused before anything is sold.
-        method(self.product)
-        ramp_s(self.product)
+        baselines.check(self.product)
+        baselines.ramp_s(self.product)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,13 @@ class CoreSettings:
     protection: Protection | None = None
     # (epoch, seq) of the last journal entry of the life this one goes on from; (0, 0): it begins anew.
     continues: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        own = {c.product.id for c in self.contracts}
+        for c in self.contracts:
+            if len(own) > 1 and (name := baselines.method(c.product)) != "schedule":
+                raise ValueError(f"{c.product.id}: field `baseline.fn`: `{name}` goes with one product alone: "
+                                 "several share one delivery; give schedule, or sell it by itself")  # fmt: skip
 
     @property
     def nominal_hz(self) -> float:

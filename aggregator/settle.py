@@ -24,7 +24,7 @@ import orjson
 
 from aggregator import journal, journal_keeping, journal_parts, journal_reader
 from aggregator.book import LATENCY_S, settle_interval
-from aggregator.books import SETTLED, Books, beginning
+from aggregator.books import SETTLED, Books, beginning, beyond_ns
 from aggregator.corrections import Corrections, reach_ns, read_late, resettle
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_files import JournalWriter, parse
@@ -111,7 +111,7 @@ class Settler:
             statements(done)
         self._recover()
         self.corrected = 0
-        self.corrections = Corrections(folder, self._final)
+        self.corrections = Corrections(folder, self._final, lambda: self._books.reach_ns)
         if sealer is not None:
             self._recover_corrections(sealer)
 
@@ -177,6 +177,10 @@ class Settler:
         self._books.late.add(history(block, *place))
         self.corrections.touch(block, self._now_ns)
 
+    def unheard(self) -> None:
+        """The store could not be asked: that is no silence of the worker's."""
+        self._fed = True
+
     def on_time(self, now_ns: int) -> None:
         """Flush and tell what is due. Call it once a second or so, or after every read.
 
@@ -185,7 +189,8 @@ class Settler:
         moment must not close what is still to be read.
         """
         self._now_ns = now_ns
-        if self._fed:
+        if self._fed or self.full:
+            # While nothing is read nobody can say that the worker is silent: what it wrote is still to come.
             self._fed, self._silent_since_ns = False, now_ns
         elif now_ns - self._silent_since_ns >= SILENCE_S * NS:
             self.vehicles.on_time(now_ns)
@@ -309,11 +314,12 @@ class Settler:
 def recent(folder: Path, kinds: Collection[Kind] = SETTLED) -> Iterator[Entry]:
     """What is needed to go on: contracts and sessions from the beginning, everything of the last hours.
 
-    Two hours back hold any settlement interval of up to an hour with its history. What is older comes without its
+    Two hours back hold any settlement interval of up to an hour with its history, of up to an hour or what the
+    products sold look back beyond that. What is older comes without its
     time (0), so that it closes nothing.
     """
     last_ns = max((part.last_ns for part in journal_parts.survey(folder).parts), default=0)
-    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS)))
+    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS - beyond_ns(folder))))
     yield from beginning(folder, since_ns)
     yield from journal_reader.entries(folder, kinds, start_ns=since_ns)
 

@@ -155,6 +155,7 @@ def _read(reader: StreamReader, feeds: Feeds, stop: Stop, log: Log) -> int:
         entries = reader.read(block_ms=BLOCK_MS, count=BATCH)
     except redis.RedisError as error:
         log.warning("store away", error=str(error))
+        settler.unheard()
         stop.wait(0.2)
         return 0
     for key, entry_id, payload in entries:

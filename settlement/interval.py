@@ -17,7 +17,7 @@ import numpy as np
 
 from droop import products
 from droop.products import Product
-from settlement import align, baseline, baselines, delivered, expected, history, metering, window
+from settlement import align, baseline, baselines, delivered, expected, history, managed, metering, window
 from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
 from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
@@ -25,6 +25,7 @@ from settlement.facts import Facts, Samples, Signal, digest
 from settlement.mileage import mileage
 from settlement.scores import Delivery, Reach, judge
 from settlement.scores import reach as reach_of
+from settlement.scores.rule import Kpis
 from settlement.statement import BaselineUsed, HistoryUsed, Statement, Used, VerifyError, differing
 
 STEP_NS: Final = NS
@@ -227,12 +228,29 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         },
         score=verdict.score,
         score_note=verdict.note,
-        kpis={**verdict.kpis, "baseline_mirroring": fleet.mirror.correlation},
+        kpis={
+            **verdict.kpis,
+            "baseline_mirroring": fleet.mirror.correlation,
+            **_available(product, facts, known[span.lead :], verdict.kpis, span),
+        },
         unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},
         energy_balance=fleet.energy_balance,
         notes=(*facts.notes, *metering.too_slow(product, facts.meters), *_notes(fleet)),
         history=fleet.history,
     )
+
+
+def _available(
+    product: Product, facts: Facts, known: Floats, judged: Kpis, span: _Span
+) -> Kpis:  # fmt: skip
+    """Share of the time in which the product counts as available, where AEM took some of it (Nordic requirements)."""
+    start = Grid(span.start_ns, span.grid.step_ns, known.size).edges_ns[:-1]
+    off = managed.unavailable(start, facts.modes.get(product.id))
+    if not off.any():
+        return {}
+    least = judged.get("available_frac")
+    left = _mean(np.where(off, 0.0, known))
+    return {"available_frac": left if least is None else min(left, float(least)), "aem_frac": _mean(off.astype(float))}
 
 
 def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: Powers) -> Delivery:

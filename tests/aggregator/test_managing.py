@@ -13,7 +13,7 @@ from aggregator import figures, managing, reserved, state
 from aggregator.book import Book
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.core import Aggregator
-from aggregator.journal import Kind
+from aggregator.journal import Entry, Kind
 from aggregator.records import MODE
 from aggregator.replay import replay
 from droop.modes import duties
@@ -365,3 +365,29 @@ def test_energies_are_summed_for_whom_rules_ask_for_them(name):
     assert heeds == (product.reservoir is not None or product.freedoms != Freedoms())
     assert heeds or not duties([(product, 10.0)]).any.any()
     assert heeds or restore_h(product) == math.inf
+
+
+class TestContractsThatChange:
+    """Rows name a product by its place among the contracts of their run; another run has other places."""
+
+    def book(self, *first):
+        book = Book(900)
+        book.begin(CoreSettings("nordic", N, tuple(Contract(load(name), 60.0) for name in first)))
+        rows = np.zeros(len(first), MODE)
+        rows["from_ns"], rows["product"], rows["aem"] = T0, np.arange(len(first)), 1 + np.arange(len(first))
+        book._take(Entry(Kind.MODES, 0, 0, T0, b""), rows)
+        return book
+
+    @pytest.mark.parametrize(
+        ("then", "owed"),
+        [
+            (("nordic_fcr_d_up", "nordic_fcr_n"), {"nordic_fcr_n": [1], "nordic_fcr_d_up": [2]}),
+            (("nordic_fcr_d_up",), {"nordic_fcr_d_up": [2]}),
+            (("nordic_fcr_d_down", "nordic_fcr_n"), {"nordic_fcr_n": [1]}),
+        ],
+    )
+    def test_modes_stay_with_their_product(self, then, owed):
+        book = self.book("nordic_fcr_n", "nordic_fcr_d_up")
+        book.begin(CoreSettings("nordic", N, tuple(Contract(load(name), 60.0) for name in then)))
+        found = {name: modes.aem.tolist() for name, modes in book.facts().modes.items()}
+        assert {name: found[name] for name in then if name in found} == owed
