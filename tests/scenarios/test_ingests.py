@@ -36,6 +36,12 @@ def used(line: Line, name: str) -> None:
     until(lambda: ingests(line).get(name, {}).get("used"), f"{name} to be used")
 
 
+def shown(line: Line, *names: str) -> list[str]:
+    """How the status calls these, ingests or their sources."""
+    said = {source["name"]: source["state"] for source in line.call("/v1/status")[1].get("sources", [])}
+    return [said.get(name, "") for name in names]
+
+
 def alarmed(line: Line, standing: bool) -> None:
     codes = {True: "INGEST_LOST to stand", False: "INGEST_LOST to be cleared"}[standing]
     until(lambda: ("INGEST_LOST" in {a["code"] for a in line.live.get("alarms", [])}) is standing, codes)
@@ -53,14 +59,14 @@ def test_an_ingest_killed_or_frozen_delays_no_decision(make_line: Callable[..., 
     line.role("ingest").kill()
     used(line, "i2")
     used(line, "i1")  # its next life
+    alarmed(line, False)
 
     frozen = line.role("ingest")
     os.kill(frozen.pid, signal.SIGSTOP)
     used(line, "i2")
     alarmed(line, True)
     if units == "1":
-        shown = {s["name"]: s for s in line.call("/v1/status")[1]["sources"]}
-        assert (shown["i1"]["state"], shown["i2"]["used"], shown["i2/unit1"]["used"]) == ("lost", True, True)
+        until(lambda: shown(line, "i1", "i2", "i2/unit1") == ["lost", "used", "used"], "the status to tell")
     os.kill(frozen.pid, signal.SIGCONT)
     used(line, "i1")
     alarmed(line, False)
