@@ -125,7 +125,7 @@ class CoreSettings:
     @property
     def ramp_s(self) -> int:
         """The declared baseline's ramp into an interval, of the first contract as the interval."""
-        return ramp_s(self.contracts[0].product)
+        return baselines.ramp_s(self.contracts[0].product)
 
     def engine(self) -> Settings:
         """The kernel's settings."""
