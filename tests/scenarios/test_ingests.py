@@ -71,6 +71,7 @@ def test_an_ingest_killed_or_frozen_delays_no_decision(make_line: Callable[..., 
     used(line, "i1")
     alarmed(line, False)
 
+    until(lambda: line.stats("worker").get("snapshots"), "a state to go on from")
     line.role("worker").kill()  # the next one goes on with both
     until(lambda: line.stats("worker").get("continues"), "another worker")
     used(line, "i1")
