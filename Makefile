@@ -15,6 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKER := build/locker
+FUZZER := build/fuzz/lib
 LOCKED := iec61850 fast test check peers
 PIP := -m pip --disable-pip-version-check --no-input
 # Where the system can (util-linux), a killed make takes the run with it, in order; signals reach it anyhow.
@@ -34,7 +35,7 @@ if [ -z "$$found" ]; then \
 fi
 endef
 
-.PHONY: help run test check bench bench-quick lock clean
+.PHONY: help run test check bench bench-quick fuzz lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +58,11 @@ bench: $(STAMP) ## all figures, minutes; into benchmarks/out
 
 bench-quick: $(STAMP) ## the quick figures, under three minutes
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
+
+fuzz: $(STAMP) ## every decoder under coverage-guided fuzzing, a minute each; ARGS="c37118 --seconds 600"
+	@$(BIN)/python $(PIP) install -qq --no-deps --target $(FUZZER) atheris==3.0.0 || \
+	  echo "flyball: no atheris for this Python or machine: seeds are mutated without regard to coverage" >&2
+	@PYTHONPATH=.:$(FUZZER) exec $(BIN)/python -m tests.fuzz $(ARGS)
 
 lock: ## requirements.lock anew from pyproject.toml; versions stay where they can (UPGRADE=1: newest)
 	@$(FIND_PYTHON); "$$found" -m venv --clear $(LOCKER)

@@ -26,6 +26,7 @@ TABLE: Final = {
         "critical", "frequency beyond the trip limits: all vehicles ceased, back by the code's window, delay and ramp"
     ),
     "SOURCE_LOST": Kind("warning", "a source of frequency is silent or unusable: the others go on without it"),
+    "INGEST_LOST": Kind("warning", "an ingest is silent or has nothing usable: the others go on without it"),
     "SOURCES_DISAGREE": Kind("critical", "sources of frequency contradict each other: see which of them is acted on"),
     "SHORTFALL": Kind("critical", "the fleet cannot give what is asked; see unserved power by reason"),
     "SOLD_ABOVE_CAPABILITY": Kind("warning", "more is sold than the fleet has power and energy for"),

@@ -8,8 +8,9 @@ restart.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from aggregator.journal_tables import decode
 from aggregator.late import Late
 from aggregator.records import DECLARATION, MODE, TICK, Block, DeclarationFlag
 from droop.reasons import Reason
-from settlement import interval, managed
+from settlement import baselines, interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
 from settlement.evidence import Closed, cut
@@ -33,6 +34,8 @@ LATENCY_S: Final = 5  # meters report up to 4 s late
 ROWS_MAX: Final = 2_000_000  # of each kind in memory: half an hour at 1 kHz
 NOTES_MAX: Final = 20
 SILENT_MAX_S: Final = 86_400  # a longer silence is not settled interval by interval
+METER_REMEMBERED_S: Final = 3600  # a meter that is silent for longer is taken for removed
+RESTART_S: Final = 60  # that a worker may take from one block's contracts to the next one's
 
 RUN: Final = np.dtype([*((name, DECLARATION[name]) for name in DECLARATION.names or ()), ("run", "<i8")])
 UNSERVED: Final = np.dtype([("t_ns", "<i8"), ("kw", "<f4", (len(Reason),))])
@@ -89,6 +92,48 @@ def settle_interval(
     return [s for s, item in zip(statements, sold, strict=True) if item.product.interval_s == length_s]
 
 
+def _with_silent(meters: Meters, silent: Sequence[int], at_ns: int) -> Meters:
+    """A reading that says nothing for each: the sum is unknown then, never smaller."""
+    if not silent:
+        return meters
+    count = len(silent)
+    nothing = Meters(np.full(count, at_ns), np.full(count, np.nan), np.array(silent, np.int64), np.zeros(count, bool))
+    return Meters(*(np.concatenate(pair) for pair in zip(meters, nothing, strict=True)))
+
+
+class _Ahead(NamedTuple):
+    """Contracts of a run that began at `at_ns`, when the run before it had last been heard at `served_ns`."""
+
+    at_ns: int
+    served_ns: int
+    sold: list[Sold]
+    restarted: bool
+
+
+def _sold(contracts: Sequence[Contract]) -> list[Sold]:
+    """Contracts of one product as one."""
+    sold: dict[str, Sold] = {}
+    for item in contracts:
+        before = sold.get(item.product.id)
+        sold[item.product.id] = Sold(item.product, item.sold_kw + (before.sold_kw if before else 0.0))
+    return list(sold.values())
+
+
+def _named(item: Sold) -> tuple[str, float]:
+    return item.product.id, item.sold_kw
+
+
+def _larger(before: list[Sold], after: list[Sold]) -> list[Sold]:
+    """Of each product what was sold at any time; only the earlier where the two cannot be settled together."""
+    found = {item.product.id: item for item in before}
+    for item in after:
+        old = found.get(item.product.id)
+        found[item.product.id] = item if old is None or item.sold_kw > old.sold_kw else old
+    if len(found) > 1 and any(baselines.method(item.product) != "schedule" for item in found.values()):
+        return before
+    return list(found.values())
+
+
 class Book:
     """Settles one interval length; products of other lengths take their share of the delivery and no statement.
 
@@ -102,14 +147,17 @@ class Book:
         self._closed = closed
         self.length_ns = length_s * NS
         self.sold: list[Sold] = []
-        self._contracts: tuple[Contract, ...] = ()
+        self._ahead: deque[_Ahead] = deque()  # contracts of intervals to come
+        self._after: list[Sold] | None = None  # what is sold once the running interval is over, where it changed
+        self._contracts: tuple[Contract, ...] = ()  # one of each product that was ever sold
+        self._place = np.full(256, -1)
         self.undecodable = 0
         self._run = 0
         self._signal_max_kw = np.inf
         self._beside: list[int] = []
         self._start_ns: int | None = None
         self.tail_s = interval.tail_s([])
-        self._seen_ns = 0
+        self._seen_ns = self._served_ns = 0
         self._rows = {
             Kind.SAMPLES: Rows(FREQUENCY),
             Kind.METERS: Rows(POWER),
@@ -118,6 +166,7 @@ class Book:
             Kind.BASELINE: Rows(RUN),
             Kind.MODES: Rows(MODE),
         }
+        self._met: dict[int, int] = {}  # meter -> its last reading
         self._ledger = FleetLedger(self.length_ns)
         self._notes: list[str] = []
 
@@ -128,6 +177,7 @@ class Book:
         """
         if self._start_ns is None and entry.kind is Kind.SAMPLES:
             self._start_ns = entry.now_ns - entry.now_ns % self.length_ns
+        self._served_ns = max(self._served_ns, entry.now_ns)
         if entry.kind is Kind.GAP:
             self.note(f"journal gap before {iso(entry.now_ns)}")
         elif entry.kind in KINDS:
@@ -162,36 +212,75 @@ class Book:
 
     def end(self) -> list[Statement]:
         """The running interval at the end of a journal that will not go on: all that is there, not final."""
-        if self._start_ns is None:
-            return []
-        until_ns = min(self._seen_ns, self._start_ns + self.length_ns)
-        return self._settle(until_ns, final=False) if until_ns > self._start_ns else []
+        running = self.running()
+        return list(running.statements) if running is not None else []
 
-    def begin(self, settings: CoreSettings) -> None:
-        """A run of the worker begins with these contracts."""
-        sold: dict[str, Sold] = {}
-        for item in settings.contracts:
-            before = sold.get(item.product.id)
-            sold[item.product.id] = Sold(item.product, item.sold_kw + (before.sold_kw if before else 0.0))
-        if self._run:
-            self.note("worker restarted within the interval")
-            if [(s.product.id, s.sold_kw) for s in self.sold] != [(s.product.id, s.sold_kw) for s in sold.values()]:
-                self.note("contracts changed within the interval; settled by the last")
-        self.sold = list(sold.values())
-        self._contracts = settings.contracts
-        self.tail_s = interval.tail_s(self.sold)
+    def running(self) -> Closed | None:
+        """The same with all that it rests on, up to where the rows end; None before anything was recorded."""
+        if self._start_ns is None:
+            return None
+        until_ns = min(self._seen_ns, self._start_ns + self.length_ns)
+        found = self._settle(until_ns, final=False) if until_ns > self._start_ns else []
+        return Closed(self._start_ns, until_ns, tuple(self.sold), self.facts(), tuple(found)) if found else None
+
+    def begin(self, settings: CoreSettings, at_ns: int = 0) -> None:
+        """A run of the worker begins with these contracts. at_ns : when, 0: before all that is to come
+
+        An interval that is over keeps the contracts it was served under, however long its meters or its sequel are
+        awaited. One that is running is settled by what was sold at any time in it, the larger where it changed: no
+        restart takes back what was promised. What begins within RESTART_S of an interval's start, when nothing was
+        served in it yet, is sold for all of it.
+        """
         self._signal_max_kw = settings.signal_max_kw
         # What flows beside the vehicles behind a cap is no delivery of theirs.
         self._beside = [site.meter for site in settings.sites if site.meter]
+        self._number(settings.contracts)
+        restarted = bool(self._run)
         # A life that goes on from another's state is held to the baseline that the other declared.
         self._run += settings.continues == (0, 0) or not self._run
+        self._ahead.append(_Ahead(at_ns, self._served_ns, _sold(settings.contracts), restarted))
+        self._turn()
+
+    def _turn(self) -> None:
+        """Contracts that the running interval has reached."""
+        end_ns = None if self._start_ns is None else self._start_ns + self.length_ns
+        while self._ahead and (end_ns is None or self._ahead[0].at_ns < end_ns):
+            at_ns, served_ns, sold, restarted = self._ahead.popleft()
+            start_ns = self._start_ns
+            within = start_ns is not None and (served_ns >= start_ns or at_ns - start_ns > RESTART_S * NS)
+            if restarted and within:
+                self.note("worker restarted within the interval")
+            if within and self.sold and sorted(map(_named, self.sold)) != sorted(map(_named, sold)):
+                self.note("contracts changed within the interval; settled by the larger")
+                self._after, sold = sold, _larger(self.sold, sold)
+            elif self._after is not None:
+                self._after = sold if within else None
+            self.sold = sold
+        self.tail_s = interval.tail_s(self.sold)
+
+    def _number(self, contracts: Sequence[Contract]) -> None:
+        """MODE rows name a product by its place among the contracts of their run: which of all known that is."""
+        known = {contract.product.id: k for k, contract in enumerate(self._contracts)}
+        place = np.full(256, -1)
+        for k, contract in enumerate(contracts):
+            if contract.product.id not in [item.product.id for item in contracts[:k]]:  # the first speaks
+                place[k] = known.setdefault(contract.product.id, len(known))
+                if place[k] == len(self._contracts):
+                    self._contracts = (*self._contracts, contract)
+        self._place = place
 
     def _take(self, entry: Entry, block: Block) -> None:
-        if entry.kind is Kind.SAMPLES:
+        if entry.kind is Kind.MODES:
+            block = block[self._place[block["product"]] >= 0].copy()
+            block["product"] = self._place[block["product"]]
+        elif entry.kind is Kind.SAMPLES:
             # A row out of order repeats or trails what was seen: neither measured nor missing.
             block = block[(block["quality"] & Quality.ORDER) == 0]
         elif entry.kind is Kind.METERS:
             block = block[~np.isin(block["meter"], self._beside)]
+            for meter in np.unique(block["meter"]).tolist():
+                last_ns = int(block["t_ns"][block["meter"] == meter].max())
+                self._met[meter] = max(last_ns, self._met.get(meter, last_ns))
         elif entry.kind is Kind.SIGNAL:
             fits = (block["quality"] == 0) & (np.abs(block["power_kw"]) <= self._signal_max_kw)
             block = block[fits]
@@ -224,9 +313,13 @@ class Book:
             self._closed(closed._replace(facts=cut(closed)))
         self._notes = []
         self._start_ns += self.length_ns
+        if self._after is not None:
+            self.sold, self._after = self._after, None
+        self._turn()
         if now_ns - self._start_ns > SILENT_MAX_S * NS:
             self.note(f"nothing was recorded after {iso(self._start_ns)}")
             self._start_ns = now_ns - now_ns % self.length_ns
+            self._turn()
         self._forget(self._start_ns - interval.reach_ns(self.sold))
         return done
 
@@ -245,6 +338,8 @@ class Book:
         first = np.zeros(alive.size, bool)
         first[np.unique(declared.view["run"], return_index=True)[1]] = True
         declared.keep(alive | (first & np.isin(declared.view["run"], declared.view["run"][alive])))
+        oldest_ns = (self._start_ns or 0) - METER_REMEMBERED_S * NS
+        self._met = {meter: t_ns for meter, t_ns in self._met.items() if t_ns >= oldest_ns}
         self._ledger.forget(low_ns)
 
     def _settle(self, until_ns: int, *, final: bool) -> list[Statement]:
@@ -252,17 +347,27 @@ class Book:
         end_ns = self._start_ns + self.length_ns
         return settle_interval(self.sold, self.facts(), self._start_ns, end_ns, until_ns=until_ns, final=final)
 
+    def _silent(self, rows: Block) -> list[int]:
+        """Meters of the last hour that say nothing at all now: a sum without them would be another fleet's."""
+        since_ns = (self._start_ns or 0) - METER_REMEMBERED_S * NS
+        return sorted(set(self._met) - set(np.unique(rows["meter"]).tolist()) - {
+            meter for meter, t_ns in self._met.items() if t_ns < since_ns
+        })  # fmt: skip
+
     def facts(self) -> Facts:
         """The rows in memory as settlement takes them: the running interval and what its history needs."""
         f, m, g, u, d = (
             self._rows[kind].view for kind in (Kind.SAMPLES, Kind.METERS, Kind.SIGNAL, Kind.TICKS, Kind.BASELINE)
         )
+        silent = self._silent(m)
         good = d[np.isfinite(d["power_kw"]) & (d["end_ns"] > d["start_ns"])]
         dropped = {kind.name.lower(): rows.dropped for kind, rows in self._rows.items() if rows.dropped}
         start_ns = self._start_ns or 0
         return Facts(
             Samples(f["t_ns"], f["hz"], f["quality"] == 0),
-            Meters(m["t_ns"], m["power_kw"], m["meter"].astype(np.int64), m["quality"] == 0),
+            _with_silent(
+                Meters(m["t_ns"], m["power_kw"], m["meter"].astype(np.int64), m["quality"] == 0), silent, start_ns
+            ),
             Declarations(
                 good["declared_ns"],
                 good["start_ns"],
@@ -274,7 +379,11 @@ class Book:
             Signal(g["t_ns"], g["valid_until_ns"], g["power_kw"]),
             Shortfall(u["t_ns"], u["kw"].astype(np.float64), tuple(reason.name.lower() for reason in Reason)),
             self._ledger.take(start_ns),
-            (*self._notes, *(f"{count} rows of {name} beyond memory" for name, count in dropped.items())),
+            (
+                *self._notes,
+                *(f"meter {meter}: not one reading" for meter in silent),
+                *(f"{count} rows of {name} beyond memory" for name, count in dropped.items()),
+            ),
             self._late.between(start_ns - interval.reach_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
             managing.by_product(self._rows[Kind.MODES].view, self._contracts),
         )

@@ -6,14 +6,19 @@ Pure of clocks, streams and files, but for `beginning`, which reads what a book 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from aggregator import contracts, journal_reader
 from aggregator.book import Book
 from aggregator.journal import Entry, Kind
+from aggregator.journal_parts import HOUR_NS
 from aggregator.late import Late
+from settlement import interval
+from settlement.align import NS
 from settlement.evidence import Closed
+from settlement.interval import Sold
 from settlement.statement import Statement
 
 # Set-points decide nothing here; their tables may be gone long before.
@@ -25,6 +30,17 @@ def beginning(folder: Path, since_ns: int) -> Iterator[Entry]:
     for entry in journal_reader.entries(folder, {Kind.START, Kind.SESSIONS}, end_ns=since_ns):
         if entry.kind is not Kind.GAP:
             yield entry._replace(now_ns=0)
+
+
+def beyond_ns(folder: Path) -> int:
+    """How much further back than an hour the statements of what was ever sold look."""
+    found = 0
+    for entry in journal_reader.entries(folder, {Kind.START}):
+        if entry.kind is Kind.START:
+            with suppress(ValueError, TypeError, KeyError):  # a book says so
+                sold = [Sold(item.product, item.sold_kw) for item in contracts.from_json(entry.payload).contracts]
+                found = max(found, interval.reach_ns(sold) - HOUR_NS)
+    return found
 
 
 class Books:
@@ -44,7 +60,7 @@ class Books:
     def feed(self, entry: Entry) -> list[Statement]:
         """Take one entry; final statements of the intervals it closes."""
         done = self.on_time(entry.now_ns) if entry.now_ns else []
-        self._begin()
+        self._begin(entry.now_ns)
         if entry.kind is Kind.START:
             # A START knows no time: what ran before it is closed under its own contracts first.
             self._beginning = entry
@@ -67,17 +83,27 @@ class Books:
         """The running intervals at the end of a journal, not final."""
         return [so_far for book in self._books.values() for so_far in book.end()]
 
+    def running(self) -> list[Closed]:
+        """The same with all that they rest on."""
+        return [found for book in self._books.values() if (found := book.running()) is not None]
+
     @property
     def tail_s(self) -> int:
         """How long after its end an interval may have to wait for the sequel that its scores want."""
         return max((book.tail_s for book in self._books.values()), default=0)
 
     @property
+    def reach_ns(self) -> tuple[int, int]:
+        """How far before its start, and after its end, rows can change an interval's statements."""
+        before_ns = max((interval.reach_ns(book.sold) for book in self._books.values()), default=interval.LEAD_S * NS)
+        return before_ns, self.tail_s * NS
+
+    @property
     def undecodable(self) -> int:
         """Entries that could not be read."""
         return max((book.undecodable for book in self._books.values()), default=0)
 
-    def _begin(self) -> None:
+    def _begin(self, at_ns: int) -> None:
         entry, self._beginning = self._beginning, None
         if entry is None:
             return
@@ -89,4 +115,4 @@ class Books:
         for item in settings.contracts:
             self._books.setdefault(item.product.interval_s, Book(item.product.interval_s, self.late, self._closed))
         for book in self._books.values():
-            book.begin(settings)
+            book.begin(settings, at_ns)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 if TYPE_CHECKING:
     from aggregator.journal_keeping import Limits
 
+IngestName = Annotated[str, Field(pattern=r"^i[1-4]$")]
 Origin = Literal["bay", "station", "remote", "automatic_bay", "automatic_station", "automatic_remote"]
 
 
@@ -94,6 +95,7 @@ class SourceTable(Table):
     simulated: bool = Field(False, description="`flyball run` starts a unit of `[unit]` for it")
     nominal_volt: float | None = Field(None, gt=0, description="unset: that of `[unit]`")
     silent_after_s: float | None = Field(None, gt=0, le=3600, description="unset: that of `[unit]`")
+    ingest: IngestName | None = Field(None, description="which of `worker.ingests` follows it; unset: each of them")
     options: dict[str, Any] = Field(default_factory=dict, description="further options of that kind of client")
 
     @model_validator(mode="after")
@@ -114,6 +116,13 @@ class ChoiceTable(Table):
     out_s: float | None = Field(None, gt=0, le=60)
     return_s: float | None = Field(None, gt=0, le=3600)
     slew_hz_s: float | None = Field(None, gt=0, description="inf: at once")
+
+
+class WorkerTable(Table):
+    """What the worker follows: one ingest, or several of which one is chosen."""
+
+    ingests: tuple[IngestName, ...] = Field(("i1",), min_length=1, description="preferred ones first")
+    choice: ChoiceTable | None = Field(None, description="among the ingests, as [choice] among sources")
 
 
 class QualityTable(Table):
@@ -308,6 +317,7 @@ class Config(Table):
     unit: UnitTable = UnitTable()
     source: tuple[SourceTable, ...] = ()
     choice: ChoiceTable = ChoiceTable()
+    worker: WorkerTable = WorkerTable()
     quality: QualityTable = QualityTable()
     engine: EngineTable = EngineTable()
     limits: LimitsTable = LimitsTable()
@@ -336,6 +346,26 @@ class Config(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _ingests(self) -> Config:
+        names = self.worker.ingests
+        if len(set(names)) != len(names):
+            raise ValueError(f"`worker.ingests`: {max(names, key=names.count)!r} is given twice")
+        for source in self.sources:
+            if source.ingest is not None and source.ingest not in names:
+                raise ValueError(f"`source.ingest`: {source.ingest!r} of {source.name!r} is none of `worker.ingests`")
+            if source.ingest not in (None, names[0]) and source.options.get("history", self.unit.history):
+                raise ValueError(f"`source.options.history` of {source.name!r}: only {names[0]!r} brings late history")
+        for name in names:
+            if not self.sources_of(name):
+                raise ValueError(f"`worker.ingests`: {name!r} has no source; give it one, or leave it out")
+        return self
+
+    def sources_of(self, ingest: str) -> dict[int, SourceTable]:
+        """The sources that one ingest follows, by the number of their rows, preferred ones first."""
+        numbered = enumerate(self.sources, 1)
+        return {number: source for number, source in numbered if source.ingest in (None, ingest)}
+
     @property
     def sources(self) -> tuple[SourceTable, ...]:
         """Every source of frequency, preferred ones first."""
@@ -343,6 +373,8 @@ class Config(Table):
             SourceTable.model_construct(
                 name=f"unit{k + 1}", host=self.unit.host, port=self.unit.port if k == 0 else 0, priority=k + 1,
                 simulated=self.unit.simulated,
+                # One unit serves all of them; of several each ingest has its own.
+                ingest=self.worker.ingests[k % len(self.worker.ingests)] if self.unit.count > 1 else None,
             )
             for k in range(self.unit.count)
         )  # fmt: skip
@@ -480,7 +512,7 @@ def _keys(place: list[str]) -> list[str]:
     model: type[BaseModel] = Config
     tables: dict[str, type[BaseModel]] = {
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "source": SourceTable,
-        "choice": ChoiceTable, "quality": QualityTable, "protection": ProtectionTable,
+        "choice": ChoiceTable, "worker": WorkerTable, "quality": QualityTable, "protection": ProtectionTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
         "journal": JournalTable, "tls": UnitTlsTable, "utility": UtilityTable, "client": UtilityClientTable,
     }  # fmt: skip

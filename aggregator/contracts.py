@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import orjson
 
@@ -15,13 +16,17 @@ from droop.bounds import Rules
 from droop.commands import Sending
 from droop.limits import Ages, Derating
 from droop.minimum import Turns
+from droop.modes import heeds
 from droop.products import Product, parse, to_table
 from droop.promises import Protection
 from droop.response import Believing
 from droop.sites import Node
 from droop.step import Settings
 from droop.tables import record, table
-from settlement.baselines import method, ramp_s
+from settlement import baselines
+
+# What a restart of the settlement reads back (`settle.recent`).
+INTERVAL_MAX_S: Final = 3600
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,12 @@ class Contract:
     def __post_init__(self) -> None:
         if not 0.0 <= self.sold_kw < math.inf:
             raise ValueError(f"sold_kw {self.sold_kw}: give a number of 0 or more for {self.product.id}")
+        if self.product.interval_s > INTERVAL_MAX_S:
+            raise ValueError(f"{self.product.id}: field `interval_s` takes at most {INTERVAL_MAX_S} s to be sold, not "
+                             f"{self.product.interval_s}; a longer block is `market.block_s`")  # fmt: skip
         # A baseline that could not be settled is refused before anything is sold.
-        method(self.product)
-        ramp_s(self.product)
+        baselines.check(self.product)
+        baselines.ramp_s(self.product)
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,13 @@ class CoreSettings:
     # (epoch, seq) of the last journal entry of the life this one goes on from; (0, 0): it begins anew.
     continues: tuple[int, int] = (0, 0)
 
+    def __post_init__(self) -> None:
+        own = {c.product.id for c in self.contracts}
+        for c in self.contracts:
+            if len(own) > 1 and (name := baselines.method(c.product)) != "schedule":
+                raise ValueError(f"{c.product.id}: field `baseline.fn`: `{name}` goes with one product alone: "
+                                 "several share one delivery; give schedule, or sell it by itself")  # fmt: skip
+
     @property
     def nominal_hz(self) -> float:
         """The grid's nominal frequency; all contracts share it."""
@@ -110,7 +125,7 @@ class CoreSettings:
     @property
     def ramp_s(self) -> int:
         """The declared baseline's ramp into an interval, of the first contract as the interval."""
-        return ramp_s(self.contracts[0].product)
+        return baselines.ramp_s(self.contracts[0].product)
 
     def engine(self) -> Settings:
         """The kernel's settings."""
@@ -121,6 +136,7 @@ class CoreSettings:
         rules = Rules(
             Ages(self.fresh_s, self.stale_s, self.horizon_s, self.refresh_s), Derating(*self.derating),
             Turns(dwell_ns=round(self.dwell_s * 1e9)), round(self.refresh_s * 1e9),
+            energies=any(heeds(contract.product) for contract in self.contracts),
         )  # fmt: skip
         # Of a product on a signal these two are about the signal (`droop.signals`).
         heard = [c.product for c in self.contracts if c.product.input == "frequency"]

@@ -192,7 +192,7 @@ class Aggregator:
         """Plug-ins and plug-outs. block : SESSION[n]"""
         self._record(Kind.SESSIONS, now_ns, wire.encode(block) if self._journal else b"")
         self.registry.sessions(block, now_ns)
-        self._close(self.accounting.sessions(self.engine, self.registry.vehicles, max(now_ns, self._last_ns)), now_ns)
+        self._close(self.accounting.sessions(self._held, self.registry.vehicles, max(now_ns, self._last_ns)), now_ns)
 
     def on_vehicles(self, block: Block, now_ns: int) -> None:
         """Vehicle reports. block : VEHICLE[n]"""
@@ -268,9 +268,9 @@ class Aggregator:
         np.copyto(fleet.valid_until_ns, short_ns, where=hears)
         out.soonest_ns[:] = 0
 
-    def note_lost(self, epoch: int, first: int, last: int, now_ns: int) -> None:
+    def note_lost(self, epoch: int, first: int, last: int, now_ns: int, of: str = "frequency") -> None:
         """Samples that never came, by the counters of their stream: for the record, no decision rests on it."""
-        row = records.gap("frequency", "stream", epoch, first, last, self.last_sample[1], now_ns)
+        row = records.gap(of, "stream", epoch, first, last, self.last_sample[1], now_ns)
         self._record(Kind.LOST, now_ns, row.tobytes())
 
     # ---- what goes out -------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ class Aggregator:
         self._first_ns = self._first_ns or now_ns
         self._last_ns = now_ns
         self._account(elapsed_h, now_ns)
-        self._close(self.accounting.edge(self.engine, now_ns), now_ns)
+        self._close(self.accounting.edge(self._held, now_ns), now_ns)
         if self._declared.due(now_ns):
             self._declare(now_ns)
         self.baseline_kw = self._declared.power_kw(now_ns)
@@ -312,7 +312,7 @@ class Aggregator:
             self._held, self._capped, now_ns, hz, verdict, self.baseline_kw, self.signal_kw, self._signal_until_ns,
             volt_pu,
         )  # fmt: skip
-        self.accounting.decided(self.engine, now_ns, result.lam)
+        self.accounting.decided(self._held, now_ns, result.lam)
         lost = verdict != USABLE and self._lost(result.mode, now_ns)
         sample = t_ns, rx_ns, hz, quality
         self.last = result
@@ -347,7 +347,7 @@ class Aggregator:
         rows = self._declared.declare(now_ns, power_kw, int(totals.fresh.sum()))
         self._declared_rows.append(rows)
         self._record(Kind.BASELINE, now_ns, rows.tobytes())
-        self.accounting.declared(self.engine, rows, now_ns)
+        self.accounting.declared(self._held, rows, now_ns)
 
     def _working_point_kw(self) -> float:
         """What the baseline adds to the plans, so that the energy the products reserve comes back [kW]."""
@@ -439,6 +439,15 @@ class Aggregator:
         self.alarms.set("SOLD_ABOVE_CAPABILITY", short, now_ns)
         self.alarms.set("STALE_REPORTS", plugged - int(self.engine.totals.fresh.sum()) > 0.1 * plugged, now_ns)
         self.alarms.set("CHARGERS_REFUSE", bool((self.engine.fleet.refused_ns > 0).any()), now_ns)
+        self._record_alarms(now_ns)
+
+    def vouch(self, missed: bool, disagreeing: bool, now_ns: int) -> None:
+        """Alarms of the ingests that a worker follows. Not part of any decision.
+
+        missed : whether one is lost while others serve; disagreeing : whether they contradict each other
+        """
+        self.alarms.set("INGEST_LOST", missed, now_ns)
+        self.alarms.set("SOURCES_DISAGREE", disagreeing, now_ns)
         self._record_alarms(now_ns)
 
     def _record_alarms(self, now_ns: int) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from aggregator import journal_parts, journal_reader
 from aggregator.book import LATENCY_S
-from aggregator.books import SETTLED, Books, beginning
+from aggregator.books import SETTLED, Books, beginning, beyond_ns
 from aggregator.journal import Block, Kind, Problem
 from aggregator.journal_parts import HOUR_NS
 from aggregator.late import Late, history, place
@@ -57,7 +57,7 @@ def resettle(
             closed(found)
 
     books = Books(late, told if closed else None)
-    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, start_ns - HOUR_NS)))
+    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, start_ns - HOUR_NS - beyond_ns(folder))))
     until_ns = end_ns + (LATENCY_S + 1) * NS
     done: list[Statement] = []
     for entry in beginning(folder, since_ns):
@@ -77,12 +77,18 @@ class Corrections:
     """Knows which final statements late history has reached.
 
     newest : final statements by key, kept by the settlement; the one with the highest revision
+    reach  : how far before and after an interval rows can change it [ns] (`Books.reach_ns`)
     """
 
-    def __init__(self, folder: Path, newest: dict[str, Statement]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        newest: dict[str, Statement],
+        reach: Callable[[], tuple[int, int]] = lambda: (LEAD_S * NS, 0),
+    ) -> None:
         self.beyond = 0  # intervals that can no longer be settled again
         self.rests_on: list[Closed] = []  # what the last corrections rest on
-        self._folder, self._newest = folder, newest
+        self._folder, self._newest, self._reaching = folder, newest, reach
         self._touched: set[tuple[int, int]] = set()
         self._last_ns = 0
         self._late: Late | None = None
@@ -132,10 +138,10 @@ class Corrections:
         return dataclasses.replace(found, revision=before.revision + 1)
 
     def _reach(self, first_ns: int, last_ns: int, statements: Iterable[Statement]) -> None:
-        """An interval is reached by what lies in it or in the history that its score needs."""
+        """An interval is reached by what lies in it, in the past that its products remember, or in its sequel."""
+        before_ns, after_ns = self._reaching()
         for item in statements:
-            # A longer look back (`interval.lead_s`) is a baseline's, and no baseline knows the frequency.
-            if item.start_ns - LEAD_S * NS <= last_ns and first_ns < item.end_ns:
+            if item.start_ns - before_ns <= last_ns and first_ns < item.end_ns + after_ns:
                 self._touched.add((item.start_ns, item.end_ns))
 
     def _missed(self) -> None:

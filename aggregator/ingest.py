@@ -4,14 +4,18 @@ One entry a sample, so that the stream's counter counts samples, on one server o
 (`telemetry.paired_writer`). Policy while a server is away: samples wait for it, in order, up to the writer's bound,
 and the other one has them at once; when it is back they are published late, and the core does not act on what is too
 old. Of one source every sample is published, the rejected ones marked. Of several every decision is, and what each of
-them said goes to a stream beside it, at the store alone, in one entry a batch, so that every row has its record. That
+them said goes to a stream beside it, at the store alone, in one entry a batch, so that every row has its record; so do
+the alarms of sources, as JSON. That
 and whatever else the store is told goes by a thread of its own (`ingest_store`): the loop waits for no server.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Final
+
+import orjson
 
 from aggregator.config import Config
 from aggregator.history import Histories
@@ -25,12 +29,17 @@ from telemetry.samples import Block
 from telemetry.stages import note
 
 MAXLEN: Final = 20_000
-NAME: Final = "i1"
 SETTLE_S: Final = 1.0
 
 
-def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url_b: str = "") -> None:
-    """Follow the sources and publish until told to stop. url_b : a second server for the samples, or empty
+def serve(
+    config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url_b: str = "", name: str = "i1",
+    role: str = "ingest",
+) -> None:  # fmt: skip
+    """Follow the sources and publish until told to stop.
+
+    url_b : a second server for the samples, or empty
+    name  : of this ingest, one of `worker.ingests`; role : under which it shows its counters
 
     Raises SourceError and what the clients' packages raise.
     """
@@ -39,11 +48,13 @@ def serve(config: Config, nominal_hz: float, url: str, stop: Stop, log: Log, url
         return
     lower_nice(-5)
     life = epoch()
-    late = Histories(client, config.area, NAME, life, log)
-    sources = follow(config, nominal_hz, time.time_ns(), late)
-    writer = PairedWriter([url, url_b] if url_b else [url], f"freq:{config.area}:{NAME}", life, maxlen=MAXLEN)
-    record = StreamWriter(client, f"sources:{config.area}:{NAME}", life, maxlen=MAXLEN)
-    store = StoreSide(record, Stats(client, config.area, "ingest"), late)
+    late = Histories(client, config.area, name, life, log)
+    # Late history is settled once: of several ingests the first one brings it.
+    brings = name == config.worker.ingests[0]
+    sources = follow(config, nominal_hz, time.time_ns(), late if brings else None, name)
+    writer = PairedWriter([url, url_b] if url_b else [url], f"freq:{config.area}:{name}", life, maxlen=MAXLEN)
+    record = StreamWriter(client, f"sources:{config.area}:{name}", life, maxlen=MAXLEN)
+    store = StoreSide(record, Stats(client, config.area, role), late)
     inbox = Inbox()
     sources.start(inbox)
     for number, one in sources.followed.items():
@@ -63,7 +74,8 @@ def _follow(writer: PairedWriter, store: StoreSide, sources: Sources, inbox: Inb
         _publish(writer, store, sources, blocks, log)
         if time.monotonic() >= due_s:
             due_s = time.monotonic() + STATS_S
-            sources.watch(time.time_ns())
+            for alarm in sources.watch(time.time_ns()):
+                store.keep(orjson.dumps(asdict(alarm)))
             store.tell(_figures(writer, store, sources))
 
 

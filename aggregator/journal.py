@@ -55,6 +55,7 @@ class Kind(IntEnum):
     MODES = 22  # packed MODE rows
     GAP = 24  # written by the journal itself: one packed GAP row, in the place of what is missing
     BACKFILL = 25  # wire block of FREQUENCY, late history of a source: for the record, no call
+    SOURCES = 26  # wire block of FREQUENCY, what each of several sources said: for the record, no call
 
 
 # Where the rows of each kind lie; kinds without rows lie in `calls`, set-point messages in `commands`.
@@ -73,6 +74,7 @@ TABLE_OF: Final = {
     Kind.MODES: "modes",
     Kind.GAP: "gaps",
     Kind.BACKFILL: "backfill",
+    Kind.SOURCES: "sources",
 }
 ELSEWHERE: Final = "calls"
 
@@ -166,7 +168,7 @@ class Span(NamedTuple):
 def read(folder: Path, kind: Kind, start_ns: int | None = None, end_ns: int | None = None) -> Span:
     """The rows of one kind from a journal's files; `journal_reader.blocks` is the same for spans too long for memory.
 
-    start_ns, end_ns : of the calls (for BACKFILL: of arrival), the end exclusive; None is open
+    start_ns, end_ns : of the calls (for BACKFILL and SOURCES: of arrival), the end exclusive; None is open
 
     Raises JournalError `kind` for a kind that has no rows, `schema` for files of a newer version.
     """

@@ -8,31 +8,33 @@ from typing import Any
 
 from aggregator.journal import Problem
 from aggregator.journal_keeping import size
-from aggregator.journal_parts import BACKFILL, Part, survey
-from aggregator.journal_reader import gaps
+from aggregator.journal_parts import BACKFILL, SOURCES, Part, survey
+from aggregator.journal_reader import gaps, source_folders
 from aggregator.journal_tables import SCHEMA
 
 
 def listing(folder: Path, problems: list[Problem]) -> dict[str, Any]:
-    """Spans by epoch, kinds, gaps, removals and problems of a journal and its late history.
+    """Spans by epoch, kinds, gaps, removals and problems of a journal, its late history and what its sources said.
 
     problems : files that were passed over are added to it
 
     Raises JournalError `schema` for a journal of a newer version.
     """
-    own, late = survey(folder), survey(folder / BACKFILL)
-    problems += [*own.problems, *late.problems]
-    parts = [*own.parts, *late.parts]
-    rows = [*gaps(folder, problems=problems), *gaps(folder / BACKFILL, problems=problems)]
+    homes = {"journal": folder, BACKFILL: folder / BACKFILL}
+    homes |= {f"{SOURCES}-{home.name}": home for home in source_folders(folder)}
+    found = {name: survey(home) for name, home in homes.items()}
+    problems += [problem for one in found.values() for problem in one.problems]
+    parts = [part for one in found.values() for part in one.parts]
+    rows = [row for home in homes.values() for row in gaps(home, problems=problems)]
     return {
         "schema": SCHEMA,
         "entries": sum(part.entries for part in parts),
         "bytes": size(parts),
         "parts": sum(bool(part.tables) for part in parts),
-        "spans": [*_spans(own.parts, "journal"), *_spans(late.parts, BACKFILL)],
+        "spans": [span for name, one in found.items() for span in _spans(one.parts, name)],
         "kinds": _kinds(parts),
         "gaps": [_gap(row) for row in rows],
-        "removed": [row for row in (*own.removed, *late.removed) if row.get("size")],
+        "removed": [row for one in found.values() for row in one.removed if row.get("size")],
         "problems": [
             {"path": str(p.path), "reason": p.reason, "detail": p.detail} for p in dict.fromkeys(problems)
         ],

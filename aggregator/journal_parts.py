@@ -36,8 +36,9 @@ from aggregator.journal_tables import NAMES, SCHEMA
 MANIFEST: Final = "part"
 REMOVED: Final = "removed.jsonl"
 BACKFILL: Final = "backfill"
+SOURCES: Final = "sources"
 # What else belongs in a journal's folder.
-BESIDE: Final = frozenset({"statements", "accounts", REMOVED, BACKFILL, "lost+found"})
+BESIDE: Final = frozenset({"statements", "accounts", REMOVED, BACKFILL, SOURCES, "lost+found"})
 META: Final = b"flyball.journal"
 HOUR_NS: Final = 3_600_000_000_000
 

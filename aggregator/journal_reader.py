@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from aggregator import journal, records
 from aggregator.journal import TABLE_OF, Block, Entry, JournalError, Kind, Problem, Span
-from aggregator.journal_parts import BACKFILL, MANIFEST, Part, Survey, TableFile, survey
+from aggregator.journal_parts import BACKFILL, MANIFEST, SOURCES, Part, Survey, TableFile, survey
 from aggregator.journal_tables import CALLS, FREQUENCY_TABLE, NAMES, TABLES, Judged, block_of, entries_of
 from aggregator.records import GAP
 
@@ -51,7 +51,8 @@ def read(folder: Path, kind: Kind, start_ns: int | None = None, end_ns: int | No
     problems: list[Problem] = []
     found = list(blocks(folder, kind, start_ns, end_ns, problems))
     rows = np.concatenate([np.zeros(0, TABLES[_table(kind)][1]), *found])
-    return Span(rows, gaps(_home(folder, kind), start_ns, end_ns, {_table(kind)}, problems), _each(problems))
+    lacking = [gaps(home, start_ns, end_ns, {_table(kind)}, problems) for home in _homes(folder, kind)]
+    return Span(rows, np.concatenate([np.zeros(0, GAP), *lacking]), _each(problems))
 
 
 def blocks(
@@ -60,8 +61,9 @@ def blocks(
 ) -> Iterator[Block]:  # fmt: skip
     """`read` for spans too long for memory: the same rows, a block at a time. problems : those met are added to it"""
     name = _table(kind)
-    for batch in _batches(_home(folder, kind), name, start_ns, end_ns, problems):
-        yield block_of(batch, TABLES[name][1])
+    for home in _homes(folder, kind):
+        for batch in _batches(home, name, start_ns, end_ns, problems):
+            yield block_of(batch, TABLES[name][1])
 
 
 def judged(
@@ -76,9 +78,10 @@ def judged(
 def numbered(folder: Path, kind: Kind, problems: list[Problem] | None = None) -> Iterator[Numbered]:
     """`blocks` with the number of the entry that brought each row."""
     name = _table(kind)
-    for batch in _batches(_home(folder, kind), name, None, None, problems):
-        epoch, seq = (batch.column(f"entry_{of}").to_numpy().astype(np.int64) for of in ("epoch", "seq"))
-        yield Numbered(block_of(batch, TABLES[name][1]), epoch, seq)
+    for home in _homes(folder, kind):
+        for batch in _batches(home, name, None, None, problems):
+            epoch, seq = (batch.column(f"entry_{of}").to_numpy().astype(np.int64) for of in ("epoch", "seq"))
+            yield Numbered(block_of(batch, TABLES[name][1]), epoch, seq)
 
 
 def entries(
@@ -126,7 +129,7 @@ def gaps(
     """
     told: list[Problem] = [] if problems is None else problems
     names = set(NAMES if tables is None else tables)
-    samples = FREQUENCY_TABLE in names and folder.name != BACKFILL
+    samples = FREQUENCY_TABLE in names and not _beside(folder)
     found = [np.zeros(0, GAP)]
     for name in ("gaps", "lost") if samples else ("gaps",):
         found += [block_of(batch, GAP) for batch in _batches(folder, name, None, None, told)]
@@ -139,8 +142,8 @@ def gaps(
         if any(part.table(name) in damaged for name in part.tables.keys() & names)
     ]
     rows = np.concatenate(found)
-    if folder.name == BACKFILL:
-        rows["of"] = BACKFILL
+    if name := _beside(folder):
+        rows["of"] = name
     low_ns = np.where(rows["after_ns"] == 0, rows["before_ns"], rows["after_ns"])
     high_ns = np.where(rows["before_ns"] == 0, rows["after_ns"], rows["before_ns"])
     keep = np.ones(rows.size, bool)
@@ -158,8 +161,23 @@ def _table(kind: Kind) -> str:
     return name
 
 
-def _home(folder: Path, kind: Kind) -> Path:
-    return folder / BACKFILL if kind is Kind.BACKFILL else folder
+def source_folders(folder: Path) -> list[Path]:
+    """Where the record of each ingest's sources lies, in order of their names."""
+    return sorted(path for path in (folder / SOURCES).glob("*") if path.is_dir())
+
+
+def _homes(folder: Path, kind: Kind) -> list[Path]:
+    """Where the rows of a kind lie: one folder, and of the sources one for each ingest."""
+    if kind is Kind.SOURCES:
+        return source_folders(folder)
+    return [folder / BACKFILL if kind is Kind.BACKFILL else folder]
+
+
+def _beside(folder: Path) -> str:
+    """What a folder beside the journal numbers, as its gaps name it; empty for the journal itself."""
+    if folder.parent.name == SOURCES:
+        return f"{SOURCES}-{folder.name}"
+    return BACKFILL if folder.name == BACKFILL else ""
 
 
 def _each(problems: list[Problem]) -> list[Problem]:

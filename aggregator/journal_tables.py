@@ -43,6 +43,7 @@ DTYPES: Final = {
     Kind.ACCOUNT: ACCOUNT,
     Kind.GAP: GAP,
     Kind.BACKFILL: FREQUENCY,
+    Kind.SOURCES: FREQUENCY,
 }
 TABLES: Final = {TABLE_OF[kind]: (kind, dtype) for kind, dtype in DTYPES.items()}
 NAMES: Final = (*TABLES, CALLS, COMMANDS)

@@ -82,7 +82,7 @@ class DeclarationFlag(IntFlag):
 # epoch; times are those of the neighbours, 0 where there is none.
 GAP = np.dtype(
     [
-        ("of", "S12"),  # what is numbered: `journal`, `frequency`, `backfill`
+        ("of", "S12"),  # what is numbered: `journal`, `frequency` (`frequency-i2`), `backfill`, `sources-i1`
         ("reason", "S12"),  # docs/operations.md lists them
         ("epoch", "<u8"),
         ("first", "<u8"),  # first missing

@@ -7,7 +7,7 @@ needs, so that the measuring unit, the ingest and the utility's server alone loa
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from aggregator.process import Log, Stop, logger
 
 RUN: str = "run.json"
 NAMES: dict[str, str] = {"ingest": "i1", "gateway": "g1", "api": "a1", "worker": "w1", "utility": "u1"}
+DIGITS: str = "0123456789"  # `unit2` is a further unit, `ingest2` a further ingest
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,16 @@ def unit_table(config: Config, number: int) -> UnitTable:
     return config.unit.model_copy(update={name: getattr(simulated[number - 1], name) for name in ("host", "port")})
 
 
-def ingest(run: Run, stop: Stop, log: Log) -> None:
-    """Reports to the frequency stream."""
+def ingest(run: Run, stop: Stop, log: Log, name: str = "i1") -> None:
+    """Reports to the frequency stream of one ingest."""
     from aggregator.ingest import serve
 
-    serve(run.config, run.nominal_hz, run.url, stop, log, run.url_b)
+    serve(run.config, run.nominal_hz, run.url, stop, log, run.url_b, name, ingest_role(name))
+
+
+def ingest_role(name: str) -> str:
+    """The process of an ingest: `ingest` of `i1`, `ingest2` of `i2`."""
+    return f"ingest{name[1:]}" if name != NAMES["ingest"] else "ingest"
 
 
 def worker(run: Run, stop: Stop, log: Log) -> None:
@@ -108,10 +114,15 @@ def worker(run: Run, stop: Stop, log: Log) -> None:
     from aggregator.contracts import from_json
     from aggregator.keys import KEY_ID, command_keys
     from aggregator.worker import serve
+    from telemetry.choice import ChoiceSettings
 
     key = command_keys(run.folder / "keys")[KEY_ID]
     settings = from_json(run.core.encode())
-    serve(settings, key, run.urls, NAMES, stop, log, run.since, run.config.store.snapshot_s)
+    follows = run.config.worker
+    choice = ChoiceSettings(**follows.choice.model_dump(exclude_none=True)) if follows.choice else None
+    serve(
+        settings, key, run.urls, NAMES, stop, log, run.since, run.config.store.snapshot_s, follows.ingests, choice
+    )  # fmt: skip
 
 
 def gateway(run: Run, stop: Stop, log: Log) -> None:
@@ -126,8 +137,8 @@ def settle(run: Run, stop: Stop, log: Log) -> None:
     """Journal and statements."""
     from aggregator.settling import serve
 
-    limits, keys = run.config.journal.limits(), run.folder / "keys"
-    serve(run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, limits, keys)
+    limits, keys, ingests = run.config.journal.limits(), run.folder / "keys", run.config.worker.ingests
+    serve(run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, limits, keys, ingests)
 
 
 def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for all roles
@@ -149,9 +160,12 @@ def sold_kw(run: Run) -> list[float]:
     return [float(entry["sold_kw"]) for entry in orjson.loads(run.core)["contracts"]]
 
 
-def streams(area: str) -> list[str]:
+def streams(area: str, ingests: Sequence[str] = ("i1",)) -> list[str]:
     """Every stream of an area."""
-    return [
+    further = [
+        f"{name}:{area}:{one}" for one in ingests if one != NAMES["ingest"] for name in ("freq", "sources", "backfill")
+    ]
+    return further + [
         f"{name}:{area}:{NAMES[role]}"
         for name, role in (
             ("freq", "ingest"), ("sources", "ingest"), ("backfill", "ingest"), ("fleet", "gateway"), ("cmd", "gateway"),
@@ -163,13 +177,14 @@ def streams(area: str) -> list[str]:
 ROLES: dict[str, Callable[[Run, Stop, Log], None]] = {
     "unit": unit, "ingest": ingest, "worker": worker, "gateway": gateway, "settle": settle, "api": api,
     "utility": utility, **{f"unit{number}": partial(unit, number=number) for number in range(2, 9)},
+    **{ingest_role(f"i{number}"): partial(ingest, name=f"i{number}") for number in range(2, 5)},
 }  # fmt: skip
 
 
 def main() -> int:
     """Run one role under a supervisor; standard input is its pipe."""
     role, folder = sys.argv[1], Path(sys.argv[2])
-    run = read(folder).as_user(role)
+    run = read(folder).as_user(role.rstrip(DIGITS))
     log = logger(role, run.config.log)
     stop = Stop(guarded=True)
     try:

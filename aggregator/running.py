@@ -26,7 +26,7 @@ from aggregator.embedded import EmbeddedServer
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
 from aggregator.protecting import protection_of
-from aggregator.roles import Run, streams
+from aggregator.roles import DIGITS, Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import Line, newest, roles_of, with_ports
 from aggregator.unit import faults_of, named_units
@@ -155,7 +155,7 @@ def run(
                 stores["store_b"] = EmbeddedServer(maxmemory_mb=SECOND_MB, users=allowed).start()
         url = given or stores["store"].url
         url_b = given_b or (stores["store_b"].url if "store_b" in stores else "")
-        begin = newest(address(url, folder / "keys", "run"), streams(config.area))
+        begin = newest(address(url, folder / "keys", "run"), streams(config.area, config.worker.ingests))
         line = Line(
             Run(
                 config, folder, url, core.to_json().decode(), core.nominal_hz,
@@ -217,9 +217,9 @@ def summarise(parts: dict[str, Any], core: CoreSettings, period_s: float = math.
     lives = [*past.get("worker", []), parts["worker"]]
     workers = _last_of_each(lives)
     gateways = [*past.get("gateway", []), parts["gateway"]]
-    ingests = [*past.get("ingest", []), parts["ingest"]]
+    ingests = [life for one in _ingests(parts).values() for life in one]
     ticked = int(_sum(workers, "ticked"))
-    samples_in = max(ticked, _published(ingests, workers))
+    samples_in = published(parts, workers)
     rejected = _count(workers, "rejected")
     for reason, count in _count(gateways, "refused").items():
         rejected[f"command_{reason}"] = count
@@ -243,7 +243,7 @@ def summarise(parts: dict[str, Any], core: CoreSettings, period_s: float = math.
         "alarms": list(dict.fromkeys(code for life in [*workers, *ingests] for code in life.get("alarms", [])))
         + stalled,
         "modes": _modes(workers),
-        "sources": [_told(source) for source in parts["ingest"].get("sources", [])],
+        "sources": _sources(parts),
         "rss_mb": parts["rss_mb"],
         "warm_start_s": parts["warm_start_s"],
         "max_sum_error_kw": max(life.get("max_sum_error_kw", 0.0) for life in workers),
@@ -263,6 +263,36 @@ def _modes(lives: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
         for product, seconds in life.get("modes", {}).items():
             found.setdefault(product, Counter()).update(seconds)
     return {product: dict(seconds) for product, seconds in found.items()}
+
+
+def _ingests(parts: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """By name, the lives of each ingest."""
+    past: dict[str, list[dict[str, Any]]] = parts.get("past", {})
+    roles = [role for role in parts if role.rstrip(DIGITS) == "ingest"]
+    return {f"i{role.removeprefix('ingest') or 1}": [*past.get(role, []), parts[role]] for role in sorted(roles)}
+
+
+def _sources(parts: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the summary says of the sources; of several ingests each tells its own."""
+    lives = _ingests(parts)
+    alone = len(lives) == 1
+    return [
+        _told(source) | ({} if alone else {"ingest": name})
+        for name, (*_, last) in lives.items()
+        for source in last.get("sources", [])
+    ]
+
+
+def published(parts: dict[str, Any], workers: list[dict[str, Any]]) -> int:
+    """Samples published from the first one ticked; an ingest that died may have said less than was ticked of it."""
+    lives = _ingests(parts)
+    if len(lives) == 1:
+        return max(int(_sum(workers, "ticked")), _published(next(iter(lives.values())), workers))
+    count = 0
+    for name, ingests in lives.items():
+        read = [worker.get("ingests", {}).get(name, {}) for worker in workers]
+        count += max(int(_sum(read, "ticked")), _published(ingests, read))
+    return count
 
 
 def _told(source: dict[str, Any]) -> dict[str, Any]:

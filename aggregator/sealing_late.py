@@ -51,7 +51,7 @@ def seal_folder(
         if last_ns:
             # What a silence had closed, as the live settlement did.
             keeper.on_time(last_ns + (LATENCY_S + 1) * NS)
-            books.on_time(last_ns + (LATENCY_S + 1) * NS)
+            books.on_time(last_ns + (LATENCY_S + books.tail_s + 1) * NS)
             sealer.flush(now_ns)
         if not sealer.sealed:
             why = sealer.why or (books.problems or ["no interval of it is over"])[0]

@@ -13,7 +13,7 @@ reads no further, so that the rest stays in the stream, within its bound; beyond
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,7 +24,7 @@ import orjson
 
 from aggregator import journal, journal_keeping, journal_parts, journal_reader
 from aggregator.book import LATENCY_S, settle_interval
-from aggregator.books import SETTLED, Books, beginning
+from aggregator.books import SETTLED, Books, beginning, beyond_ns
 from aggregator.corrections import Corrections, reach_ns, read_late, resettle
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_files import JournalWriter, parse
@@ -32,6 +32,7 @@ from aggregator.journal_keeping import Limits, Removed, Unmergeable
 from aggregator.journal_parts import BACKFILL, HOUR_NS, WRITE_ERRORS
 from aggregator.late import history, place
 from aggregator.sealing import Sealer
+from aggregator.sourcefiles import SourceFiles
 from aggregator.vehiclefiles import VehicleKeeper
 from settlement import statement as statements
 from settlement.align import NS
@@ -72,6 +73,7 @@ class Settler:
     folder     : the journal's folder; this is its only writer
     statements : told every statement, provisional and final; those already on disk first
     limits     : how long the journal is kept; removed : told of each table before it goes
+    ingests    : who may tell what their sources said
     sealer     : makes evidence of what is final; None: nobody does
 
     Raises OSError where the folder cannot be made or read, JournalError `schema` where it is a newer version's.
@@ -80,6 +82,7 @@ class Settler:
     def __init__(
         self, folder: Path, statements: Callable[[Statement], None], limits: Limits | None = None,
         removed: Callable[[Removed], None] = lambda _: None, sealer: Sealer | None = None,
+        ingests: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.malformed = 0  # stream payloads that are no journal, or no backfill
         self.merged = self.removed = 0  # parts made of several, tables taken by the limits
@@ -89,6 +92,7 @@ class Settler:
         self._folder, self._limits = folder, limits or Limits()
         self._writer = JournalWriter(folder)
         self._backfill = JournalWriter(folder / BACKFILL, BACKFILL)
+        self.sources = SourceFiles(folder, ingests)
         stated = written(folder)
         self._final = {done.key: done for done in stated}  # of several revisions the newest
         self._due: list[Statement] = []  # final, not on disk yet
@@ -107,7 +111,7 @@ class Settler:
             statements(done)
         self._recover()
         self.corrected = 0
-        self.corrections = Corrections(folder, self._final)
+        self.corrections = Corrections(folder, self._final, lambda: self._books.reach_ns)
         if sealer is not None:
             self._recover_corrections(sealer)
 
@@ -124,7 +128,12 @@ class Settler:
     @property
     def full(self) -> bool:
         """Whether so much waits to be written that nothing more should be read."""
-        return self._writer.waiting_bytes + self._backfill.waiting_bytes >= WAITING_BYTES
+        return self.waiting_bytes >= WAITING_BYTES
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Payload not yet on disk."""
+        return self._writer.waiting_bytes + self._backfill.waiting_bytes + self.sources.waiting_bytes
 
     def resume_id(self) -> str | None:
         """Stream ID after which to go on reading; None from the beginning."""
@@ -168,6 +177,10 @@ class Settler:
         self._books.late.add(history(block, *place))
         self.corrections.touch(block, self._now_ns)
 
+    def unheard(self) -> None:
+        """The store could not be asked: that is no silence of the worker's."""
+        self._fed = True
+
     def on_time(self, now_ns: int) -> None:
         """Flush and tell what is due. Call it once a second or so, or after every read.
 
@@ -176,7 +189,8 @@ class Settler:
         moment must not close what is still to be read.
         """
         self._now_ns = now_ns
-        if self._fed:
+        if self._fed or self.full:
+            # While nothing is read nobody can say that the worker is silent: what it wrote is still to come.
             self._fed, self._silent_since_ns = False, now_ns
         elif now_ns - self._silent_since_ns >= SILENCE_S * NS:
             self.vehicles.on_time(now_ns)
@@ -184,7 +198,7 @@ class Settler:
         if self.stalled:
             due = now_ns - self._tried_ns >= self._retry_s * NS
         else:
-            due = self._writer.waiting_bytes >= FLUSH_BYTES or now_ns - self._flushed_ns >= FLUSH_S * NS
+            due = self.waiting_bytes >= FLUSH_BYTES or now_ns - self._flushed_ns >= FLUSH_S * NS
         if due and self._write():
             self._flushed_ns = now_ns
         if not self.stalled:
@@ -205,6 +219,7 @@ class Settler:
         try:
             self._writer.flush()
             self._backfill.flush()
+            self.sources.flush()
             self.vehicles.flush()
             while self._due:
                 _store(self._folder, self._due[0])
@@ -246,7 +261,7 @@ class Settler:
         if self._tidy == self._writer.hour or self._now_ns < self._house_ns:
             return
         try:
-            for folder in (self._folder, self._folder / BACKFILL):
+            for folder in (self._folder, self._folder / BACKFILL, *self.sources.folders):
                 self.removed += len(journal_keeping.thin(folder, self._limits, self._tell_removed))
                 if journal_keeping.merge(folder, self._unmergeable) is not None:
                     self.merged += 1
@@ -299,11 +314,12 @@ class Settler:
 def recent(folder: Path, kinds: Collection[Kind] = SETTLED) -> Iterator[Entry]:
     """What is needed to go on: contracts and sessions from the beginning, everything of the last hours.
 
-    Two hours back hold any settlement interval of up to an hour with its history. What is older comes without its
+    Two hours back hold any settlement interval of up to an hour with its history, of up to an hour or what the
+    products sold look back beyond that. What is older comes without its
     time (0), so that it closes nothing.
     """
     last_ns = max((part.last_ns for part in journal_parts.survey(folder).parts), default=0)
-    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS)))
+    since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS - beyond_ns(folder))))
     yield from beginning(folder, since_ns)
     yield from journal_reader.entries(folder, kinds, start_ns=since_ns)
 

@@ -8,7 +8,7 @@ counters say since when and why, for the alarm. A folder that cannot be opened a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from aggregator import accountview
 from aggregator.compiling import ensure
 from aggregator.evidence_files import FOLDER, EvidenceFiles
 from aggregator.evidence_keys import evidence_keys
-from aggregator.journal_files import lock
+from aggregator.journal_files import JournalWriter, lock
 from aggregator.journal_keeping import Limits, Removed
 from aggregator.keys import KeyFault
 from aggregator.process import Log, Stats, Stop, lower_nice, patient
@@ -33,17 +33,20 @@ from telemetry.redis_stream import StreamReader, connect
 
 BLOCK_MS: Final = 200
 BATCH: Final = 256
+Feeds = dict[str, Callable[[str, bytes], None]]  # stream -> what takes an entry's ID and payload
 
 
 def serve(
     area: str, url: str, folder: Path, names: dict[str, str], stop: Stop, log: Log,
     since: dict[str, str] | None = None, limits: Limits | None = None, keys: Path | None = None,
+    ingests: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Follow the journal, and late history, until told to stop.
+    """Follow the journal, late history and what sources said, until told to stop.
 
     keys   : folder of the keys that sign the evidence, which goes beside the journal; None: none is made
     folder : the journal's; names : worker and ingest: whose streams; limits : how long the journal is kept
     since  : newest entries when the run began: older ones are another's
+    ingests : whose sources are on record; names["ingest"] alone if there are no others
     """
     client = patient(url, stop, log)
     if client is None:
@@ -57,27 +60,32 @@ def serve(
         waiting[f"{item.start_ns}-{item.product}"] = orjson.dumps(item.to_dict())
 
     stats = Stats(client, area, "settle")
-    settler = _open(folder, tell, limits, stats, stop, log, partial(_sealer, area, folder, keys, log))
+    ingests = ingests or (names["ingest"],)
+    settler = _open(folder, tell, limits, stats, stop, log, partial(_sealer, area, folder, keys, log), ingests)
     if settler is None:
         return
     stream, late = f"journal:{area}:{names['worker']}", f"backfill:{area}:{names['ingest']}"
     begin = {stream: settler.resume_id(), late: settler.backfill.resume_id()}
+    said = {f"sources:{area}:{name}": name for name in ingests}
+    begin |= {key: settler.sources.resume_id(name) for key, name in said.items()}
+    feeds: Feeds = {stream: settler.feed, late: settler.feed_backfill}
+    feeds |= {key: partial(settler.sources.feed, name) for key, name in said.items()}
     reader = StreamReader(connect(url), {key: at or (since or {}).get(key, "0") for key, at in begin.items()})
     log.info("settling", stream=stream, folder=str(folder), resume=settler.resume_id())
-    for problem in (*settler.writer.problems, *settler.backfill.problems):
+    for problem in (problem for writer in _writers(settler) for problem in writer.problems):
         log.warning("passed over", file=str(problem.path), reason=problem.reason, detail=problem.detail)
     stalled, shown = False, 0
     while not stop:
         if settler.full:
             stop.wait(BLOCK_MS / 1000)
         else:
-            _read(reader, settler, late, stop, log)
+            _read(reader, settler, feeds, stop, log)
         settler.on_time(time.time_ns())
         stalled = _tell_stall(settler, stalled, log)
         _publish(client, key, waiting, log)
         shown = _show(client, area, settler.vehicles.latest, shown, log)
         stats.write(_figures(settler, reader))
-    while not settler.full and _read(reader, settler, late, stop, log) >= BATCH:
+    while not settler.full and _read(reader, settler, feeds, stop, log) >= BATCH:
         pass
     settler.close()
     _tell_stall(settler, stalled, log)
@@ -87,7 +95,7 @@ def serve(
 
 def _open(
     folder: Path, tell: Callable[[Statement], None], limits: Limits | None, stats: Stats, stop: Stop, log: Log,
-    sealer: Callable[[], Sealer | None] = lambda: None,
+    sealer: Callable[[], Sealer | None] = lambda: None, ingests: Sequence[str] = (),
 ) -> Settler | None:  # fmt: skip
     """The settlement of a folder, as soon as the disk lets it be opened; None if told to stop before."""
 
@@ -98,7 +106,7 @@ def _open(
     while not stop:
         try:
             locked = locked or lock(folder)
-            return Settler(folder, tell, limits, removed, sealer())
+            return Settler(folder, tell, limits, removed, sealer(), ingests)
         except OSError as error:
             if not since_ns:
                 since_ns = time.time_ns()
@@ -136,19 +144,22 @@ def _tell_stall(settler: Settler, before: bool, log: Log) -> bool:
     return settler.stalled is not None
 
 
-def _read(reader: StreamReader, settler: Settler, late: str, stop: Stop, log: Log) -> int:
-    """One batch of entries; how many."""
+def _writers(settler: Settler) -> tuple[JournalWriter, ...]:
+    """The journal's, that of late history, and of each ingest that of its sources."""
+    return settler.writer, settler.backfill, *settler.sources.writers
+
+
+def _read(reader: StreamReader, settler: Settler, feeds: Feeds, stop: Stop, log: Log) -> int:
+    """One batch of entries, each to what takes its stream; how many."""
     try:
         entries = reader.read(block_ms=BLOCK_MS, count=BATCH)
     except redis.RedisError as error:
         log.warning("store away", error=str(error))
+        settler.unheard()
         stop.wait(0.2)
         return 0
     for key, entry_id, payload in entries:
-        if key == late:
-            settler.feed_backfill(entry_id, payload)
-        else:
-            settler.feed(entry_id, payload)
+        feeds[key](entry_id, payload)
     return len(entries)
 
 
@@ -177,20 +188,20 @@ def _show(client: redis.Redis, area: str, latest: Closed | None, shown_ns: int, 
 
 
 def _figures(settler: Settler, reader: StreamReader) -> dict[str, int | str]:
-    writer, late, stalled = settler.writer, settler.backfill, settler.stalled
+    writers, stalled = _writers(settler), settler.stalled
     return {
         "missing": reader.missing,
-        "malformed": settler.malformed,
-        "gaps": writer.gaps + late.gaps,
-        "skipped": writer.skipped + late.skipped,
-        "undecodable": writer.undecodable + late.undecodable,
-        "problems": len(writer.problems) + len(late.problems),
+        "malformed": settler.malformed + settler.sources.malformed,
+        "gaps": sum(writer.gaps for writer in writers),
+        "skipped": sum(writer.skipped for writer in writers),
+        "undecodable": sum(writer.undecodable for writer in writers),
+        "problems": sum(len(writer.problems) for writer in writers),
         "merged": settler.merged,
         "corrected": settler.corrected,
         "uncorrectable": settler.corrections.beyond,
         "removed": settler.removed,
         **_sealed(settler.sealer),
-        "waiting_bytes": writer.waiting_bytes + late.waiting_bytes,
+        "waiting_bytes": settler.waiting_bytes,
         "stalls": settler.stalls,
         "stalled_since_ns": stalled.since_ns if stalled else 0,
         "stalled_why": stalled.why if stalled else "",

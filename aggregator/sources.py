@@ -18,19 +18,16 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from aggregator.alarms import Alarms
+from aggregator.alarms import Alarm, Alarms
 from aggregator.config import ChoiceTable, Config, SourceTable, UnitTable
+from aggregator.standings import Watch, state_of
 from telemetry.choice import Choice, ChoiceSettings
 from telemetry.median import Judge, MedianGate
 from telemetry.quality import Gate, GateSettings
-from telemetry.samples import FREQUENCY, Block, Quality, empty
+from telemetry.samples import FREQUENCY, Block, empty
 from telemetry.source import FrequencySource
 from telemetry.standing import Row, Standing
 
-# A source that has not been heard since the start is lost only after sources have had time to connect.
-GRACE_NS: Final = 10_000_000_000
-# All that end together do not end in one instant: one is missed when another has gone on without it for so long.
-MISSED_NS: Final = 1_000_000_000
 KINDS: Final = {"iec61850": "telemetry.iec61850", "c37118": "telemetry.c37118", "goose": "telemetry.goose"}
 
 
@@ -151,11 +148,11 @@ class Sources:
     """
 
     def __init__(self, followed: dict[int, Followed], settings: ChoiceSettings, begun_ns: int) -> None:
-        self.followed, self._begun_ns = followed, begun_ns
+        self.followed = followed
         self.choice = Choice(tuple(followed), settings)
+        self._watch = Watch(self.choice, begun_ns)
         self.alarms = Alarms()
         self._alone = len(followed) == 1
-        self._missed_ns = 0  # since when one is lost while another serves
 
     def start(self, inbox: Inbox) -> None:
         """Follow all of them."""
@@ -191,20 +188,15 @@ class Sources:
         standing.decided += int(rows.size)
         return Taken(rows, empty(FREQUENCY))
 
-    def watch(self, now_ns: int) -> None:
-        """Raise and clear the alarms of several sources. All of them lost is a frequency lost, which the core tells."""
+    def watch(self, now_ns: int) -> list[Alarm]:
+        """Raise and clear the alarms of several sources; what changed, for the record. All of them lost is a frequency
+        lost, which the core tells.
+        """
         if self._alone:
-            return
-        young = now_ns - self._begun_ns < GRACE_NS
-        served = [s for s in self.choice.sources if s.serving(now_ns)]
-        lost = [
-            s for s in self.choice.sources if not s.serving(now_ns) and not s.outvoted and (s.heard_ns or not young)
-        ]
-        missed = bool(served and lost)
-        self._missed_ns = (self._missed_ns or now_ns) if missed else 0
-        self.alarms.set("SOURCE_LOST", missed and now_ns - self._missed_ns >= MISSED_NS, now_ns)
+            return []
+        self.alarms.set("SOURCE_LOST", self._watch.missed(now_ns), now_ns)
         self.alarms.set("SOURCES_DISAGREE", self.choice.disagreeing(now_ns), now_ns)
-        self.alarms.drain()  # they stand in the figures; the journal is the worker's
+        return self.alarms.drain()
 
     def figures(self, now_ns: int) -> dict[str, Any]:
         """JSON-ready: each source with its state, the choice, the alarms."""
@@ -249,41 +241,14 @@ class Sources:
         }  # fmt: skip
 
 
-def state_of(standing: Standing, used: bool, choice: Choice, now_ns: int) -> tuple[str, str]:
-    """(state, why) of a source, in words."""
-    if not standing.heard_ns:
-        return "unheard", "no row since the start"
-    if now_ns - standing.heard_ns > standing.gap_ns():
-        return "lost", f"silent for {(now_ns - standing.heard_ns) * 1e-9:.1f} s"
-    if standing.marks:
-        flags = ", ".join(str(flag.name).lower() for flag in Quality(standing.marks))
-        return ("rejected" if standing.serving(now_ns) else "lost"), f"newest row: {flags}"
-    if standing.outvoted:
-        return "outvoted", "the others agree with each other and not with it"
-    if used:
-        return "used", _why_used(standing, choice, now_ns)
-    if not standing.serving(now_ns):
-        return "returning", f"usable for {(now_ns - standing.since_ns) * 1e-9:.1f} s since it was lost"
-    return "standby", "in service; another one is preferred"
-
-
-def _why_used(standing: Standing, choice: Choice, now_ns: int) -> str:
-    if len(choice.sources) == 1:
-        return "the only source"
-    if choice.settings.policy == "voting" and len(choice.used()) > 1:
-        return f"one of {len(choice.used())} in the median"
-    if choice.agreement.disagreeing(now_ns):
-        return "the first in the order of those that disagree"
-    above = [s for s in choice.sources if s.rank < standing.rank and s.serving(now_ns)]
-    return "stands in for one that is overdue" if above else "the first in the order that is in service"
-
-
-def follow(config: Config, nominal_hz: float, begun_ns: int, late: Late | None = None) -> Sources:
-    """The sources of a configuration, not started. Raises SourceError and what the clients' packages raise."""
+def follow(
+    config: Config, nominal_hz: float, begun_ns: int, late: Late | None = None, ingest: str = "i1"
+) -> Sources:  # fmt: skip
+    """The sources that an ingest is to follow, not started. Raises SourceError and what the clients' packages raise."""
     settings = gate_settings(config, nominal_hz)
     gate = MedianGate if config.quality.spike_test == "median" else Gate
     followed = {
         number: Followed(table, make(table, config.unit, number, late), gate(settings, live=True))
-        for number, table in enumerate(config.sources, 1)
+        for number, table in config.sources_of(ingest).items()
     }
     return Sources(followed, choice_settings(config.choice), begun_ns)

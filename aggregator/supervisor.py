@@ -24,11 +24,10 @@ import redis
 from aggregator.config import Config, SourceTable
 from aggregator.embedded import EmbeddedServer
 from aggregator.process import Log, Stop, rss_mb
-from aggregator.roles import Run
+from aggregator.roles import DIGITS, Run, ingest_role
 from telemetry.redis_stream import connect
 
 ORDER: Final = ("gateway", "unit", "worker", "ingest", "settle", "api", "utility")
-DIGITS: Final = "0123456789"  # `unit2` is a further unit
 STOP_ORDER: Final = ("utility", "ingest", "worker", "unit", "gateway", "settle", "api")
 RESTART_S: Final = 1.0
 # A process that dies so often, each time before it lived so long, will not do better the next time.
@@ -249,10 +248,12 @@ def _with_port(source: SourceTable, name: str, taken: set[int]) -> SourceTable:
 
 
 def roles_of(config: Config) -> tuple[str, ...]:
-    """The processes of a run, in the order of their start: one for each simulated unit, the utility's if wanted."""
+    """The processes of a run, in the order of their start: one for each simulated unit and each ingest, the
+    utility's if wanted."""
     units = sum(source.simulated for source in config.sources)
     several = {
         "unit": ("unit", *(f"unit{number}" for number in range(2, units + 1)))[:units],
+        "ingest": tuple(map(ingest_role, config.worker.ingests)),
         "utility": ("utility",) if config.utility is not None else (),
     }
     return tuple(name for role in ORDER for name in several.get(role, (role,)))

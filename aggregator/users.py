@@ -41,7 +41,8 @@ ROLES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...], str]]] = {
     ),
     "gateway": (("cmd:{area}:*",), ("fleet:{area}:*", "sessions:{area}:*"), WRITE),
     "settle": (
-        ("journal:{area}:*", "backfill:{area}:*"), ("statements:{area}", "accounts:{area}"), f"{FOLLOW} +hset",
+        ("journal:{area}:*", "backfill:{area}:*", "sources:{area}:*"), ("statements:{area}", "accounts:{area}"),
+        f"{FOLLOW} +hset",
     ),
     "api": (
         (
@@ -110,8 +111,8 @@ def _rules(name: str, area: str) -> str:
 
 
 def _own(name: str) -> tuple[str]:
-    """A process' own counters."""
-    return ("stats:{area}:" + name,)
+    """A process' own counters; of several ingests each has its own."""
+    return ("stats:{area}:" + name + ("*" if name == "ingest" else ""),)
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -93,6 +93,8 @@ def _rehearse(core: Aggregator) -> None:
     core.supervise(True, now_ns)
     figures.live(core, now_ns, figures.survey(core, now_ns))
     figures.fleetview(core, now_ns)
+    # A day on: the vehicles' accounts are closed.
+    core.on_time(86_400 * NS)
 
 
 def _trip(core: Aggregator, now_ns: int) -> None:

@@ -6,7 +6,9 @@ piece of the fleet at a time, and hold until the next look; a silence longer tha
 is read back: no decision rests on an account.
 
 The file knows numbers only. An account has its own copies of what it integrates, so that it can be brought up to date
-after sessions, reports or commands have changed the fleet's columns.
+after sessions, reports or commands have changed the fleet's columns. What a command changes is one record the size of
+a cache line, for commands go to vehicles here and there; what a look changes are columns, for it goes along them.
+Either is integrated only when what it is multiplied with changes.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from droop.energy import NS_PER_H
-from droop.fleet import PLUGGED, UNPLUGGED, Fleet
+from droop.fleet import LINE, PLUGGED, UNPLUGGED, Fleet, column
 from droop.numerics import strict
 from droop.reasons import COUNT
 
@@ -27,6 +29,10 @@ LOOK_NS: Final = 1_000_000_000
 HOLD_NS: Final = 2_000_000_000
 # A charger is at its bound within this: the split's powers are float32.
 TOUCHING_KW: Final = 1e-6
+H_PER_NS: Final = 1.0 / NS_PER_H
+S_PER_NS: Final = 1e-9
+# Commands whose accounts are fetched at once.
+AHEAD: Final = 64
 
 # One closed account, as it is journalled. Positive power is into the grid; energies named up or down are 0 or more.
 ROW: Final = np.dtype(
@@ -54,281 +60,405 @@ ROW: Final = np.dtype(
     ]
 )
 
-RUNNING: Final = np.dtype(
+# What an account was told, and what it is measured against: one cache line.
+TOLD: Final = np.dtype(
     [
-        ("begun_ns", "<i8"),  # 0: no account
-        ("told_ns", "<i8"),  # commands are integrated up to here
-        ("looked_ns", "<i8"),  # plan and bounds are
+        ("told_ns", "<i8"),  # integrated up to here
         ("until_ns", "<i8"),  # expiry of the command
-        ("heard_ns", "<i8"),  # source time of the report last seen
-        ("declared_ns", "<i8"),  # from when its part of the baseline counts
         ("asked_up_kwh", "<f8"),
         ("asked_down_kwh", "<f8"),
         ("commanded_kwh", "<f8"),
         ("plan_kwh", "<f8"),
-        ("headroom_up_kwh", "<f8"),
-        ("headroom_down_kwh", "<f8"),
-        ("unserved_kwh", "<f8"),
         ("command_kw", "<f4"),
         ("safe_kw", "<f4"),
         ("plan_kw", "<f4"),
-        ("up_kw", "<f4"),  # headroom at the last look
-        ("down_kw", "<f4"),
-        ("declared_kw", "<f4"),
-        ("next_kw", "<f4"),  # its part of the baseline declared for the next interval
-        ("session", "<u4"),
-        ("next_session", "<u4"),  # whose that is
         ("commands", "<u4"),
-        ("acknowledged", "<u4"),
-        ("refused", "<u4"),
-        ("waiting", "<u4"),  # commands since the last look that no report has answered
-        ("waited", "<u4"),  # older ones
-        ("why", "<u4"),  # what binds since the last look; 0: nothing
-        ("pad", "<u4"),
     ]
 )
+assert TOLD.itemsize == LINE  # noqa: S101 - what the layout is for
 
 
 class Accounts(NamedTuple):
     """Running accounts of n chargers.
 
-    rows      : RUNNING[n]
-    bound_s   : float64[n, reasons]  seconds at a bound, by what set it
-    turn_ns   : int64[turns]         when the accounts of a piece of the fleet were last looked at
-    short_kwh : float64[2]           unserved up and down that is not shared out yet
-    names     : S24[n]               whose account it is
-    times_ns  : int64[5]             see `aggregator.accounting`
+    told    : TOLD[n]
+    bound_s : float64[n, reasons]  seconds at a bound, by what set it; without those of `why_s`
     """
 
-    rows: Column
+    told: Column
     bound_s: Column
-    turn_ns: Column
-    short_kwh: Column
-    names: Column
-    times_ns: Column
+    begun_ns: Column  # int64[n]  0: no account
+    looked_ns: Column  # int64[n]  plan and bounds are integrated up to here
+    heard_ns: Column  # int64[n]  source time of the report last seen
+    declared_ns: Column  # int64[n]  from when its part of the baseline counts
+    headroom_up_kwh: Column  # float64[n]
+    headroom_down_kwh: Column
+    unserved_kwh: Column
+    why_s: Column  # float64[n]  seconds for which `why` has held it so far
+    up_kw: Column  # float32[n]  headroom at the last look
+    down_kw: Column
+    declared_kw: Column
+    next_kw: Column  # its part of the baseline declared for the next interval
+    session: Column  # uint32[n]
+    next_session: Column  # whose that is
+    acknowledged: Column
+    refused: Column
+    waited: Column  # commands that a report measured after the last look will answer
+    counted: Column  # int32[n]  of `told.commands`, those that are in `waited` or answered
+    why: Column  # uint8[n]  what binds since the last look; 0: nothing
+    turn_ns: Column  # int64[turns]  when the accounts of a piece of the fleet were last looked at
+    short_kwh: Column  # float64[2]  unserved up and down that is not shared out yet
+    names: Column  # S24[n]  whose account it is
+    times_ns: Column  # int64[5]  see `aggregator.accounting`
+
+
+KINDS: Final[dict[str, Any]] = (
+    {"told": TOLD, "names": np.dtype("S24"), "counted": np.int32, "why": np.uint8}
+    | dict.fromkeys(("begun_ns", "looked_ns", "heard_ns", "declared_ns", "turn_ns", "times_ns"), np.int64)
+    | dict.fromkeys(("up_kw", "down_kw", "declared_kw", "next_kw"), np.float32)
+    | dict.fromkeys(("session", "next_session", "acknowledged", "refused", "waited"), np.uint32)
+)
 
 
 def allocate(n: int, turns: int = 1) -> Accounts:
     """No accounts at all; the fleet is looked at in so many pieces."""
-    return Accounts(
-        np.zeros(n, RUNNING), np.zeros((n, COUNT)), np.zeros(turns, np.int64), np.zeros(2), np.zeros(n, "S24"),
-        np.zeros(5, np.int64),
-    )  # fmt: skip
+    sizes = {"bound_s": n * COUNT, "turn_ns": turns, "short_kwh": 2, "times_ns": 5}
+    found = {
+        name: column(place, sizes.get(name, n), KINDS.get(name, np.float64))
+        for place, name in enumerate(Accounts._fields)
+    }
+    found["bound_s"] = found["bound_s"].reshape(n, COUNT)
+    return Accounts(**found)
+
+
+# Kernels called from outside take handles (`droop.handle`): `held` on a `droop.step.Running`, `book` on `Accounts`.
 
 
 @strict
-def bring(rows: Column, i: int, now_ns: int) -> None:
+def bring(told: Column, i: int, now_ns: int) -> None:
     """Integrate what account i was told up to now: its command to its expiry, then what it does left alone."""
-    a = rows[i]
+    a = told[i]
     if now_ns <= a.told_ns:
         return
     end_ns = min(max(a.until_ns, a.told_ns), now_ns)
-    hours = (end_ns - a.told_ns) / NS_PER_H
+    hours = (end_ns - a.told_ns) * H_PER_NS
     command_kw, plan_kw = np.float64(a.command_kw), np.float64(a.plan_kw)
-    a.commanded_kwh += command_kw * hours + np.float64(a.safe_kw) * ((now_ns - end_ns) / NS_PER_H)
+    a.commanded_kwh += command_kw * hours + np.float64(a.safe_kw) * ((now_ns - end_ns) * H_PER_NS)
     # Where no command stands nobody asks for anything.
     a.asked_up_kwh += max(command_kw - plan_kw, 0.0) * hours
     a.asked_down_kwh += max(plan_kw - command_kw, 0.0) * hours
-    a.plan_kwh += plan_kw * ((now_ns - a.told_ns) / NS_PER_H)
+    a.plan_kwh += plan_kw * ((now_ns - a.told_ns) * H_PER_NS)
     a.told_ns = now_ns
 
 
 @strict
-def hold(rows: Column, bound_s: Column, i: int, now_ns: int) -> None:
-    """Integrate what account i could have done, as last looked at, up to now."""
-    a = rows[i]
-    held_ns = min(now_ns - a.looked_ns, HOLD_NS)
-    if held_ns <= 0:
-        return
-    a.headroom_up_kwh += np.float64(a.up_kw) * (held_ns / NS_PER_H)
-    a.headroom_down_kwh += np.float64(a.down_kw) * (held_ns / NS_PER_H)
-    if a.why > 0:
-        bound_s[i, a.why] += held_ns / 1e9
-    a.looked_ns = now_ns
+def hold(book: Accounts, first: int, last: int, now_ns: int) -> None:
+    """Integrate what accounts first..last - 1 could have done, as last looked at, up to now."""
+    up_kw, down_kw, why, looked_ns = (
+        book.up_kw[first:last], book.down_kw[first:last], book.why[first:last], book.looked_ns[first:last]
+    )  # fmt: skip
+    up_kwh, down_kwh, why_s = (
+        book.headroom_up_kwh[first:last], book.headroom_down_kwh[first:last], book.why_s[first:last]
+    )  # fmt: skip
+    # One loop each and no branches, so that they run on whole vectors. Where there is no account all of it is 0.
+    for i in range(looked_ns.size):
+        up_kwh[i] += np.float64(up_kw[i]) * (max(min(now_ns - looked_ns[i], HOLD_NS), 0) * H_PER_NS)
+    for i in range(looked_ns.size):
+        down_kwh[i] += np.float64(down_kw[i]) * (max(min(now_ns - looked_ns[i], HOLD_NS), 0) * H_PER_NS)
+    for i in range(looked_ns.size):
+        why_s[i] += (1.0 if why[i] > 0 else 0.0) * (max(min(now_ns - looked_ns[i], HOLD_NS), 0) * S_PER_NS)
+    for i in range(looked_ns.size):
+        looked_ns[i] = max(now_ns, looked_ns[i])
 
 
 @strict
-def sent(rows: Column, slots: Column, command_kw: Column, valid_until_ns: Column, now_ns: int) -> None:
+def blame(book: Accounts, i: int, why: Any) -> None:
+    """From now on `why` binds account i; what bound it so far gets its seconds."""
+    if book.why_s[i] > 0.0:
+        book.bound_s[i, book.why[i]] += book.why_s[i]
+        book.why_s[i] = 0.0
+    book.why[i] = why
+
+
+@strict
+def sent(book: Accounts, slots: Column, command_kw: Column, valid_until_ns: Column, now_ns: int) -> None:
     """Commands have changed. slots : of those commanded; command_kw, valid_until_ns : the fleet's, as they are now"""
-    for k in range(slots.size):
-        i = slots[k]
-        a = rows[i]
-        if a.begun_ns == 0:
+    told = book.told
+    for first in range(0, slots.size, AHEAD):
+        piece = slots[first : first + AHEAD]
+        # Accounts lie here and there: this loop is so short that they come from memory side by side.
+        open_ = 0
+        for k in range(piece.size):
+            open_ += 1 if told[piece[k]].told_ns > 0 else 0
+        if open_ == 0:
             continue
-        bring(rows, i, now_ns)
-        a.command_kw = command_kw[i]
-        a.until_ns = valid_until_ns[i]
-        a.commands += 1
-        a.waiting += 1
+        for k in range(piece.size):
+            i = piece[k]
+            a = told[i]
+            if a.told_ns == 0:
+                continue
+            # A command told again before it ends goes on, and is integrated in one piece.
+            if a.command_kw != command_kw[i] or a.until_ns < now_ns:
+                bring(told, i, now_ns)
+                a.command_kw = command_kw[i]
+            a.until_ns = valid_until_ns[i]
+            a.commands += 1
 
 
 @strict
-def answer(rows: Column, i: int, source_ns: int, look_ns: int, follows: bool) -> None:
-    """What a report says of the commands before it. look_ns : of the look before
+def answer(fleet: Fleet, book: Accounts, first: int, last: int) -> None:
+    """What reports say of the commands before them; ahead of the look that is due.
 
     A command counts as answered by the first report that was measured after the look which followed it: by then the
     charger has had a second.
     """
-    a = rows[i]
-    if source_ns > a.heard_ns and source_ns >= look_ns:
-        if follows:
-            a.acknowledged += a.waited
-        else:
-            a.refused += a.waited
-        a.waited = a.waiting
-        a.waiting = np.uint32(0)
-        a.heard_ns = source_ns
-    elif a.waited == 0:
-        a.waited = a.waiting
-        a.waiting = np.uint32(0)
-
-
-@strict
-def look(fleet: Fleet, rows: Column, bound_s: Column, first: int, last: int, lam: float, now_ns: int) -> None:
-    """Look at accounts first..last - 1 after a decision. lam : the split's multiplier, whose sign is what was asked"""
-    for i in range(first, last):
-        a = rows[i]
-        if a.begun_ns == 0:
+    told, begun_ns, looked_ns, heard_ns = (
+        book.told[first:last], book.begun_ns[first:last], book.looked_ns[first:last], book.heard_ns[first:last]
+    )  # fmt: skip
+    waited, counted = book.waited[first:last], book.counted[first:last]
+    acknowledged, refused = book.acknowledged[first:last], book.refused[first:last]
+    source_ns, state = fleet.source_ns[first:last], fleet.state[first:last]
+    misses, refused_ns = fleet.misses[first:last], fleet.refused_ns[first:last]
+    for i in range(told.size):
+        if begun_ns[i] == 0:
             continue
-        bring(rows, i, now_ns)
-        before_ns = a.looked_ns
-        hold(rows, bound_s, i, now_ns)
-        follows = fleet.misses[i] == 0 and fleet.refused_ns[i] == 0 and fleet.state[i] == PLUGGED
-        answer(rows, i, fleet.source_ns[i], before_ns, follows)
-        a.command_kw = fleet.command_kw[i]
-        a.until_ns = fleet.valid_until_ns[i]
-        a.safe_kw = fleet.safe_kw[i]
-        plan_kw = fleet.plan_kw[i]
-        a.plan_kw = plan_kw
-        # A charger with a least power is here or there by turns; what it could do is what its own bounds say.
-        own = fleet.min_kw[i] > 0.0
-        lo_kw = fleet.free_lo_kw[i] if own else fleet.lo_kw[i]
-        hi_kw = fleet.free_hi_kw[i] if own else fleet.hi_kw[i]
-        here = fleet.state[i] == PLUGGED
-        a.up_kw = max(hi_kw - plan_kw, np.float32(0.0)) if here else np.float32(0.0)
-        a.down_kw = max(plan_kw - lo_kw, np.float32(0.0)) if here else np.float32(0.0)
-        over = lam > 0.0 and fleet.power_kw[i] >= fleet.hi_kw[i] - TOUCHING_KW
-        under = lam < 0.0 and fleet.power_kw[i] <= fleet.lo_kw[i] + TOUCHING_KW
-        a.why = fleet.reason_up[i] if over else fleet.reason_down[i] if under else 0
+        said = source_ns[i] > heard_ns[i] and source_ns[i] >= looked_ns[i]
+        heard_ns[i] = source_ns[i] if said else heard_ns[i]
+        commands = np.int64(told[i].commands)
+        if waited[i] == 0 and commands == counted[i]:
+            continue
+        if said and state[i] == PLUGGED and misses[i] == 0 and refused_ns[i] == 0:
+            acknowledged[i] += waited[i]
+        elif said:
+            refused[i] += waited[i]
+        if said or waited[i] == 0:
+            waited[i] = commands - counted[i]
+            counted[i] = commands
 
 
 @strict
-def share_short(fleet: Fleet, rows: Column, short_kwh: float, hours: float, up: bool) -> None:
+def compare(fleet: Fleet, book: Accounts, first: int, last: int, now_ns: int) -> None:
+    """Plan, safe profile and commands as they are now; where one has changed, what was told is integrated first."""
+    told, begun_ns = book.told[first:last], book.begun_ns[first:last]
+    command_kw, until_ns, safe_kw, plan_kw = (
+        fleet.command_kw[first:last], fleet.valid_until_ns[first:last], fleet.safe_kw[first:last],
+        fleet.plan_kw[first:last],
+    )  # fmt: skip
+    for i in range(told.size):
+        a = told[i]
+        same = (plan_kw[i] == a.plan_kw) & (command_kw[i] == a.command_kw)
+        same = same & (until_ns[i] == a.until_ns) & (safe_kw[i] == a.safe_kw)
+        if not same and begun_ns[i] != 0:
+            bring(told, i, now_ns)
+            a.command_kw, a.until_ns, a.safe_kw, a.plan_kw = command_kw[i], until_ns[i], safe_kw[i], plan_kw[i]
+
+
+@strict
+def measure(fleet: Fleet, book: Accounts, first: int, last: int) -> None:
+    """Headroom as it is now."""
+    up_kw, down_kw, begun_ns = book.up_kw[first:last], book.down_kw[first:last], book.begun_ns[first:last]
+    plan_kw, min_kw, state = fleet.plan_kw[first:last], fleet.min_kw[first:last], fleet.state[first:last]
+    lo_kw, hi_kw = fleet.lo_kw[first:last], fleet.hi_kw[first:last]
+    free_lo_kw, free_hi_kw = fleet.free_lo_kw[first:last], fleet.free_hi_kw[first:last]
+    zero = np.float32(0.0)
+    # A charger with a least power is here or there by turns; what it could do is what its own bounds say. All is
+    # loaded before it is chosen from: a load that depends is a branch.
+    for i in range(plan_kw.size):
+        bound, free, here = hi_kw[i], free_hi_kw[i], (begun_ns[i] != 0) & (state[i] == PLUGGED)
+        room = max((free if min_kw[i] > zero else bound) - plan_kw[i], zero)
+        up_kw[i] = room if here else zero
+    for i in range(plan_kw.size):
+        bound, free, here = lo_kw[i], free_lo_kw[i], (begun_ns[i] != 0) & (state[i] == PLUGGED)
+        room = max(plan_kw[i] - (free if min_kw[i] > zero else bound), zero)
+        down_kw[i] = room if here else zero
+
+
+@strict
+def bind(fleet: Fleet, book: Accounts, first: int, last: int, lam: float) -> None:
+    """Who is at its bound, the way that was asked, and why."""
+    power_kw, begun_ns, why = fleet.power_kw[first:last], book.begun_ns[first:last], book.why[first:last]
+    sign = np.float32(1.0 if lam > 0.0 else -1.0)
+    bound_kw = fleet.hi_kw[first:last] if lam > 0.0 else fleet.lo_kw[first:last]
+    reason = fleet.reason_up[first:last] if lam > 0.0 else fleet.reason_down[first:last]
+    asked = lam != 0.0
+    for i in range(why.size):
+        touches = (sign * (power_kw[i] - bound_kw[i]) >= -TOUCHING_KW) & asked & (begun_ns[i] != 0)
+        now = reason[i] if touches else np.uint8(0)
+        if now != why[i]:
+            blame(book, first + i, now)
+
+
+@strict
+def look(fleet: Fleet, book: Accounts, first: int, last: int, lam: float, now_ns: int) -> None:
+    """Look at accounts first..last - 1 after a decision. lam : the split's multiplier, whose sign is what was asked"""
+    answer(fleet, book, first, last)
+    hold(book, first, last, now_ns)
+    compare(fleet, book, first, last, now_ns)
+    measure(fleet, book, first, last)
+    bind(fleet, book, first, last, lam)
+
+
+@strict
+def decided(held: Any, book: Accounts, lam: float, now_ns: int, due: bool, apart_ns: int) -> int:
+    """After a decision: its commands stand, and the pieces whose turn it is are looked at.
+
+    due      : whether a piece's turn may have come
+    apart_ns : from one piece's turn to the next one's
+
+    returns when the next piece is due, 0 if nothing was looked at [ns]
+    """
+    engine = held.engine
+    fleet, out = engine.fleet, engine.out
+    count = out.sent[0]
+    if count > 0:
+        sent(book, out.slot[:count], fleet.command_kw, fleet.valid_until_ns, now_ns)
+    if not due:
+        return 0
+    n, turns = fleet.state.size, book.turn_ns.size
+    soonest_ns = now_ns
+    for turn in range(turns):
+        turn_ns = book.turn_ns[turn]
+        if now_ns - turn_ns >= LOOK_NS:
+            # All at first, then in turn.
+            book.turn_ns[turn] = now_ns if turn_ns > 0 else now_ns - turn * apart_ns
+            look(fleet, book, turn * n // turns, (turn + 1) * n // turns, lam, now_ns)
+        soonest_ns = min(soonest_ns, book.turn_ns[turn])
+    return soonest_ns + LOOK_NS
+
+
+@strict
+def share_short(held: Any, book: Accounts, short_kwh: float, hours: float, up: bool) -> None:
     """Share what the fleet could not serve over those whose limits took rated power away, by how much they took.
 
     As `shortfall.attribute` shares it over reasons; what no limit explains is nobody's. short_kwh : at least 0
     """
+    fleet = held.engine.fleet
     rated = fleet.discharge_max_kw if up else fleet.charge_max_kw
     bound = fleet.hi_kw if up else fleet.lo_kw
+    state, begun_ns, unserved_kwh = fleet.state, book.begun_ns, book.unserved_kwh
     sign = 1.0 if up else -1.0
     taken = 0.0
-    for i in range(rows.size):
-        if fleet.state[i] != UNPLUGGED:
+    for i in range(state.size):
+        if state[i] != UNPLUGGED:
             taken += max(np.float64(rated[i]) - sign * np.float64(bound[i]), 0.0)
     if taken <= 0.0:
         return
     each = min(short_kwh / taken, hours)
-    for i in range(rows.size):
-        if fleet.state[i] != UNPLUGGED and rows[i].begun_ns != 0:
-            rows[i].unserved_kwh += max(np.float64(rated[i]) - sign * np.float64(bound[i]), 0.0) * each
+    for i in range(state.size):
+        if state[i] != UNPLUGGED and begun_ns[i] != 0:
+            unserved_kwh[i] += max(np.float64(rated[i]) - sign * np.float64(bound[i]), 0.0) * each
 
 
 @strict
-def write(rows: Column, bound_s: Column, i: int, end_ns: int, site: Column, row: Any) -> None:
+def clear(book: Accounts, i: int) -> None:
+    """Nothing in account i."""
+    a = book.told[i]
+    a.asked_up_kwh = a.asked_down_kwh = a.commanded_kwh = a.plan_kwh = 0.0
+    # Commands that wait for an answer go on waiting.
+    book.counted[i] -= np.int64(a.commands)
+    a.commands = np.uint32(0)
+    book.headroom_up_kwh[i] = book.headroom_down_kwh[i] = book.unserved_kwh[i] = 0.0
+    book.acknowledged[i] = book.refused[i] = np.uint32(0)
+    book.why_s[i] = 0.0
+    book.bound_s[i, :] = 0.0
+
+
+@strict
+def write(fleet: Fleet, book: Accounts, i: int, end_ns: int, row: Any) -> None:
     """Account i as it stands at `end_ns` into a ROW, and nothing in it from then on. It stays open."""
-    bring(rows, i, end_ns)
-    hold(rows, bound_s, i, end_ns)
-    a = rows[i]
-    row.slot, row.session, row.start_ns, row.end_ns = i, a.session, a.begun_ns, end_ns
+    bring(book.told, i, end_ns)
+    hold(book, i, i + 1, end_ns)
+    blame(book, i, book.why[i])
+    a, bound_s, begun_ns = book.told[i], book.bound_s, book.begun_ns[i]
+    row.slot, row.session, row.start_ns, row.end_ns = i, book.session[i], begun_ns, end_ns
     row.asked_up_kwh, row.asked_down_kwh = a.asked_up_kwh, a.asked_down_kwh
     row.commanded_kwh, row.plan_kwh = a.commanded_kwh, a.plan_kwh
-    declared_ns = max(end_ns - max(a.declared_ns, a.begun_ns), 0) if a.declared_ns > 0 else 0
-    row.baseline_kwh = np.float64(a.declared_kw) * (declared_ns / NS_PER_H)
-    row.headroom_up_kwh, row.headroom_down_kwh = a.headroom_up_kwh, a.headroom_down_kwh
-    row.unserved_kwh = a.unserved_kwh
-    row.commands, row.acknowledged, row.refused = a.commands, a.acknowledged, a.refused
-    row.site, row.pad = site[i], 0
+    since_ns = max(book.declared_ns[i], begun_ns)
+    declared_ns = max(end_ns - since_ns, 0) if book.declared_ns[i] > 0 else 0
+    row.baseline_kwh = np.float64(book.declared_kw[i]) * (declared_ns * H_PER_NS)
+    row.headroom_up_kwh, row.headroom_down_kwh = book.headroom_up_kwh[i], book.headroom_down_kwh[i]
+    row.unserved_kwh = book.unserved_kwh[i]
+    row.commands, row.acknowledged, row.refused = a.commands, book.acknowledged[i], book.refused[i]
+    row.site, row.pad = fleet.site[i], 0
     longest = 0
     for why in range(1, bound_s.shape[1]):
         if bound_s[i, why] > 0.0 and (longest == 0 or bound_s[i, why] > bound_s[i, longest]):
             longest = why
     row.reason = longest
     row.bound_s = bound_s[i, longest] if longest > 0 else 0.0
-    bound_s[i, :] = 0.0
-    a.asked_up_kwh = a.asked_down_kwh = a.commanded_kwh = a.plan_kwh = 0.0
-    a.headroom_up_kwh = a.headroom_down_kwh = a.unserved_kwh = 0.0
-    a.commands = a.acknowledged = a.refused = np.uint32(0)
-    a.begun_ns = end_ns
+    clear(book, i)
+    book.begun_ns[i] = end_ns
 
 
 @strict
-def roll(rows: Column, bound_s: Column, site: Column, edge_ns: int, declared: int, out: Column) -> int:
+def roll(held: Any, book: Accounts, edge_ns: int, declared: int, out: Column) -> int:
     """Close every account at an edge of the accounting interval and open the next; returns how many rows of `out`.
 
     declared : what becomes of the baseline: -1 it ended, 0 it goes on, 1 the next one begins at the edge
     """
+    fleet = held.engine.fleet
     count = 0
-    for i in range(rows.size):
-        a = rows[i]
-        if a.begun_ns == 0:
+    for i in range(book.begun_ns.size):
+        if book.begun_ns[i] == 0:
             continue
-        if a.begun_ns < edge_ns:
-            write(rows, bound_s, i, edge_ns, site, out[count])
+        if book.begun_ns[i] < edge_ns:
+            write(fleet, book, i, edge_ns, out[count])
             count += 1
         if declared != 0:
-            here = declared > 0 and a.next_session == a.session
-            a.declared_kw = a.next_kw if here else np.float32(0.0)
-            a.declared_ns = edge_ns if here else 0
+            here = declared > 0 and book.next_session[i] == book.session[i]
+            book.declared_kw[i] = book.next_kw[i] if here else np.float32(0.0)
+            book.declared_ns[i] = edge_ns if here else 0
     return count
 
 
 @strict
-def exchange(fleet: Fleet, rows: Column, bound_s: Column, now_ns: int, out: Column) -> int:
+def exchange(held: Any, book: Accounts, now_ns: int, out: Column) -> int:
     """Close the accounts of sessions that have ended; returns how many rows of `out`.
 
     A session that is told once more goes on.
     """
+    fleet = held.engine.fleet
     count = 0
-    for i in range(rows.size):
-        a = rows[i]
-        if a.begun_ns == 0 or (fleet.state[i] != UNPLUGGED and fleet.session[i] == a.session):
+    for i in range(book.begun_ns.size):
+        begun_ns = book.begun_ns[i]
+        if begun_ns == 0 or (fleet.state[i] != UNPLUGGED and fleet.session[i] == book.session[i]):
             continue
-        if now_ns > a.begun_ns:
-            write(rows, bound_s, i, now_ns, fleet.site, out[count])
+        if now_ns > begun_ns:
+            write(fleet, book, i, now_ns, out[count])
             count += 1
-        a.begun_ns = 0
-        bound_s[i, :] = 0.0
+        book.begun_ns[i] = book.told[i].told_ns = 0
+        book.up_kw[i] = book.down_kw[i] = np.float32(0.0)
+        book.why[i] = 0
     return count
 
 
 @strict
-def arrive(fleet: Fleet, rows: Column, bound_s: Column, lam: float, now_ns: int) -> int:
+def arrive(held: Any, book: Accounts, lam: float, now_ns: int) -> int:
     """Open accounts, after a decision, for those who are here and have none; returns for how many."""
+    fleet = held.engine.fleet
     count = 0
-    for i in range(rows.size):
-        a = rows[i]
-        if a.begun_ns != 0 or fleet.state[i] == UNPLUGGED:
+    for i in range(book.begun_ns.size):
+        if book.begun_ns[i] != 0 or fleet.state[i] == UNPLUGGED:
             continue
-        a.begun_ns = a.told_ns = a.looked_ns = now_ns
-        a.session = fleet.session[i]
-        a.heard_ns = fleet.source_ns[i]
-        a.asked_up_kwh = a.asked_down_kwh = a.commanded_kwh = a.plan_kwh = 0.0
-        a.headroom_up_kwh = a.headroom_down_kwh = a.unserved_kwh = 0.0
-        a.commands = a.acknowledged = a.refused = a.waiting = a.waited = np.uint32(0)
-        a.declared_kw, a.declared_ns = np.float32(0.0), 0
-        look(fleet, rows, bound_s, i, i + 1, lam, now_ns)
+        clear(book, i)
+        book.begun_ns[i] = book.looked_ns[i] = book.told[i].told_ns = now_ns
+        book.session[i] = fleet.session[i]
+        book.heard_ns[i] = fleet.source_ns[i]
+        book.waited[i], book.counted[i], book.why[i] = np.uint32(0), 0, 0
+        book.declared_kw[i], book.declared_ns[i] = np.float32(0.0), 0
+        look(fleet, book, i, i + 1, lam, now_ns)
         count += 1
     return count
 
 
 @strict
-def freeze(fleet: Fleet, rows: Column, start_ns: int, at_once: bool) -> None:
+def freeze(held: Any, book: Accounts, start_ns: int, at_once: bool) -> None:
     """Keep each vehicle's part of a baseline that has just been declared: its plan. at_once : it counts in this row"""
-    for i in range(rows.size):
-        a = rows[i]
-        a.next_kw = fleet.plan_kw[i]
-        a.next_session = fleet.session[i] if fleet.state[i] != UNPLUGGED else np.uint32(0)
+    fleet = held.engine.fleet
+    for i in range(book.begun_ns.size):
+        book.next_kw[i] = fleet.plan_kw[i]
+        book.next_session[i] = fleet.session[i] if fleet.state[i] != UNPLUGGED else np.uint32(0)
         if at_once:
-            here = a.begun_ns != 0 and a.next_session == a.session
-            a.declared_kw = a.next_kw if here else np.float32(0.0)
-            a.declared_ns = start_ns if here else 0
+            here = book.begun_ns[i] != 0 and book.next_session[i] == book.session[i]
+            book.declared_kw[i] = book.next_kw[i] if here else np.float32(0.0)
+            book.declared_ns[i] = start_ns if here else 0

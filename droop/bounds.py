@@ -32,6 +32,7 @@ class Rules(NamedTuple):
 
     period_ns : every vehicle is looked at again after this time [ns]
     meter_ns  : age from which a site's meter is no longer believed [ns]
+    energies  : whether a product sold has rules about the energy left in the fleet (`modes.heeds`)
     """
 
     ages: Ages = Ages()
@@ -39,6 +40,7 @@ class Rules(NamedTuple):
     turns: Turns = Turns()
     period_ns: int = 1_000_000_000
     meter_ns: int = 10_000_000_000
+    energies: bool = True
 
 
 class Room(NamedTuple):
@@ -236,7 +238,7 @@ def renew_due(fleet: Fleet, totals: Totals, room: Room, now_ns: int, rules: Rule
             first, last = segment * n // SEGMENTS, end * n // SEGMENTS
             if room.tree.first.size > 0 and first < last:
                 warm(fleet, first, last, rules.derating.bypass_k)
-            refresh(fleet, totals, segment, end, now_ns, rules.ages, rules.derating, mean, room.scratch)
+            refresh(fleet, totals, segment, end, now_ns, rules.ages, rules.derating, mean, room.scratch, rules.energies)
         segment = end + 1
     for segment in range(SEGMENTS):
         if done >> segment & 1:

@@ -134,6 +134,12 @@ def duties(sold: list[tuple[Product, float]]) -> Duties:
     return table
 
 
+def heeds(product: Product) -> bool:
+    """Whether a product's rules, or its provider's freedoms, look at the energy left in the fleet."""
+    free = product.freedoms
+    return product.reservoir is not None or free.overfulfil_max > 1.0 or free.deadband or free.speed
+
+
 def _rules(reservoir: Reservoir) -> bool:
     return bool(reservoir.alert or reservoir.reserve_min or reservoir.nem or reservoir.aem)
 

@@ -403,9 +403,11 @@ def begin(fleet: Fleet, totals: Totals, segment: int, now_ns: int, ramp_s: float
 @kernel
 def refresh(
     fleet: Fleet, totals: Totals, from_segment: int, to_segment: int, now_ns: int, ages: Ages, derating: Derating,
-    means: Means, s: Scratch,
+    means: Means, s: Scratch, energies: bool = True,
 ) -> None:  # fmt: skip
     """Renew free bounds, plan, slopes, reasons and sums of some segments of the fleet: from_segment .. to_segment - 1.
+
+    energies : whether anybody asks for `totals.up_kwh`, `down_kwh`; they stay 0 otherwise
 
     Several at once, for a small fleet's segments are short and every loop costs its preparation.
     """
@@ -438,7 +440,8 @@ def refresh(
         while row < b:
             end = min((segment + 1) * n // SEGMENTS, b)
             _count(fleet, row, end, row - a, totals, segment, s)
-            _left(fleet, row, end, row - a, totals, segment, s)
+            if energies:
+                _left(fleet, row, end, row - a, totals, segment, s)
             totals.due_ns[segment] = min(totals.due_ns[segment], _due(fleet, row, end, now_ns, stale_ns))
             row = end
             if row == (segment + 1) * n // SEGMENTS:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from droop.products import Product
+from settlement import delivered
 from settlement.align import NS, Floats, Grid, Ints
 from settlement.baseline import BaselineError, ExPostError
 from settlement.facts import Declarations, Meters
@@ -204,6 +205,19 @@ def lead_s(product: Product) -> float:
     return float(table.get("window_s", 0.0)) + float(table.get("lag_s", 0.0)) + float(table.get("last_s", 0.0))
 
 
+def check(product: Product) -> None:
+    """Refuse a `baseline` table that could not be settled by, before anything is sold. Raises BaselineError."""
+    nothing = Meters(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
+    try:
+        if method(product) != "schedule":
+            lead_s(product)
+            declare(product, nothing, np.zeros(1), Grid(0, NS, 1))
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, BaselineError):
+            raise
+        raise BaselineError(f"{product.id}: table `baseline`: {error}; give numbers") from error
+
+
 def declare(product: Product, meters: Meters, asked: Floats, grid: Grid) -> Declarations:
     """The declarations of a product whose baseline is no plan.
 
@@ -211,7 +225,7 @@ def declare(product: Product, meters: Meters, asked: Floats, grid: Grid) -> Decl
     grid  : of the interval and its history
 
     A control group has a meter of its own (`meter`, with `vehicles` behind it), which is no part of the fleet's; the
-    pool has `contracted` vehicles.
+    pool has `contracted` vehicles. Of several meters their sum is looked at, where all of them are known.
     """
     name, table = method(product), product.baseline
     step = Grid(grid.start_ns, round(float(table.get("step_s", 60.0)) * NS), 0)
@@ -219,12 +233,15 @@ def declare(product: Product, meters: Meters, asked: Floats, grid: Grid) -> Decl
     whole = Grid(step.start_ns, step.step_ns, cells)
     if name == "rolling_median":
         lag_s = float(table.get("lag_s", 0.0))
-        return rolling_median(meters, whole, window_s=float(table.get("window_s", 600.0)), lag_s=lag_s)
+        return rolling_median(_summed(meters, grid), whole, window_s=float(table.get("window_s", 600.0)), lag_s=lag_s)
     if name == "pre_event":
-        return pre_event(meters, events(asked, grid), last_s=float(table.get("last_s", 60.0)))
+        return pre_event(_summed(meters, grid), events(asked, grid), last_s=float(table.get("last_s", 60.0)))
     if name == "regression":
         names, columns = hours(whole)
-        return predict(model_of(table, product.id), names, columns, whole, grid.start_ns)
+        try:
+            return predict(model_of(table, product.id), names, columns, whole, grid.start_ns)
+        except ExPostError:
+            return _declarations([])  # it knows the day it speaks of: that is no baseline, and must stop nobody
     own = meters.meter == controls(product)
     control = Meters(*(column[own] for column in meters))
     t_ns, power_kw = _pooled(control)
@@ -235,6 +252,15 @@ def declare(product: Product, meters: Meters, asked: Floats, grid: Grid) -> Decl
 def controls(product: Product) -> int:
     """Number of the meter of a product's control group; -1: it has none."""
     return int(product.baseline.get("meter", -1)) if method(product) == "control_group" else -1
+
+
+def _summed(meters: Meters, grid: Grid) -> Meters:
+    """One meter as it is; of several their sum on the grid, NaN where one is silent."""
+    if np.unique(meters.meter).size < 2:
+        return meters
+    cells = delivered.metered_kw(meters, grid)
+    whole = np.where(cells.coverage_frac > 0, cells.mean, np.nan)
+    return Meters(grid.edges_ns[:-1], whole, np.zeros(grid.cells, np.int64), np.ones(grid.cells, bool))
 
 
 def _pooled(meters: Meters) -> tuple[Ints, Floats]:

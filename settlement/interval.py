@@ -17,7 +17,7 @@ import numpy as np
 
 from droop import products
 from droop.products import Product
-from settlement import align, baseline, baselines, delivered, expected, history, metering, window
+from settlement import align, baseline, baselines, delivered, expected, history, managed, metering, window
 from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
 from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
@@ -25,6 +25,7 @@ from settlement.facts import Facts, Samples, Signal, digest
 from settlement.mileage import mileage
 from settlement.scores import Delivery, Reach, judge
 from settlement.scores import reach as reach_of
+from settlement.scores.rule import Kpis
 from settlement.statement import BaselineUsed, HistoryUsed, Statement, Used, VerifyError, differing
 
 STEP_NS: Final = NS
@@ -53,7 +54,7 @@ class _Span(NamedTuple):
         return Cells(cells.mean[self.lead :], cells.coverage_frac[self.lead :])
 
 
-class _Series(NamedTuple):
+class Powers(NamedTuple):
     """What was declared, metered, asked and given, on one grid."""
 
     declared: Cells
@@ -67,7 +68,7 @@ class _Fleet(NamedTuple):
     """What is common to all products of an interval."""
 
     facts: Facts  # with the baseline by the products' own method
-    series: _Series
+    series: Powers
     unserved_kwh: dict[str, float]
     baseline: BaselineUsed
     mirror: Mirroring
@@ -134,7 +135,7 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -
     grid = span.grid
     tail = tail_s(sold) * NS // grid.step_ns if span.until_ns == span.end_ns else 0
     judged = based(sold, facts, Grid(grid.start_ns, grid.step_ns, grid.cells + tail))
-    series = _series(sold, judged, grid)
+    series = powers(sold, judged, grid)
     declared, metered = series.declared, series.metered
     dev = expected.deviation_hz(sold[0].product, facts.samples, grid)
     interval = Grid(span.start_ns, grid.step_ns, grid.cells - span.lead)
@@ -150,12 +151,13 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -
     )
 
 
-def _series(sold: Sequence[Sold], facts: Facts, grid: Grid) -> _Series:
+def powers(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Powers:
+    """Baseline, meter and each product's asked and given power on a grid; facts reach back by `reach_ns`."""
     declared = baseline.power_kw(facts.declarations, grid)
     metered = delivered.metered_kw(facts.meters, grid)
     net = delivered.net_kw(metered, declared)
     targets = [expected.of(sold, k, facts, grid) for k in range(len(sold))]
-    return _Series(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
+    return Powers(declared, metered, net, targets, _shares(sold, net, targets, _signal_kw(facts.signal, grid)))
 
 
 def based(sold: Sequence[Sold], facts: Facts, grid: Grid) -> Facts:
@@ -226,7 +228,11 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         },
         score=verdict.score,
         score_note=verdict.note,
-        kpis={**verdict.kpis, "baseline_mirroring": fleet.mirror.correlation},
+        kpis={
+            **verdict.kpis,
+            "baseline_mirroring": fleet.mirror.correlation,
+            **_available(product, facts, known[span.lead :], verdict.kpis, span),
+        },
         unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},
         energy_balance=fleet.energy_balance,
         notes=(*facts.notes, *metering.too_slow(product, facts.meters), *_notes(fleet)),
@@ -234,7 +240,20 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
     )
 
 
-def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: _Series) -> Delivery:
+def _available(
+    product: Product, facts: Facts, known: Floats, judged: Kpis, span: _Span
+) -> Kpis:  # fmt: skip
+    """Share of the time in which the product counts as available, where AEM took some of it (Nordic requirements)."""
+    start = Grid(span.start_ns, span.grid.step_ns, known.size).edges_ns[:-1]
+    off = managed.unavailable(start, facts.modes.get(product.id))
+    if not off.any():
+        return {}
+    least = judged.get("available_frac")
+    left = _mean(np.where(off, 0.0, known))
+    return {"available_frac": left if least is None else min(left, float(least)), "aem_frac": _mean(off.astype(float))}
+
+
+def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: Powers) -> Delivery:
     """What the rule judges: history and sequel included, and only cells with at least half of everything counted."""
     (product, sold_kw), wanted = sold[k], reach_of(sold[k].product)
     step_ns = _step_ns(wanted, facts)
@@ -244,7 +263,7 @@ def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: _
         tail = -(-wanted.tail_s * NS // step_ns) if span.until_ns == span.end_ns else 0
         cells = first + -(-(span.until_ns - span.start_ns) // step_ns) + tail
         grid = Grid(span.start_ns - first * step_ns, step_ns, cells)
-        series = _series(sold, facts, grid)
+        series = powers(sold, facts, grid)
     last = first + -(-(span.until_ns - span.start_ns) // step_ns)
     target, dev = series.targets[k], expected.deviation_hz(product, facts.samples, grid)
     # The engine holds a lost frequency for `hold_s` and then goes back to the baseline: so does the history.

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from droop.products import Product
 from settlement import calendar, payment
+from settlement.align import NS
 from settlement.payment import Case
 from settlement.payment.lines import Line, PaymentError, cents, decimal, exact
 from settlement.prices import PriceBook
@@ -114,6 +115,7 @@ def bill(
     notes: list[str] = []
     for statement in ordered:
         items += _items(statement, priced, notes)
+    notes += _unstated(ordered, products, sales)
     settled = tuple(statement.key for statement in ordered if statement.final)
     return Invoice(tuple(items), settled, tuple(dict.fromkeys(notes)))
 
@@ -161,6 +163,24 @@ def _sold(statement: Statement, sales: Sales | None, notes: list[str]) -> list[S
             notes.append(f"{statement.key}: {float(sale.sold_kw):g} kW under contract, {float(own):g} kW were held; "
                          "the rest counts as not available")  # fmt: skip
     return found
+
+
+def _unstated(ordered: list[Statement], products: Mapping[str, Product], sales: Sales | None) -> Iterator[str]:
+    """Contracts between the first statement and the last for whose time there is none: nobody may overlook them."""
+    if sales is None or not ordered:
+        return
+    first_ns, last_ns = ordered[0].start_ns, max(item.until_ns for item in ordered)
+    for name in sales.products:
+        if name not in products:
+            continue
+        own = [item for item in ordered if item.product == name]
+        due_ns = sum(sale.end_ns - sale.start_ns for sale in sales.within(name, first_ns, last_ns))
+        stated_ns = sum(
+            sale.end_ns - sale.start_ns for item in own for sale in sales.within(name, item.start_ns, item.until_ns)
+        )
+        if due_ns > stated_ns:
+            yield (f"{name}: {(due_ns - stated_ns) / NS:g} s under contract between {iso(first_ns)} and {iso(last_ns)} "
+                   "have no statement; nothing was earned or charged for them")  # fmt: skip
 
 
 def _cuts(sale: Sale, product: Product, prices: PriceBook) -> list[int]:

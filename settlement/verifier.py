@@ -423,10 +423,16 @@ def check_proof(proof: dict[str, Any], checker: Checker) -> list[dict[str, Any]]
     if proof.get("version") != VERSION:
         checker.report(f"{proof.get('version')}; this verifier knows {VERSION}", "version")
         return rows
+    seen: set[tuple[str, int]] = set()
     for number, item in enumerate(proof.get("items") or []):
         checker._line, checker._name = 0, f"item {number}"
         try:
             row = _proven(proof, item, checker)
+            place = (item["records"][0], item["index"])
+            if place in seen:
+                checker.report("it stands in this proof already: the same share, told twice", "items")
+                continue
+            seen.add(place)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             checker.report(f"cannot be read: {error}")
             continue

@@ -5,7 +5,8 @@ whose value it is. Two policies:
 
 - `priority`: the first source in service in the order given; its rows pace the decisions. Another one stands in for a
   row that is overdue, at its own next row, so that no decision is later than a period of the one that lives; a row
-  that comes right after its stand-in makes no second decision.
+  that comes right after its stand-in makes no second decision. Who asks by the clock (`overdue`) waits less: a row of
+  another that is there already stands in, so that no decision is later than 1.25 periods.
 - `voting`: the median of all in service, of two their mean, whatever their order. A decision is due when each has
   spoken since the last one, or one has spoken twice. The row carries stamps, voltage and source of the newest row that
   is nearest to the median, and no row carries two decisions.
@@ -107,7 +108,9 @@ class Choice:
         self._acting: Standing | None = None  # under priority: whose rows pace
         self._spoken: set[int] = set()  # of the sources waited for
         self._new: set[int] = set()  # sources with a row that came after the last decision
+        self._pace: Standing | None = None  # whose period tells when the next decision is overdue
         self._last_ns = 0  # arrival at the last decision that was usable; 0: none yet
+        self._last_t_ns = 0  # the stamp that it carried
         self._last_hz = math.nan
         self._shift_hz = 0.0  # what the output still keeps of the source before
         self.switches = self.strangers = 0
@@ -133,6 +136,36 @@ class Choice:
             if decision is not None:
                 decided.append(tuple(decision))
         return Chosen(np.array(decided, FREQUENCY), judged)
+
+    @property
+    def now_ns(self) -> int:
+        """The newest arrival: how far the clock of `due_ns` and `overdue` has come by itself."""
+        return self._now_ns
+
+    def due_ns(self) -> int:
+        """When the decision that is waited for is overdue, on the clock of the arrivals; 0: there is none, or nothing
+        has come that could stand in."""
+        if not self._last_ns or self._pace is None or not self._pace.period_ns:
+            return 0
+        return self._last_ns + int(OVERDUE * self._pace.period_ns) if self._news(self._now_ns) else 0
+
+    def overdue(self, now_ns: int) -> Block:
+        """The decision that `due_ns` tells of, once it is due: FREQUENCY[1], of rows taken already; else FREQUENCY[0].
+
+        now_ns : on the clock of the arrivals
+        """
+        due_ns = self.due_ns()
+        if not due_ns or now_ns <= due_ns:
+            return np.zeros(0, FREQUENCY)
+        self._now_ns = max(self._now_ns, now_ns)
+        news = self._news(self._now_ns)
+        if not news:
+            return np.zeros(0, FREQUENCY)
+        if self.settings.policy == "voting":
+            row = self._by_vote(None, self._candidates(self._now_ns), self._now_ns, overdue=True)
+        else:
+            row = self._take_over(news[0], self._now_ns)
+        return np.array([] if row is None else [tuple(row)], FREQUENCY)
 
     def used(self) -> frozenset[int]:
         """The sources that the newest value rests on; empty before the first."""
@@ -168,7 +201,7 @@ class Choice:
 
     def _restart(self) -> None:
         """Our clock was set back: nothing that is remembered can be compared with what comes."""
-        self._now_ns = self._last_ns = 0
+        self._now_ns = self._last_ns = self._last_t_ns = 0
         self.agreement.forget()
         for source in self.sources:
             source.forget()
@@ -179,6 +212,13 @@ class Choice:
         if any(s.sees_dead(now_ns) for s in self.sources):
             usable = [s for s in usable if not s.blind()]
         return [s for s in usable if s.serving(now_ns)] or usable
+
+    def _news(self, now_ns: int) -> list[Standing]:
+        """Whose value may be used and is of a later moment than the last decision's, in order."""
+        return [
+            s for s in self._candidates(now_ns)
+            if s.number in self._new and s.row is not None and s.row.t_ns > self._last_t_ns
+        ]  # fmt: skip
 
     def _pass(self, source: Standing, row: Row, now_ns: int) -> Row | None:
         """Nobody is usable: the rows of one of them go on as they are, a dead bus before all else."""
@@ -203,6 +243,11 @@ class Choice:
         acting, self._acting = self._acting, source
         if first and acting not in (None, source) and now_ns - self._last_ns < source.period_ns // 2:
             return None  # stood in for a moment ago: it has the pace again, and this row's decision is made
+        return self._take_over(source, now_ns)
+
+    def _take_over(self, source: Standing, now_ns: int) -> Row | None:
+        """One source's value is the decision, and its rows pace the next ones."""
+        self._acting = source
         self._spoken.clear()
         return self._decide(source, source.hz(), frozenset((source.number,)), now_ns)
 
@@ -216,11 +261,13 @@ class Choice:
         period_ns = acting.period_ns or source.period_ns or self._out_ns  # after its first row none is known
         return since_ns > OVERDUE * period_ns or (again and since_ns > period_ns)
 
-    def _by_vote(self, source: Standing | None, candidates: list[Standing], now_ns: int) -> Row | None:
+    def _by_vote(
+        self, source: Standing | None, candidates: list[Standing], now_ns: int, *, overdue: bool = False
+    ) -> Row | None:  # fmt: skip
         again = source is not None and source.number in self._spoken
         if source is not None:
             self._spoken.add(source.number)
-        if not again and any(s.number not in self._spoken for s in candidates):
+        if not again and not overdue and any(s.number not in self._spoken for s in candidates):
             return None
         near_hz = self.agreement.near_hz
         centre = middle([s.hz() for s in candidates])
@@ -248,7 +295,8 @@ class Choice:
         elif self._shift_hz:
             back_hz = self.settings.slew_hz_s * max(now_ns - self._last_ns, 0) * 1e-9
             self._shift_hz = math.copysign(max(abs(self._shift_hz) - back_hz, 0.0), self._shift_hz)
-        self._last_ns, self._last_hz = now_ns, hz + self._shift_hz
+        self._pace = carrier
+        self._last_ns, self._last_t_ns, self._last_hz = now_ns, row.t_ns, hz + self._shift_hz
         self._new.clear()
         for source in self.sources:
             source.note(now_ns)

@@ -26,6 +26,8 @@ from telemetry.redis_stream import TIMEOUT_S, Row, newest, parse_id
 from telemetry.side import Side
 
 COUNT: Final = 256
+# A tick of the poll's clock: a wait rounded down to nothing would spin until the time is up.
+TICK_S: Final = 1e-3
 
 
 class PairedReader:
@@ -97,21 +99,22 @@ class PairedReader:
     def read(self, block_ms: int) -> list[Row]:
         """New entries, in order within each key; empty when the time is up.
 
-        block_ms : longest wait
+        block_ms : longest wait; 0: what has come, without any
 
         Raises redis.ConnectionError when the time was up and no server answers.
         """
-        deadline_s = time.monotonic() + block_ms / 1e3
+        deadline_s, once = time.monotonic() + block_ms / 1e3, block_ms == 0
         while True:
             now_s = time.monotonic()
             rows = self._ready(now_s)
             self._ask(now_s)
             if rows:
                 return rows
-            if now_s >= deadline_s:
+            if now_s >= deadline_s and not once:
                 self._check()
                 return []
-            self._wait(min([deadline_s, *self._dues_s()]) - now_s)
+            self._wait(0.0 if once else max(min([deadline_s, *self._dues_s()]) - now_s, TICK_S))
+            once = False
 
     def doubt(self, number: int) -> None:
         """Somebody else found this server away: it must answer to a new connection before it is believed again."""
@@ -161,8 +164,7 @@ class PairedReader:
         for fd in waiting:
             self._poll.register(fd, select.POLLIN)
         try:
-            # At least a tick of the poll's clock: rounded down to nothing it would spin until the time is up.
-            found = self._poll.poll(max(1.0, 1e3 * seconds))
+            found = self._poll.poll(1e3 * seconds)
         finally:
             for fd in waiting:
                 self._poll.unregister(fd)

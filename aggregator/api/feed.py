@@ -24,14 +24,14 @@ from redis.exceptions import RedisError
 
 from aggregator import views
 from aggregator.api.errors import StoreLost
-from aggregator.api.figures import NS, Heard, Reading, as_of_ns, compose, usable_hz
+from aggregator.api.figures import INGESTS, NS, Heard, Reading, as_of_ns, compose, usable_hz
 from aggregator.api.models import Alarm, HistoryAnswer, Live, Statement, StatementsAnswer, Status
 from aggregator.api.settings import Settings
 from aggregator.process import rss_mb
 
 log = structlog.get_logger(__name__)
 
-ROLES: Final = ("ingest", "worker", "gateway", "settle", "utility")
+ROLES: Final = (*INGESTS, "worker", "gateway", "settle", "utility")
 STORE_ERRORS: Final = (RedisError, OSError, asyncio.TimeoutError)
 STORE_LOST: Final = (
     "Redis/Valkey does not answer: nothing is known of the fleet. Check that it runs; the API reconnects by itself."

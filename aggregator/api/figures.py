@@ -20,6 +20,7 @@ from droop import products
 Row = TypeVar("Row", Alarm, Source)
 
 NS: Final = 1_000_000_000
+INGESTS: Final = ("ingest", "ingest2", "ingest3", "ingest4")  # of i1 to i4
 MEASURED: Final = (
     "hz",
     "request_kw",
@@ -189,20 +190,40 @@ def _stalled_journal(settle: dict[str, Any]) -> list[Alarm]:
     return [Alarm(code="JOURNAL_STALLED", severity="critical", since_ns=since_ns, text=text)]
 
 
-def _ingest(r: Reading, mono_s: float, limit_s: float) -> dict[str, Any]:
-    """What the ingest process says of itself; nothing when it is silent."""
-    heard = r.processes_heard.get("ingest")
-    return r.processes.get("ingest", {}) if heard and (heard.age_s(mono_s) or 0.0) <= limit_s else {}
+def _ingests(r: Reading, mono_s: float, limit_s: float) -> dict[str, dict[str, Any]]:
+    """What the ingest processes say of themselves, by name; a silent one says nothing."""
+    found = {}
+    for number, role in enumerate(INGESTS, 1):
+        heard = r.processes_heard.get(role)
+        if heard and (heard.age_s(mono_s) or 0.0) <= limit_s:
+            found[f"i{number}"] = r.processes.get(role, {})
+    return found
 
 
 def _sources(r: Reading, mono_s: float, limit_s: float) -> list[Source]:
-    """The sources of frequency; a silent ingest process has none that can be vouched for."""
-    return _read(Source, _ingest(r, mono_s, limit_s).get("sources"))
+    """The sources of frequency; a silent ingest process has none that can be vouched for.
+
+    Where the worker follows several ingests they stand first, and each one's sources bear its name: only those of the
+    ingest that is used are.
+    """
+    several = _read(Source, (r.live.model_extra or {}).get("ingests") if r.live else None)
+    used = {one.name for one in several if one.used}
+    found = several
+    for name, told in _ingests(r, mono_s, limit_s).items():
+        rows = _read(Source, told.get("sources"))
+        if several:
+            rows = [s.model_copy(update={"name": f"{name}/{s.name}", "used": s.used and name in used}) for s in rows]
+        found = found + rows
+    return found
 
 
 def _of_sources(r: Reading, mono_s: float, limit_s: float) -> list[Alarm]:
-    """The alarms that stand in the ingest process."""
-    return _read(Alarm, _ingest(r, mono_s, limit_s).get("standing"))
+    """The alarms that stand in the ingest processes."""
+    found: dict[str, Alarm] = {}
+    for told in _ingests(r, mono_s, limit_s).values():
+        for alarm in _read(Alarm, told.get("standing")):
+            found.setdefault(alarm.code, alarm)
+    return list(found.values())
 
 
 def _read(model: type[Row], rows: Any) -> list[Row]:

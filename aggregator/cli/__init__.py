@@ -26,6 +26,7 @@ from aggregator.cli import (
     processes,
     proving,
     replaying,
+    reporting,
     running,
     settling,
 )
@@ -33,7 +34,7 @@ from aggregator.cli.output import app, fail
 
 __all__ = [
     "access", "accounts", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting",
-    "journalling", "main", "prequalifying", "processes", "proving", "replaying", "running", "settling",
+    "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting", "running", "settling",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aggregator.cli.journalling import warn
 from aggregator.cli.output import Json, app, emit, writable
+from aggregator.cli.settling import Prices
 
 if TYPE_CHECKING:
+    from aggregator.billing import Settled
     from aggregator.journal import Problem
 
 Moment = Annotated[str | None, typer.Option(metavar="ISO", help="From (or up to) this time, e.g. 2026-11-21T08:00Z.")]
@@ -24,35 +26,44 @@ def account(
     amounts: Annotated[
         Path | None, typer.Option(help="JSON of the pool's amounts by product and interval, to share out.")
     ] = None,
+    prices: Prices = None,
     start: Moment = None,
     end: Moment = None,
     json: Json = None,
 ) -> None:
     """Say what a vehicle was asked, gave, held available and earned, and why it fell short where it did."""
-    from aggregator import vehiclebook
+    from aggregator import sharing, vehiclebook
     from settlement.driver import statement
 
     writable(json)
     place = journal / "journal" if (journal / "journal").is_dir() else journal
     if not place.is_dir():
         raise ValueError(f"--journal: {journal} is no folder; give that of a run, e.g. var/run-...")
-    pots = [] if amounts is None else vehiclebook.pots(_bytes(amounts), str(amounts))
-    rows, sites = _accounts(place, _ns("--start", start), _ns("--end", end))
+    if amounts is not None and prices is not None:
+        raise ValueError("--amounts and --prices: give one of them")
+    first_ns, last_ns = _ns("--start", start), _ns("--end", end)
+    problems: list[Problem] = []
+    if prices is not None:
+        settled = _settled(place, prices, first_ns, last_ns, problems)
+        pots = sharing.pots(settled)
+    else:
+        pots = [] if amounts is None else vehiclebook.pots(_bytes(amounts), str(amounts))
+    rows, sites = sharing.accounts(place, first_ns, last_ns, problems)
+    warn(problems)
     found = statement(vehicle, rows, vehiclebook.attributed(pots, rows), sites)
     emit(found, json, "\n".join(found["sentences"]))
 
 
-def _accounts(place: Path, start_ns: int | None, end_ns: int | None) -> tuple[Any, list[str]]:
-    """(ACCOUNT[n], names of the sites): as the settlement closed them, or, where it wrote none, from the journal."""
-    from aggregator import vehiclebook, vehiclefiles
+def _settled(place: Path, prices: Path, start_ns: int | None, end_ns: int | None, problems: list[Problem]) -> Settled:
+    """The run settled and priced."""
+    from aggregator import billing
+    from aggregator.compiling import ensure
+    from aggregator.process import logger
 
-    problems: list[Problem] = []
-    if (place / vehiclefiles.FOLDER).is_dir():
-        return vehiclefiles.load(place, start_ns, end_ns), vehiclebook.sites_of(place)
-    book = vehiclebook.VehicleBook()
-    rows = vehiclebook.joined(vehiclebook.of_folder(place, start_ns, end_ns, problems, book))
-    warn(problems)
-    return rows, book.sites
+    asked = billing.Asked(prices, start_ns=start_ns, end_ns=end_ns)
+    prepared = billing.prepare(place, asked)
+    ensure(logger("account"))
+    return billing.settle(place, asked, problems, prepared)
 
 
 def _bytes(path: Path) -> bytes:

@@ -85,15 +85,29 @@ def pmu(
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball ingest --config flyball.toml")
-def ingest(config: Config = None) -> None:
+def ingest(
+    config: Config = None,
+    name: Annotated[str, typer.Option(help="Which one of `worker.ingests` to be.")] = "i1",
+) -> None:
     """Follow the sources of frequency, judge their samples, choose among them, publish."""
-    run_role("ingest", config)
+    from aggregator.config import ConfigError, load
+    from aggregator.roles import ingest_role
+
+    known = load(config).worker.ingests
+    if name not in known:
+        raise ConfigError(f"--name {name}: none of `worker.ingests`, which are {', '.join(known)}")
+    run_role(ingest_role(name), config)
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball worker --config flyball.toml")
-def worker(config: Config = None) -> None:
+def worker(
+    config: Config = None,
+    ingest: Annotated[
+        list[str] | None, typer.Option(help="Whose samples to follow, preferred one first; may be repeated.")
+    ] = None,
+) -> None:
     """Turn samples into set-points."""
-    run_role("worker", config)
+    run_role("worker", config, worker__ingests=ingest or None)
 
 
 @app.command(epilog="Example: FLYBALL_REDIS_URL=redis://127.0.0.1:6379 flyball gateway --config flyball.toml")

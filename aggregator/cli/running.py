@@ -41,6 +41,9 @@ def run(
         float | None, typer.Option(help="Stop after so many seconds of ticking; a trace ends by itself.")
     ] = None,
     units: Annotated[int | None, typer.Option(help="Simulated measuring units side by side.")] = None,
+    ingests: Annotated[
+        int | None, typer.Option(min=1, max=4, help="Ingest processes side by side; a unit each, or all the same.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the dashboard; 0 for any.")] = None,
     fault: Annotated[
         list[str] | None, typer.Option(help="Fault of a unit, e.g. dead-bus@20+5; 2:lie@20 of the second.")
@@ -70,6 +73,7 @@ def run(
         config, unit__rate_hz=rate, unit__count=units, fleet__vehicles=vehicles, api__port=port,
         unit__faults=tuple(fault) if fault else None,
         contract=contract_of(config, product, sold_kw),
+        worker__ingests=[f"i{number}" for number in range(1, ingests + 1)] if ingests else None,
     )  # fmt: skip
     given: dict[str, Any] = {
         "start": start, "step_s": step_s, "format": format, "time_col": time_col, "hz_col": hz_col,

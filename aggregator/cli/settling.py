@@ -44,7 +44,7 @@ def settle(
             raise ValueError("FOLDER is missing; give the folder of a run, e.g. var/run-...")
         run_role("settle", config)
         return
-    from aggregator import billing, exporting
+    from aggregator import billing, exporting, sharing
     from aggregator import nordic as nordic_files
     from aggregator.cli.journalling import warn
     from aggregator.compiling import ensure
@@ -54,7 +54,7 @@ def settle(
         raise ValueError(f"FOLDER: {folder} has no journal; give the folder of a run, e.g. var/run-...")
     writable(json)
     asked = billing.Asked(
-        prices, contracts, tuple(product or ()), _instant(start, "--from"), _instant(end, "--to"), late_messages
+        prices, contracts, tuple(product or ()), instant(start, "--from"), instant(end, "--to"), late_messages
     )
     resource = _resource(nordic, out)
     if out is not None:
@@ -68,7 +68,12 @@ def settle(
     warn(problems)
     told: dict[str, Any] = {}
     if out is not None:
-        told = exporting.export(out, format, settled, _nordic(folder, settled, resource))
+        attributions, sites = sharing.shared(folder / "journal", settled, problems)
+        beside = _nordic(folder, settled, resource)
+        if attributions:
+            rows = list(sharing.vehicle_rows(attributions, sites))
+            beside[f"vehicles.{format}"] = exporting.table(rows, format)
+        told = exporting.export(out, format, settled, beside)
     _tell(settled, told, json)
 
 
@@ -103,7 +108,8 @@ def _plain(value: Any) -> Any:
     return format(value, "f") if isinstance(value, Decimal) else value
 
 
-def _instant(text: str | None, option: str) -> int | None:
+def instant(text: str | None, option: str) -> int | None:
+    """A time given on the command line [ns]; ValueError names the option."""
     from settlement import calendar
 
     if text is None:

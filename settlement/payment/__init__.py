@@ -152,7 +152,9 @@ def _pjm(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
         case.sold_kw, case.hours, score, case.price(per="MWh").price, case.price("performance", "MWh").price, ratio,
         score_min=rule.get("score_min", america.PJM_SCORE_MIN), mark=_mark(case.product, "V2"), note=note,
     )  # fmt: skip
-    if not {"offer", "lost_opportunity"} <= case.prices.kinds(case.product.id):
+    least = exact(rule.get("score_min", america.PJM_SCORE_MIN), "score_min")
+    # What earns no credit for want of a score is made whole by nothing either: silence must not pay.
+    if score < least or not {"offer", "lost_opportunity"} <= case.prices.kinds(case.product.id):
         return lines
     held = case.sold_kw / KW_PER_MW * case.hours
     offer, lost = (held * exact(case.price(kind, "MWh").price) for kind in ("offer", "lost_opportunity"))
@@ -185,17 +187,19 @@ def _caiso(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
     score, note = case.scored()
     (first, *others), moved = _capacities(case), case.price("mileage", "MW").price
     mileage_mw = case.mileage * case.sold_kw / KW_PER_MW
-    lines = america.caiso(case.sold_kw, case.hours, first[1].price, score, mileage_mw, moved, note=note)
+    lines = america.caiso(
+        case.sold_kw, case.hours, first[1].price, score, mileage_mw, moved, available=case.available, note=note
+    )  # fmt: skip
     # A product of both directions holds its power twice; it moves once.
     for what, price in others:
-        lines += america.deployed(case.sold_kw, case.hours, price.price, what)
+        lines += america.deployed(case.sold_kw, case.hours, price.price, what, case.available, note=case.why)
     return lines + america.energy(case.up_kwh, case.down_kwh, _energy_price(case, rule))
 
 
 def _deployed(case: Case, rule: Mapping[str, Any]) -> tuple[Line, ...]:
     lines: tuple[Line, ...] = ()
     for what, price in _capacities(case):
-        lines += america.deployed(case.sold_kw, case.hours, price.price, what)
+        lines += america.deployed(case.sold_kw, case.hours, price.price, what, case.available, note=case.why)
     return lines + america.energy(case.up_kwh, case.down_kwh, _energy_price(case, rule))
 
 

@@ -77,22 +77,29 @@ def nyiso(
 
 def caiso(
     kw: Number, hours: Number, price: Number, accuracy: Number, mileage_mw: Number, mileage_price: Number, *,
-    note: str = "",
+    available: Number = 1, note: str = "",
 ) -> tuple[Line, ...]:  # fmt: skip
     """California, one direction: capacity, and mileage times accuracy [accuracy M]; vector S-4c.
 
     mileage_mw : sum of the set-points' changes [MW] over the time paid for
+    available  : share of the time in which the capacity was there
     """
     moved, factor = at_least_0(mileage_mw, "mileage"), share(accuracy, "accuracy")
     return (
-        line("regulation capacity", mwh(kw, hours), "MWh", price, 1, USD, "V2"),
+        line("regulation capacity", mwh(kw, hours), "MWh", price, share(available, "available"), USD, "V2"),
         line("mileage", moved, "MW mileage", mileage_price, factor, USD, "M", note),
     )
 
 
-def deployed(kw: Number, hours: Number, price: Number, what: str = "regulation") -> tuple[Line, ...]:
-    """ERCOT and SPP, one direction: capacity without a performance multiplier; vector S-4d with `energy`."""
-    return (line(what, mwh(kw, hours), "MWh", price, 1, USD, "V2"),)
+def deployed(
+    kw: Number, hours: Number, price: Number, what: str = "regulation", available: Number = 1, *, note: str = ""
+) -> tuple[Line, ...]:  # fmt: skip
+    """ERCOT and SPP, one direction: capacity without a performance multiplier; vector S-4d with `energy`.
+
+    available : share of the time in which the capacity was there: what is not shown was not held
+    """
+    factor = share(available, "available")
+    return (line(what, mwh(kw, hours), "MWh", price, factor, USD, "V2", note if factor < 1 else ""),)
 
 
 def energy(up_kwh: Number, down_kwh: Number, price: Number) -> tuple[Line, ...]:

@@ -115,7 +115,8 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     for cell in disturbances(delivery.dev_hz, towards, params.number("band_hz", BAND_HZ, 0.0, 1.0)):
         if not inside.start <= cell < inside.stop or cell < until:
             continue
-        if not given[cell : cell + lasts].any():
+        # A meter that falls silent as it begins, and no other time, called nothing forth.
+        if not (given[inside].any() or given[cell : cell + lasts].any()):
             continue
         until = cell + lasts
         power_kw = towards * delivery.given_kw()

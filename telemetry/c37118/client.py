@@ -52,6 +52,7 @@ class PmuClient:
     silent_after_s    : without usable data for so long (or three periods) the connection is made anew [s]
     source            : number of the measuring point, copied into each row
     connect_timeout_s : for the connection [s]
+    cfg3              : ask for CFG-3 first, which names phases and scales exactly; CFG-2 where it is not answered
 
     Raises ValueError for a parameter that cannot be.
     """
@@ -69,6 +70,7 @@ class PmuClient:
         silent_after_s: float = 3.0,
         source: int = 0,
         connect_timeout_s: float = 1.0,
+        cfg3: bool = False,
     ) -> None:
         _check(port, idcode, stream, transport, nominal_volt, silent_after_s, connect_timeout_s)
         self._address, self._transport = (host, port), transport
@@ -76,7 +78,8 @@ class PmuClient:
         spontaneous = transport == "udp-spontaneous"
         addressed = stream if stream is not None else idcode if idcode is not None else 1
         self._stream = None if spontaneous else addressed
-        self._intake = Intake(idcode, stream, nominal_volt, tuple(volt_channels), source)
+        self._cfg3 = cfg3
+        self._intake = Intake(idcode, stream, nominal_volt, tuple(volt_channels), source, cfg3=cfg3)
         self._thread: threading.Thread | None = None
         self._told = asyncio.Event()
         self._link: _Link | None = None  # while there is a connection
@@ -155,7 +158,7 @@ class PmuClient:
 
     async def _once(self) -> str:
         """One connection from its beginning to its end; why it ended."""
-        session = Session(self._intake, self._stream, self._silent_after_s, time.monotonic_ns())
+        session = Session(self._intake, self._stream, self._silent_after_s, time.monotonic_ns(), self._cfg3)
         link = self._link = await self._open(session)
         try:
             return await self._watch(session, link)

@@ -1,13 +1,14 @@
 """A CFG-1 or CFG-2 frame as what it says of the data frames to come: stations, channels, scales, layout.
 
-Pure. Both have one layout (6.4, table 8); CFG-1 says what a unit could send, CFG-2 what it is sending. CFG-3 is not
-read: nothing asks for it. Text is Latin-1, padding removed and what cannot be printed shown as `?`.
+Pure. Both have one layout (6.4, table 8); CFG-1 says what a unit could send, CFG-2 what it is sending; CFG-3 says the
+same in another layout (`cfg3`). Text is Latin-1, padding removed and what cannot be printed shown as `?`.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -36,7 +37,10 @@ class Phasor(NamedTuple):
 
     name: str
     current: bool  # PHUNIT type: amperes instead of volts
-    factor: int  # PHUNIT factor: 10**-5 V or A a bit of a 16-bit phasor; floats come in engineering units
+    factor: float  # PHUNIT factor: 10**-5 V or A a bit of a 16-bit phasor, 0: unusable
+    float_factor: float = 1.0  # V or A a unit of a floating-point one: CFG-2 has engineering units
+    angle_rad: float = 0.0  # CFG-3: what to take from its angle; values are given as sent
+    component: int | None = None  # CFG-3: 4, 5, 6 are the phases A, B, C (table 11); None: not told
 
 
 class Analog(NamedTuple):
@@ -93,6 +97,11 @@ class Station:
         return bool(self.format & POLAR)
 
     @cached_property
+    def plain(self) -> bool:
+        """Whether magnitudes stand in a data frame as they are, in V or A."""
+        return bool(self.polar and self.format & PHASORS_FLOAT) and all(p.float_factor == 1.0 for p in self.phasors)
+
+    @cached_property
     def layout(self) -> struct.Struct:
         """STAT, phasors, FREQ, DFREQ, analogs, digitals as they lie in a data frame (6.3, table 5)."""
         phasor = "ff" if self.format & PHASORS_FLOAT else "Hh" if self.polar else "hh"
@@ -105,7 +114,8 @@ class Station:
         """Phasor k of the unpacked words, scaled; (NaN, NaN) where a 16-bit one is absent or has no scale."""
         first, second = raw[1 + 2 * k], raw[2 + 2 * k]
         if self.format & PHASORS_FLOAT:
-            return first, second
+            factor = self.phasors[k].float_factor
+            return first * factor, second * (1.0 if self.polar else factor)
         scale = self.phasors[k].factor * SCALE or math.nan
         # The range of all words but a magnitude ends at -32767 (table 6).
         if second == ABSENT or (not self.polar and first == ABSENT):
@@ -145,7 +155,7 @@ class Station:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a CFG-1 or CFG-2 frame says."""
+    """What a CFG-1, CFG-2 or CFG-3 says."""
 
     kind: Kind
     idcode: int  # of the stream
@@ -202,12 +212,19 @@ def read_configuration(frame: bytes, head: Head) -> Configuration:
     """
     if head.kind not in (Kind.CFG1, Kind.CFG2):
         raise FrameError("type", f"{head.kind.name} is no configuration that is read here")
-    body = _Body(body_of(frame))
+    return configuration_of(Body(body_of(frame)), head, _station)
+
+
+def configuration_of(body: Body, head: Head, station: Callable[[Body], Station]) -> Configuration:
+    """TIME_BASE, NUM_PMU, the stations and DATA_RATE, which CFG-2 and CFG-3 have alike.
+
+    Raises FrameError: layout, time_base, rate.
+    """
     time_base, count = body.take(_BEGIN)
     time_base &= 0xFFFFFF  # the high octet is reserved for flags
     if not time_base:
         raise FrameError("time_base", "TIME_BASE is 0: times of the stream mean nothing")
-    stations = tuple(_station(body) for _ in range(count))
+    stations = tuple(station(body) for _ in range(count))
     (rate,) = body.take(_RATE)
     if body.left:
         raise FrameError("layout", f"{body.left} octets behind DATA_RATE")
@@ -219,7 +236,7 @@ def read_configuration(frame: bytes, head: Head) -> Configuration:
     return configuration
 
 
-def _station(body: _Body) -> Station:
+def _station(body: Body) -> Station:
     name, idcode, form, phasors, analogs, digitals = body.take(_STATION)
     names = body.names(phasors + analogs + 16 * digitals)
     units = [body.word() for _ in range(phasors)]
@@ -242,7 +259,7 @@ def _station(body: _Body) -> Station:
     )
 
 
-class _Body:
+class Body:
     """The octets of a configuration, taken from the front; FrameError `layout` where they end too soon."""
 
     def __init__(self, octets: bytes) -> None:
@@ -250,6 +267,7 @@ class _Body:
 
     @property
     def left(self) -> int:
+        """How many are not taken."""
         return len(self._octets) - self._at
 
     def _advance(self, count: int) -> int:
@@ -259,17 +277,30 @@ class _Body:
         return at
 
     def take(self, form: struct.Struct) -> tuple[Any, ...]:
+        """The fields of a form."""
         return form.unpack_from(self._octets, self._advance(form.size))
 
+    def octets(self, count: int) -> bytes:
+        """So many."""
+        at = self._advance(count)
+        return self._octets[at : at + count]
+
     def word(self) -> int:
+        """Four octets as a number."""
         at = self._advance(4)
         return int.from_bytes(self._octets[at : at + 4], "big")
 
     def names(self, count: int) -> list[str]:
+        """Names of 16 octets each."""
         at = self._advance(NAME_BYTES * count)  # once for all: a wrong count is seen before anything is made
         return [_text(self._octets[at + k : at + k + NAME_BYTES]) for k in range(0, NAME_BYTES * count, NAME_BYTES)]
 
 
 def _text(octets: bytes) -> str:
-    text = octets.decode("latin-1").strip(" \0")
+    return printable(octets.decode("latin-1"))
+
+
+def printable(text: str) -> str:
+    """Without padding, and `?` for what cannot be printed."""
+    text = text.strip(" \0")
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

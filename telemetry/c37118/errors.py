@@ -22,6 +22,7 @@ REASONS: Final = {
     "fracsec": "FRACSEC is more than a second of its TIME_BASE",
     "layout": "the configuration's counts do not fit its size",
     "rate": "DATA_RATE is 0",
+    "fragment": "a part of a CFG-3 that does not follow on what came before",
     "stream": "belongs to another stream than the one that is followed",
     "stranger": "comes from another sender than the configuration did",
     "unconfigured": "data whose layout is not known (yet), or no longer for certain",

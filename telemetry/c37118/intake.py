@@ -5,7 +5,8 @@ the counters. Nothing here raises into that thread: a frame that cannot be used 
 
 Policy, in the order in which a frame meets it:
 - Frames of other streams, of other senders (datagrams), and of kinds nobody asked for are counted and left.
-- A CFG-2 says what is being sent, so the latest one holds, whatever its CFGCNT; the same one again changes nothing.
+- A CFG-2 or CFG-3 says what is being sent, so the latest one holds, whatever its CFGCNT; the same one again changes
+  nothing.
 - STAT bit 10 announces a change (2011) or tells of one (2005). From either of its edges until the next CFG-2 no value
   can be read for certain: data are withheld and counted `unconfigured`. So are data of another size than configured.
 - The very same frame again is a `repeat` and not delivered: alive, but not a measurement. Another value with an old
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from telemetry.c37118.cfg3 import Parts, read_cfg3
 from telemetry.c37118.configuration import Configuration, Station, read_configuration
 from telemetry.c37118.errors import FrameError
 from telemetry.c37118.frames import Head, Kind, head_of, t_ns
@@ -63,6 +65,7 @@ class Intake:
     volt_channels : names of the phase voltages; empty: found by their names
     source        : number of the measuring point
     repeats       : deliver repeats too, as a record of what was sent should
+    cfg3          : take a CFG-3 for a configuration as well; else it is left like all that was not asked for
     """
 
     def __init__(
@@ -73,10 +76,12 @@ class Intake:
         volt_channels: tuple[str, ...] = (),
         source: int = 0,
         repeats: bool = False,
+        cfg3: bool = False,
     ) -> None:
         self._idcode, self._stream = idcode, stream
         self._nominal_volt, self._volt_channels, self._source = nominal_volt, volt_channels, source
         self._with_repeats = repeats
+        self._parts = Parts() if cfg3 else None
         self._on_block: OnBlock | None = None
         self.configuration: Configuration | None = None
         self._latest: Configuration | None = None  # the same, remembered across connections
@@ -91,7 +96,7 @@ class Intake:
         self.reports = self.rows = self.gaps = self.repeats = self.handler_errors = 0
         self.others = 0  # parts of data frames that belong to other PMUs of the stream
         self.unasked = 0  # header, command, CFG-1 and CFG-3 frames
-        self.told = 0  # CFG-2 frames that could be used
+        self.told = 0  # configurations that could be used
         self.links = 0  # connections that brought one
         self.configurations = 0  # of them, those that said something new
         self.refused: Counter[str] = Counter()
@@ -114,6 +119,8 @@ class Intake:
     def connected(self) -> None:
         """A new connection: nothing is known of the layout, and any sender may tell it. Stamps are remembered."""
         self.configuration, self.certain, self._sender, self._changing = None, False, None, None
+        if self._parts is not None:
+            self._parts.forget()
 
     def take(self, frame: bytes, rx_ns: int, sender: Any = None) -> None:
         """One checked frame; delivers at most one row. sender : of a datagram; None on a connection"""
@@ -126,6 +133,10 @@ class Intake:
                 self._data(frame, head, rx_ns)
             elif head.kind is Kind.CFG2:
                 self._configure(read_configuration(frame, head), sender)
+            elif head.kind is Kind.CFG3 and self._parts is not None:
+                body = self._parts.take(frame, head)
+                if body is not None:
+                    self._configure(read_cfg3(body, head), sender)
             else:
                 self.unasked += 1
         except FrameError as error:

@@ -12,7 +12,7 @@ import math
 import re
 from typing import Any, Final
 
-from telemetry.c37118.configuration import PHASORS_FLOAT, POLAR, Station
+from telemetry.c37118.configuration import Station
 from telemetry.samples import Quality
 
 # STAT
@@ -30,7 +30,7 @@ PMU_TIME_SHIFT: Final = 6
 PMU_TIME_UNKNOWN: Final = 7  # above 10 ms, or unknown; 0 is that of a 2005 unit, which does not tell
 UNLOCKED_SHIFT: Final = 4
 
-PLAIN: Final = POLAR | PHASORS_FLOAT
+PHASES: Final = (4, 5, 6)  # components of CFG-3: A, B, C
 
 # The octet above FRACSEC
 LEAP_DELETE: Final = 0x40
@@ -66,8 +66,8 @@ def source_quality(stat: int, time_quality: int, hz: float) -> int:
 def phase_voltages(station: Station, wanted: tuple[str, ...] = ()) -> tuple[int, ...]:
     """Which phasors are voltages of single phases: indices.
 
-    wanted : channel names that decide; without them the names that sound like phases, or else all voltages but the
-             negative and zero sequence, which are nothing on a healthy grid
+    wanted : channel names that decide; without them the phases that CFG-3 calls so, or the names that sound like
+             phases, or else all voltages but the negative and zero sequence, which are nothing on a healthy grid
 
     Raises ValueError for a wanted name that is no voltage of the station.
     """
@@ -79,6 +79,9 @@ def phase_voltages(station: Station, wanted: tuple[str, ...] = ()) -> tuple[int,
                 there = ", ".join(by_name) or "none"
                 raise ValueError(f"volt_channels: {name!r} is no voltage of {station.name}; there are {there}")
         return tuple(by_name[name] for name in wanted)
+    told = tuple(k for k in volts if station.phasors[k].component in PHASES)
+    if told:
+        return told
     phases = tuple(k for k, name in volts.items() if _PHASE.match(name))
     return phases or tuple(k for k, name in volts.items() if not _EMPTY_SEQUENCE.match(name))
 
@@ -86,7 +89,7 @@ def phase_voltages(station: Station, wanted: tuple[str, ...] = ()) -> tuple[int,
 def smallest(station: Station, raw: tuple[Any, ...], channels: tuple[int, ...]) -> float:
     """The smallest magnitude [V]; absent phases are left out, NaN if there is none."""
     least = math.nan
-    if station.format & PLAIN == PLAIN:  # magnitudes as they stand: the usual case, asked at every frame
+    if station.plain:  # magnitudes as they stand: the usual case, asked at every frame
         for k in channels:
             volts = raw[1 + 2 * k]
             if volts == volts and not volts >= least:  # also while `least` is NaN

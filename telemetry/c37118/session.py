@@ -1,9 +1,9 @@
 """What to say to a PMU and when to give it up: the conversation of one connection.
 
 Pure: time is passed in (monotonic ns), frames go elsewhere (`Intake`), commands come out as octets. Commanded units are
-told to stop (a stream of an earlier client's making may still run), asked for CFG-2 until it comes and whenever the
-data can no longer be read for certain, and told to start until data come. A unit that sends of its own accord is only
-watched.
+told to stop (a stream of an earlier client's making may still run), asked for CFG-2, or CFG-3 first, until it comes and
+whenever the data can no longer be read for certain, and told to start until data come. A unit that sends of its own
+accord is only watched.
 
 A unit is given up when no data of it could be used for `silent_after_s`, or for three of its own periods if those are
 longer: an open connection proves nothing, and neither do octets that nobody understands.
@@ -27,12 +27,16 @@ class Session:
 
     stream    : IDCODE that commands are addressed to; None: the unit sends of its own accord
     now_ns    : monotonic, at the beginning
+    cfg3      : ask for CFG-3 first; a unit that leaves that unanswered once is asked for CFG-2
     """
 
-    def __init__(self, intake: Intake, stream: int | None, silent_after_s: float, now_ns: int) -> None:
+    def __init__(
+        self, intake: Intake, stream: int | None, silent_after_s: float, now_ns: int, cfg3: bool = False
+    ) -> None:  # fmt: skip
         self._intake, self._stream = intake, stream
         self._silent_ns = round(silent_after_s * _NS)
         self._lively, self._since_ns = intake.lively, now_ns
+        self._cfg3 = cfg3
         self._asked_ns: int | None = None
         self._told = intake.told  # when it was asked
         self._started_ns: int | None = None
@@ -52,9 +56,13 @@ class Session:
         if not intake.certain:
             if not _due(self._asked_ns, now_ns, REPEAT_NS if intake.told == self._told else ANSWERED_NS):
                 return []
-            first, self._asked_ns, self._told = self._asked_ns is None, now_ns, intake.told
+            first = self._asked_ns is None
+            if not first and intake.told == self._told:
+                self._cfg3 = False  # a unit of 2005 does not know the command, and need not say so
+            self._asked_ns, self._told = now_ns, intake.told
             self._started_ns = None  # a unit may stop while it changes its configuration
-            words = [Command.STOP, Command.SEND_CFG2] if first else [Command.SEND_CFG2]
+            ask = Command.SEND_CFG3 if self._cfg3 else Command.SEND_CFG2
+            words = [Command.STOP, ask] if first else [ask]
         else:
             if not self.waiting or not _due(self._started_ns, now_ns, max(REPEAT_NS, 2 * self._period_ns())):
                 return []

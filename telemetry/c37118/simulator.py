@@ -73,6 +73,7 @@ class SimulatedPmu:
     ) -> None:
         self.host, self.port = host, port
         self.pmus = pmus
+        self.cfg3, self.most = True, 65_000  # whether CFG-3 is answered, and octets of it in a frame
         self._stream = pmus[0].idcode if stream is None else stream
         self._rate, self._time_base, self._send_to = rate, time_base, send_to
         self.faults: set[str] = set()  # kinds of FAULTS that are on; set from the loop's thread alone
@@ -241,6 +242,9 @@ class SimulatedPmu:
                 return self._configuration(Kind.CFG1, t_ns), None
             case Command.SEND_CFG2:
                 return self._configuration(Kind.CFG2, t_ns), None
+            case Command.SEND_CFG3 if self.cfg3:
+                frames = writer.configuration3(self._stream, self.pmus, self._time_base, self._rate, t_ns, self.most)
+                return b"".join(frames), None
             case _:
                 return b"", None
 

@@ -1,7 +1,7 @@
 """C37.118.2 frames as a PMU writes them: the simulator's half, which shares nothing with the reading half.
 
 Pure: numbers in, octets out. Built octet by octet in the order of the standard's tables (IEEE C37.118.2-2011, tables 5,
-8 and 13), so that a mistake in the reader's layouts does not cancel out here.
+8, 10 and 13), so that a mistake in the reader's layouts does not cancel out here.
 """
 
 from __future__ import annotations
@@ -58,6 +58,19 @@ class Pmu:
         octets += 3 * _u32(self._factor)
         return octets + _u16(1 if self.nominal_hz == 50 else 0) + _u16(self.changes)
 
+    def configuration3(self) -> bytes:
+        """Its part of CFG-3: fields 10 to 28 of table 10."""
+        octets = _name(self.name) + _u16(self.idcode) + bytes(16)
+        octets += _u16(self.polar | self.floats << 1 | self.floats << 2 | self.floats << 3)
+        octets += _u16(3) + _u16(0) + _u16(0)
+        for channel in ("VA", "VB", "VC"):
+            octets += _name(channel)
+        for component in (4, 5, 6):
+            octets += _u16(0) + bytes((component, 0))
+            octets += struct.pack(">ff", 1.0 if self.floats else self.volts_a_bit, 0.0)
+        octets += 3 * struct.pack(">f", math.inf) + b"P" + _u32(20_000) + _u32(0)
+        return octets + _u16(1 if self.nominal_hz == 50 else 0) + _u16(self.changes)
+
     def data(self, stat: int, hz: float, volts: float, rocof_hz_s: float = 0.0) -> bytes:
         """Its part of a data frame, all three phases alike. Fields 7 to 12 of table 5.
 
@@ -87,6 +100,20 @@ def configuration(kind: int, stream: int, pmus: Sequence[Pmu], time_base: int, r
     return _frame(kind, stream, t_ns, time_base, 0, body + struct.pack(">h", rate))
 
 
+def configuration3(
+    stream: int, pmus: Sequence[Pmu], time_base: int, rate: int, t_ns: int, most: int = 65_000
+) -> list[bytes]:  # fmt: skip
+    """The frames of a CFG-3, one unless there are more than `most` octets. rate : DATA_RATE"""
+    body = _u32(time_base) + _u16(len(pmus)) + b"".join(pmu.configuration3() for pmu in pmus)
+    body += struct.pack(">h", rate)
+    cut = [body[k : k + most] for k in range(0, len(body), most)]
+    numbers = [0] if len(cut) == 1 else [*range(1, len(cut)), 0xFFFF]
+    return [
+        _frame(5, stream, t_ns, time_base, 0, _u16(number) + part, version=2)
+        for number, part in zip(numbers, cut, strict=True)
+    ]
+
+
 def data(stream: int, parts: Sequence[bytes], time_base: int, t_ns: int, time_quality: int = 0) -> bytes:
     """A data frame of the parts that `Pmu.data` gives."""
     return _frame(0, stream, t_ns, time_base, time_quality, b"".join(parts))
@@ -97,7 +124,9 @@ def header(stream: int, text: str, time_base: int, t_ns: int) -> bytes:
     return _frame(1, stream, t_ns, time_base, 0, text.encode("ascii", "replace"))
 
 
-def _frame(kind: int, stream: int, t_ns: int, time_base: int, time_quality: int, body: bytes) -> bytes:
+def _frame(
+    kind: int, stream: int, t_ns: int, time_base: int, time_quality: int, body: bytes, version: int = 1
+) -> bytes:  # fmt: skip
     """Raises ValueError for a time outside 1970..2106 or a body FRAMESIZE cannot say."""
     seconds, rest_ns = divmod(t_ns, 1_000_000_000)
     parts = round(rest_ns * time_base / 1_000_000_000)
@@ -108,9 +137,14 @@ def _frame(kind: int, stream: int, t_ns: int, time_base: int, time_quality: int,
     size = 16 + len(body)
     if size > 0xFFFF:
         raise ValueError(f"a frame of {size} octets: 65535 is the most; give the stream fewer PMUs")
-    octets = bytes((0xAA, kind << 4 | 1)) + _u16(size) + _u16(stream)
+    octets = bytes((0xAA, kind << 4 | version)) + _u16(size) + _u16(stream)
     octets += _u32(seconds) + bytes((time_quality,)) + parts.to_bytes(3, "big") + body
     return octets + _u16(binascii.crc_hqx(octets, 0xFFFF))
+
+
+def _name(text: str) -> bytes:
+    octets = text.encode()[:255]
+    return bytes((len(octets),)) + octets
 
 
 def _u16(value: int) -> bytes:

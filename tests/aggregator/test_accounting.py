@@ -410,7 +410,7 @@ def test_who_came_and_went_between_decisions_has_none():
     line.core.on_sessions(session(1, 1, T0 + S // 2, SlotState.UNPLUGGED), T0 + S // 2)
     line.second(T0 + S, 50.0)
     assert not line.rows().size
-    assert line.core.accounting.columns.rows["begun_ns"][1] == 0
+    assert line.core.accounting.columns.begun_ns[1] == 0
 
 
 def test_half_an_hour_and_five_minutes():
@@ -435,7 +435,7 @@ def test_after_a_long_silence_the_next_interval_begins_where_time_is():
     later = T0 + 86_400 * S + 5 * S
     line.second(later, 49.9)
     assert line.rows().size <= 6
-    assert line.core.accounting.columns.rows["begun_ns"][0] == later - 5 * S
+    assert line.core.accounting.columns.begun_ns[0] == later - 5 * S
 
 
 # ---- replay, snapshot, pickle ----------------------------------------------------------------------------------

@@ -958,3 +958,25 @@ def test_a_bad_setting_is_named(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(BadSetting) as caught:
         settings_for("redis://127.0.0.1:1", **changes)
     assert caught.value.field == field
+
+
+def test_several_ingests_stand_before_their_sources() -> None:
+    ingests = [
+        {"number": 1, "name": "i1", "state": "lost", "used": False},
+        {"number": 2, "name": "i2", "state": "used", "used": True},
+    ]
+    live = Live(t_ns=1, area="ce", ingests=ingests)  # type: ignore[call-arg]
+    told = {"sources": [{"number": 1, "name": "west", "used": True}], "standing": [asdict_of("SOURCE_LOST")]}
+    reading = Reading(started_ns=0, live=live, processes={"ingest": told, "ingest2": told})
+    heard = Heard(data=b"x", mono_s=100.0)
+    reading.processes_heard |= {"ingest": heard, "ingest2": heard}
+    reading.live_heard = heard
+    status = compose(reading, "ce", 0, 101.0, 2.0, 10.0)
+    assert [(s.name, s.used) for s in status.sources] == [
+        ("i1", False), ("i2", True), ("i1/west", False), ("i2/west", True),
+    ]  # fmt: skip
+    assert [alarm.code for alarm in status.alarms] == ["SOURCE_LOST"]
+
+
+def asdict_of(code: str) -> dict[str, Any]:
+    return {"code": code, "severity": "warning", "since_ns": 1, "text": "one is silent"}

@@ -13,7 +13,7 @@ from aggregator.running import core_settings
 TABLES = {
     "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",
     "limits": "bypass_k", "store": "maxmemory_mb", "journal": "keep_days", "choice": "policy",
-    "protection": "ride_through",
+    "protection": "ride_through", "worker": "ingests",
 }  # fmt: skip
 
 
@@ -289,3 +289,48 @@ def test_sources_are_those_of_the_file_or_the_units(tmp_path):
     assert named(two) == [("a", 0, 1, True), ("b", 2, 2, False)]
     options = two + "[source.options]\nreport_block = 'X/LLN0.RP.a'\n"
     assert load(written(tmp_path, options)).sources[0].options == {"report_block": "X/LLN0.RP.a"}
+
+
+SOURCE = """
+[[source]]
+name = "{name}"
+port = {port}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[worker]\ningests = ['i1', 'i1']", "`worker.ingests`: 'i1' is given twice"),
+        ("[worker]\ningests = []", "`worker.ingests`"),
+        ("[worker]\ningests = ['i9']", "`worker.ingests.0`"),
+        (SOURCE.format(name="a", port=1) + 'ingest = "i2"', "`source.ingest`: 'i2' of 'a' is none of `worker.ingests`"),
+        (
+            '[worker]\ningests = ["i1", "i2"]' + SOURCE.format(name="a", port=1) + 'ingest = "i2"',
+            "`worker.ingests`: 'i1' has no source",
+        ),
+        (
+            '[worker]\ningests = ["i1", "i2"]'
+            + SOURCE.format(name="a", port=1)
+            + SOURCE.format(name="b", port=2)
+            + 'ingest = "i2"\noptions = {history = true}',
+            "`source.options.history` of 'b': only 'i1' brings late history",
+        ),
+    ],
+)
+def test_ingests_that_cannot_be_are_named(tmp_path, text, said):
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text))
+    assert said in str(caught.value)
+
+
+def test_sources_are_shared_out_among_ingests(tmp_path):
+    text = '[worker]\ningests = ["i2", "i1"]' + SOURCE.format(name="a", port=1) + SOURCE.format(name="b", port=2)
+    config = load(written(tmp_path, text + 'ingest = "i2"'))
+    assert {name: {k: s.name for k, s in config.sources_of(name).items()} for name in config.worker.ingests} == {
+        "i2": {1: "a", 2: "b"}, "i1": {1: "a"},
+    }  # fmt: skip
+    units = load(None, unit__count=3, worker__ingests=["i1", "i2"])
+    assert [list(units.sources_of(name)) for name in units.worker.ingests] == [[1, 3], [2]]
+    one = load(None, worker__ingests=["i1", "i2"])
+    assert [list(one.sources_of(name)) for name in one.worker.ingests] == [[1], [1]]

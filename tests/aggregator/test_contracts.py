@@ -68,3 +68,17 @@ def test_a_stack_holds_no_longer_than_its_least_patient_and_fades_as_fast_as_its
 def test_power_that_cannot_be_sold_is_refused(sold_kw):
     with pytest.raises(ValueError, match=r"sold_kw .*ce_fcr"):
         Contract(load("ce_fcr"), sold_kw)
+
+
+def test_a_baseline_that_a_stack_cannot_be_settled_by_is_refused_before_it_is_sold():
+    table = {"fn": "regression", "coefficients": {f"hour_{h}": 1.0 for h in range(24)}, "until_ns": 0}
+    own = dataclasses.replace(load("ce_fcr"), baseline=table)
+    assert CoreSettings("xy", 7, (Contract(own, 1.0), Contract(own, 2.0))).contracts
+    with pytest.raises(ValueError, match="goes with one product alone"):
+        CoreSettings("xy", 7, (Contract(own, 1.0), Contract(load("afrr_up"), 1.0)))
+
+
+def test_an_interval_that_a_restart_could_not_rebuild_is_refused():
+    assert Contract(dataclasses.replace(load("ce_fcr"), interval_s=3600), 1.0)
+    with pytest.raises(ValueError, match=r"`interval_s` takes at most 3600 s .* `market\.block_s`"):
+        Contract(dataclasses.replace(load("ce_fcr"), interval_s=14400), 1.0)

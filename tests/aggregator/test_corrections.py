@@ -12,7 +12,8 @@ from aggregator.settle import Settler, settle_folder, verify_folder, written
 from settlement.statement import VerifyError
 from telemetry import wire
 from telemetry.samples import FREQUENCY
-from tests.aggregator.test_settle import NS, QUARTER, START_S, Worker
+from tests.aggregator.test_settle import NS, QUARTER, START_S, Worker, settings
+from tests.settlement.bills import statement
 
 OUTAGE = range(300, 400)
 
@@ -170,3 +171,24 @@ def test_late_rows_by_time_and_by_entry():
     assert late.upto(place("")).between(0, 100).t_ns.size == 0
     late.forget(25)
     assert late.between(0, 100).t_ns.tolist() == [30, 40]
+
+
+@pytest.mark.parametrize(
+    ("product", "at_s", "reached"),
+    [
+        ("ce_fcr", -33, False), ("ce_fcr", -20, True), ("ce_fcr", QUARTER + 1, False),
+        ("nordic_ffr_a", -900, True), ("nordic_ffr_a", -1100, False), ("afrr_up", -400, True),
+        ("nem_r60", QUARTER + 200, True), ("nem_r60", QUARTER + 400, False),
+    ],
+)  # fmt: skip
+def test_what_a_product_remembers_and_awaits_reaches_its_statements(tmp_path, product, at_s, reached):
+    """A trigger's past and a score's sequel are part of what was stated, not the interval alone."""
+    settler = Settler(tmp_path, lambda _: None)
+    settler.feed(*Worker(own=settings((product, 100.0))).second(0))
+    settler._books.feed(journal.Entry(journal.Kind.TIME, 0, 1, 0, b""))
+    whole = statement(product, START_S * NS, length_s=QUARTER)
+    settler.corrections._newest[whole.key] = whole
+    rows = np.zeros(1, FREQUENCY)
+    rows["t_ns"] = (START_S + at_s) * NS
+    settler.corrections.touch(rows, (START_S + 2 * QUARTER) * NS)
+    assert settler.corrections.waiting == reached

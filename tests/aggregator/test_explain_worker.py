@@ -41,7 +41,7 @@ def ask(client: redis.Redis, slot: int, session: int = 1) -> None:
 
 def shown(worker: Worker) -> None:
     """The live figures, now."""
-    worker._live_due_s = 0.0
+    worker._showing.due_s = 0.0
     worker._show(time.monotonic())
 
 
@@ -70,7 +70,7 @@ def test_a_worker_explains_what_it_decided(client: redis.Redis) -> None:
         assert time.monotonic() < deadline_s, worker.figures()
     ask(client, 3)
     ask(client, 4)
-    worker._live_due_s = np.inf
+    worker._showing.due_s = np.inf
     worker._show(time.monotonic())
     assert client.llen(questions.asked("ce")) == 2  # not due
     shown(worker)

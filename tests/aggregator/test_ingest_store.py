@@ -90,7 +90,7 @@ class Running:
         self._thread = threading.Thread(target=self._run, args=(url, url_b), daemon=True)
         self._thread.start()
 
-    def _follow(self, _config: Config, _nominal_hz: float, begun_ns: int, late: Histories) -> Sources:
+    def _follow(self, _config: Config, _nominal_hz: float, begun_ns: int, late: Histories, _name: str) -> Sources:
         self.late = late.options("west")["on_backfill"]
         late.follow("west", self.devices[0])
         tables = {n: SourceTable(name=f"s{n}", port=1, priority=n) for n in (1, 2)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,13 @@ from aggregator import figures, managing, reserved, state
 from aggregator.book import Book
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.core import Aggregator
-from aggregator.journal import Kind
+from aggregator.journal import Entry, Kind
 from aggregator.records import MODE
 from aggregator.replay import replay
-from droop.products import load
+from droop.modes import duties
+from droop.products import catalogue, load
 from droop.promises import Freedoms
+from droop.working_point import restore_h
 from settlement.align import Grid
 from settlement.expected import power_kw
 from settlement.facts import Samples
@@ -352,3 +355,39 @@ class TestReserved:
         assert reserved.maintained(tight.core) == {
             "nordic_fcr_d_up": pytest.approx(20.0), "nordic_fcr_n": pytest.approx(60.0)
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(catalogue()))
+def test_energies_are_summed_for_whom_rules_ask_for_them(name):
+    """A product without a reservoir and without freedoms reads none; what such a fleet commands is the same anyway."""
+    product = load(name)
+    heeds = CoreSettings("-", 4, (Contract(product, 10.0),)).engine().rules.energies
+    assert heeds == (product.reservoir is not None or product.freedoms != Freedoms())
+    assert heeds or not duties([(product, 10.0)]).any.any()
+    assert heeds or restore_h(product) == math.inf
+
+
+class TestContractsThatChange:
+    """Rows name a product by its place among the contracts of their run; another run has other places."""
+
+    def book(self, *first):
+        book = Book(900)
+        book.begin(CoreSettings("nordic", N, tuple(Contract(load(name), 60.0) for name in first)))
+        rows = np.zeros(len(first), MODE)
+        rows["from_ns"], rows["product"], rows["aem"] = T0, np.arange(len(first)), 1 + np.arange(len(first))
+        book._take(Entry(Kind.MODES, 0, 0, T0, b""), rows)
+        return book
+
+    @pytest.mark.parametrize(
+        ("then", "owed"),
+        [
+            (("nordic_fcr_d_up", "nordic_fcr_n"), {"nordic_fcr_n": [1], "nordic_fcr_d_up": [2]}),
+            (("nordic_fcr_d_up",), {"nordic_fcr_d_up": [2]}),
+            (("nordic_fcr_d_down", "nordic_fcr_n"), {"nordic_fcr_n": [1]}),
+        ],
+    )
+    def test_modes_stay_with_their_product(self, then, owed):
+        book = self.book("nordic_fcr_n", "nordic_fcr_d_up")
+        book.begin(CoreSettings("nordic", N, tuple(Contract(load(name), 60.0) for name in then)))
+        found = {name: modes.aem.tolist() for name, modes in book.facts().modes.items()}
+        assert {name: found[name] for name in then if name in found} == owed

@@ -273,3 +273,23 @@ def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([5, 5, 5, 6, 7, 8])
     monkeypatch.setattr(supervisor, "free_port", lambda *_: next(given))
     assert [source.port for source in with_ports(load(None, unit__count=3)).sources] == [5, 6, 7]
+
+
+def test_of_several_ingests_each_counts_from_its_own_first_sample() -> None:
+    """The second one was killed: what it said last is older than what was ticked of it."""
+    read = {
+        "i1": {"first_id": "100-11", "ticked": 100}, "i2": {"first_id": "300-1", "ticked": 50},
+    }  # fmt: skip
+    found = summarise(
+        parts(
+            worker=worker(ticked=150, ingests=read),
+            ingest={"published": 114, "epoch": 100, "alarms": ["SOURCE_LOST"], "sources": [{"name": "a"}]},
+            ingest2={"published": 5, "epoch": 400, "sources": [{"name": "b"}]},
+            past={"ingest2": [{"published": 40, "epoch": 300}]},
+        ),
+        CORE,
+    )
+    assert found["samples_in"] == 104 + 50
+    assert found["samples_lost"] == 4
+    assert [(source["name"], source["ingest"]) for source in found["sources"]] == [("a", "i1"), ("b", "i2")]
+    assert found["alarms"] == ["DEAD_BUS", "SOURCE_LOST"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 from aggregator import journal, settle
+from aggregator.book import LATENCY_S
 from aggregator.books import Books
+from aggregator.contracts import Contract, CoreSettings
 from aggregator.evidence_files import EvidenceDamaged, EvidenceFiles, evidence_files, read
 from aggregator.evidence_keys import evidence_keys, next_key
 from aggregator.journal import Entry, Kind
@@ -22,9 +25,10 @@ from aggregator.process import logger
 from aggregator.sealing import Sealer
 from aggregator.sealing_late import seal_folder
 from aggregator.setpoints import SETPOINT, encode
-from aggregator.settle import LATENCY_S, SettleError, Settler, written
+from aggregator.settle import SILENCE_S, SettleError, Settler, written
 from aggregator.settling import _sealer as sealer_of
 from aggregator.vehiclefiles import VehicleKeeper
+from droop.products import load
 from settlement.ledger import Key, LedgerError
 from settlement.proofs import prove
 from settlement.recompute import recompute
@@ -32,7 +36,7 @@ from settlement.verifier import RECORD, verify
 from telemetry import wire
 from telemetry.samples import VEHICLE
 from tests.aggregator import evidence_victim as victim
-from tests.aggregator.test_settle import NS, QUARTER, START_S, Worker, finals
+from tests.aggregator.test_settle import NS, QUARTER, START_S, Worker, finals, live
 from tests.settlement.sealed import body
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -489,3 +493,16 @@ def test_a_run_without_an_interval_has_nothing_to_seal_and_leaves_no_file(tmp_pa
     settler.close()
     with pytest.raises(SettleError, match="START settings cannot be read"):
         seal_folder(tmp_path / "other", tmp_path / "out.jsonl", START_S * NS)
+
+
+def test_what_was_final_once_its_sequel_had_come_is_sealed_after_the_fact_too(tmp_path):
+    """A score that awaits an answer is closed by a later time: the last interval of such a run is in the evidence."""
+    folder, told = tmp_path / "journal", []
+    product = dataclasses.replace(load("nem_r6"), id="mine")
+    worker = Worker(own=CoreSettings("AU", 4, (Contract(product, 1000.0),)))
+    settler = live(folder, worker, range(301), told, until_s=300 + 60 + LATENCY_S + SILENCE_S)
+    settler.close()
+    stated = [item.key for item in written(folder)]
+    assert stated
+    said = seal_folder(tmp_path, tmp_path / "late.jsonl", (START_S + 90_000) * NS)
+    assert (said["statements"], said["refused"]) == (len(stated), 0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import redis
 
-from aggregator import journal, journal_reader, settle
+from aggregator import journal, journal_reader, settle, settling
 from aggregator.book import LATENCY_S, ROWS_MAX, Rows
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.journal import Entry, JournalError, Kind
@@ -239,7 +241,8 @@ def test_every_interval_of_a_crash_is_settled(tmp_path):
     settler.close()
     done = sorted(finals(told).values(), key=lambda s: s.start_ns)
     assert [(s.start_ns // NS - START_S) // QUARTER for s in done] == [0, 1, 2]
-    assert [s.sold_kw for s in done] == [1000.0, 1000.0, 500.0]  # what ran before is closed under its own contract
+    # What ran before is closed under its own contract, which also held for the first minutes of the last.
+    assert [s.sold_kw for s in done] == [1000.0, 1000.0, 1000.0]
     assert done[1].coverage_frac == 0.0
     assert done[2].baseline.late
     assert done[2].baseline.refused == 0
@@ -418,3 +421,36 @@ def test_an_interval_waits_for_the_sequel_that_its_score_wants(tmp_path):
     waiting = [s for s in told if not s.final and s.start_ns == START_S * NS]
     assert waiting[-1].until_ns == (START_S + QUARTER) * NS
     assert verify_folder(tmp_path) == 1
+
+
+@pytest.mark.parametrize("why", ["full", "away"])
+def test_while_nothing_is_read_the_clock_closes_nothing(tmp_path, monkeypatch, why):
+    """A disk that takes nothing, or a store that cannot be asked: the rest of the interval is still to be read."""
+    told, worker = [], Worker()
+    settler = live(tmp_path, worker, range(QUARTER - 100), told)
+    if why == "full":
+        monkeypatch.setattr(settle, "WAITING_BYTES", 0)
+    for s in range(QUARTER - 100, QUARTER + 200, 10):
+        if why == "away":
+            settler.unheard()
+        settler.on_time((START_S + s) * NS)
+    assert not finals(told)
+    monkeypatch.undo()
+    for s in range(QUARTER - 100, QUARTER + 60):
+        settler.feed(*worker.second(s))
+    settler.close()
+    (found,) = finals(told).values()
+    assert found.coverage_frac == 1.0
+    assert verify_folder(tmp_path) == 1
+
+
+def test_a_store_that_is_away_is_no_silence(tmp_path):
+    class Away:
+        def read(self, **_):
+            raise redis.ConnectionError("gone")
+
+    settler = Settler(tmp_path, lambda _: None)
+    settler.on_time(NS)
+    stop = SimpleNamespace(wait=lambda _: None)
+    assert settling._read(Away(), settler, "late", stop, SimpleNamespace(warning=lambda *_, **__: None)) == 0
+    assert settler._fed

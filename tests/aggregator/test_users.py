@@ -56,7 +56,7 @@ READERS = {
     "cmd:ce:g1": {"worker", "gateway", "run"}, "journal:ce:w1": {"worker", "settle", "run"},
     "fleet:ce:g1": {"worker", "gateway", "run"}, "signal:ce:a1": {"worker", "api", "run"},
     "wishes:ce:a1": {"worker", "api", "run"}, "signal:ce:u1": {"worker", "utility", "run"},
-    "sources:ce:i1": {"ingest", "run"},
+    "sources:ce:i1": {"ingest", "settle", "run"},
 }  # fmt: skip
 STRINGS = {
     "live:ce": {"worker"}, "fleetview:ce": {"worker"}, "accounts:ce": {"settle"},

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aggregator import journal
 from aggregator.journal import Kind
+from aggregator.sourcefiles import alarms
 from aggregator.supervisor import free_port
 from telemetry import wire
 from telemetry.choice import Choice, ChoiceSettings
@@ -67,8 +69,9 @@ def alarmed(line: Line, code: str) -> None:
 
 
 def stream(line: Line, key: str) -> np.ndarray:
-    """Every row on a stream of frequency, in order."""
-    return np.concatenate([wire.decode(fields[b"b"]) for _, fields in line.store.xrange(key)])
+    """Every row on a stream of frequency, in order; alarms of sources are no rows."""
+    payloads = (fields[b"b"] for _, fields in line.store.xrange(key))
+    return np.concatenate([wire.decode(payload) for payload in payloads if not payload.startswith(b"{")])
 
 
 def test_units_killed_frozen_and_lying(make_line: Callable[..., Line], tmp_path: Path) -> None:
@@ -119,6 +122,7 @@ def test_units_killed_frozen_and_lying(make_line: Callable[..., Line], tmp_path:
     expect_the_same_decisions_again(judged, decided)
     expect_nobody_waited_for(judged, decided)
     expect_nothing_of_the_liar(line, judged)
+    expect_all_of_it_on_record(line, judged)
 
 
 def expect_the_same_decisions_again(judged: np.ndarray, decided: np.ndarray) -> None:
@@ -143,6 +147,16 @@ def expect_nobody_waited_for(judged: np.ndarray, decided: np.ndarray) -> None:
         elif number > 1 and not row["quality"]:
             spoken[number] += 1
             assert spoken[number] < 3, row
+
+
+def expect_all_of_it_on_record(line: Line, judged: np.ndarray) -> None:
+    """The journal has every row of every source with its marks, and when which alarm stood."""
+    kept = journal.read(line.run / "journal", Kind.SOURCES)
+    assert kept.rows[: judged.size].tobytes() == judged.tobytes()
+    assert not kept.gaps.size
+    told = [alarm for _, alarm in alarms(line.run / "journal", "i1")]
+    for code in ("SOURCE_LOST", "SOURCES_DISAGREE"):
+        assert next(not alarm["cleared_ns"] for alarm in told if alarm["code"] == code)
 
 
 def expect_nothing_of_the_liar(line: Line, judged: np.ndarray) -> None:

@@ -181,3 +181,39 @@ def test_stacked_products_need_the_plan(facts):
     pair = [Sold(triggered(fn="pre_event"), 500.0), Sold(load("ce_fcr"), 1.0)]
     with pytest.raises(BaselineError, match="2 products share one delivery"):
         settle(pair, facts, START_NS, START_NS + 900 * NS)
+
+
+def test_several_meters_are_looked_at_as_their_sum(facts):
+    shown = event(facts)
+    halves = Meters(shown.meters.t_ns, shown.meters.power_kw / 2, shown.meters.meter, shown.meters.usable)
+    other = halves._replace(meter=np.full(halves.t_ns.size, 7))
+    pair = shown._replace(meters=Meters(*(np.concatenate(both) for both in zip(halves, other, strict=True))))
+    for table in ({"fn": "pre_event", "last_s": 10.0}, {"fn": "rolling_median", "window_s": 60.0}):
+        sold = [Sold(triggered(**table), 500.0)]
+        (one,), (two,) = (settle(sold, rows, START_NS, START_NS + 900 * NS) for rows in (shown, pair))
+        assert two.delivered_up_kwh == pytest.approx(one.delivered_up_kwh, rel=1e-2)
+        assert two.baseline.mean_kw == pytest.approx(one.baseline.mean_kw, rel=1e-2)
+
+
+def test_a_model_of_the_day_itself_declares_nothing_and_stops_nobody(facts):
+    table = {"fn": "regression", "coefficients": {f"hour_{h}": -750.0 for h in range(24)}, "until_ns": START_NS}
+    product = dataclasses.replace(load("ce_fcr"), baseline=table)
+    (found,) = settle([Sold(product, 1000.0)], facts, START_NS, START_NS + 900 * NS)
+    assert (found.coverage["baseline"], found.score) == (0.0, None)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"fn": "rolling_median", "window_s": "long"},
+        {"fn": "rolling_median", "window_s": 0.0},
+        {"fn": "pre_event", "last_s": -1.0},
+        {"fn": "control_group", "meter": "x"},
+        {"fn": "control_group", "meter": 9, "contracted": -1},
+        {"fn": "rolling_median", "step_s": 0.0},
+        {"fn": "regression", "coefficients": {"temperature": 1.0}, "until_ns": 0},
+    ],
+)
+def test_a_table_that_could_not_be_settled_by_is_refused_before_it_is_sold(table):
+    with pytest.raises(BaselineError):
+        baselines.check(triggered(**table))

@@ -182,6 +182,15 @@ def test_an_unknown_product_and_a_contract_outside_validity_are_refused():
     bill(quarters(), {"ce_fcr": old}, ce_price(), Sales([Sale("ce_fcr", T - HOUR, T, Fraction(1))]))
 
 
+def test_time_under_contract_without_a_statement_is_told():
+    """A worker that was away leaves no statement: that must not look like an hour in which nothing was owed."""
+    rows, sales = quarters(), Sales([Sale("ce_fcr", T, T + HOUR, Fraction(1000))])
+    assert not [note for note in bill(rows, {"ce_fcr": CE}, ce_price(), sales).notes if "no statement" in note]
+    holed = [item for item in rows if item.start_ns != T + HOUR // 4]
+    (note,) = (note for note in bill(holed, {"ce_fcr": CE}, ce_price(), sales).notes if "no statement" in note)
+    assert note.startswith("ce_fcr: 900 s under contract")
+
+
 def test_contracts_that_overlap_are_refused():
     with pytest.raises(SaleError, match=r"1 MW of ce_fcr .* overlaps the one from 2026-06-21T22:30:00Z until"):
         Sales([Sale("ce_fcr", T + HOUR // 2, T + 2 * HOUR, Fraction(5)), Sale("ce_fcr", T, T + HOUR, Fraction(1000))])

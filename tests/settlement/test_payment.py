@@ -61,6 +61,9 @@ def test_pjm_pays_the_lost_opportunity_that_the_credits_leave():
     book = flat("it", 20, "USD/MW-h", **kinds, lost_opportunity=(20, "USD/MW-h"))
     assert paid("pjm_v1", book)[2] == ("lost opportunity", Decimal("26.25"), "M")  # 50 + 100 - 123.75
     assert len(paid("pjm_v1", flat("it", 40, "USD/MW-h", **kinds, lost_opportunity=(20, "USD/MW-h")))) == 2
+    # Who failed, or shows nothing, is not made whole for it.
+    for score in (0.24, None):
+        assert figures(paid("pjm_v1", book, score=score)) == [("RMCCP credit", 0), ("RMPCP credit", 0)]
 
 
 def test_nyiso_pays_energy_too_and_charges_what_does_not_follow():
@@ -97,6 +100,19 @@ def test_ercot_and_spp_pay_capacity_and_deployed_energy_whatever_the_score(fn):
     ]  # fmt: skip
     one = flat("it", 7, "USD/MWh", energy=(30, "USD/MWh"))
     assert figures(paid(fn, one, "up", delivered_down_kwh=1000.0)) == [("regulation", 35.0), ("energy", -30.0)]
+
+
+@pytest.mark.parametrize("fn", ["ercot", "spp", "caiso"])
+def test_capacity_that_the_records_do_not_show_is_not_paid(fn):
+    """No meter, no baseline, no signal: there was nothing to hold against the capacity sold."""
+    book = flat("it", 8, "USD/MWh", mileage=(0.5, "USD/MW"))
+    silent = paid(fn, book, "up", {"energy": False}, score=None, coverage_frac=0.0)
+    assert sum(amount for _, amount, _ in silent) == 0
+    half = figures(paid(fn, book, "up", {"energy": False}, score=1.0, coverage_frac=0.5))
+    assert half[0][1] == 20.0
+    kinds = {"capacity_up": (8, "USD/MWh"), "capacity_down": (4, "USD/MWh"), "mileage": (0.5, "USD/MW")}
+    both = flat("it", 8, "USD/MWh", **kinds)
+    assert sum(amount for _, amount, _ in paid(fn, both, table={"energy": False}, score=None, coverage_frac=0.0)) == 0
 
 
 def test_the_nem_pays_what_was_enabled_and_there_and_the_performance_payment_by_its_factor():

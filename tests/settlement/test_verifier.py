@@ -437,6 +437,14 @@ def test_a_proof_for_another_vehicle_place_or_number_is_found(proof):
     assert verify([proof(document | {"items": []})])["problems"][0]["field"] == "items"
 
 
+def test_a_share_that_is_told_twice_is_found(proof):
+    """The document itself is signed by nobody: its rows must not add up to more than was sealed."""
+    document = prove(LINES, "EV3", None, START_NS + 3 * NS)
+    found = verify([proof(document | {"items": 2 * document["items"]})])
+    assert [p["field"] for p in found["problems"]] == ["items"]
+    assert len(found["rows"]) == 1
+
+
 def test_whichever_bit_of_a_proof_flips_it_is_found(tmp_path):
     data, rng = json.dumps(prove(LINES, "EV3"), separators=(",", ":")).encode(), np.random.default_rng(9)
     path = tmp_path / "proof.json"

@@ -683,3 +683,81 @@ def test_the_middle_of_some_values():
     assert middle([1.0, 3.0]).distance_hz(2.0) == 0.0
     assert middle([1.0, 3.0]).distance_hz(0.5) == 0.5
     assert middle([1.0, 3.0]).distance_hz(3.25) == 0.25
+
+
+# ---- asked by the clock
+
+
+def by_the_clock(rows, numbers=(1, 2), step_s=0.001, **changes):
+    """Rows at their arrivals, and between them the question of what is overdue, as one who follows streams asks it."""
+    choice, at_ns, decided = Choice(numbers, ChoiceSettings(**changes)), [], []
+    ends_ns = int(rows["rx_ns"].max()) + S
+    waiting = [rows[k : k + 1] for k in range(rows.size)]
+    for now_ns in range(int(rows["rx_ns"].min()), ends_ns, round(step_s * S)):
+        while waiting and waiting[0]["rx_ns"][0] <= now_ns:
+            decided.append(choice.take(waiting.pop(0)).decided)
+            at_ns += [now_ns] * decided[-1].size
+        due_ns = choice.due_ns()
+        decided.append(choice.overdue(now_ns))
+        assert not decided[-1].size or now_ns > due_ns > 0
+        at_ns += [now_ns] * decided[-1].size
+    return choice, np.array(at_ns), np.concatenate(decided)
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+@pytest.mark.parametrize("phase_s", [-0.001, 0.0, 0.001, 0.005, 0.01, 0.019])
+@pytest.mark.parametrize("dies_s", [2.0, 2.0131])
+def test_asked_by_the_clock_no_decision_is_later_than_a_period_and_a_quarter(policy, phase_s, dies_s):
+    rows = together(source(1, dies_s), source(2, 4.0, from_s=0.1, phase_s=phase_s))
+    _, at_ns, decided = by_the_clock(rows, policy=policy)
+    lived = (at_ns > BEGIN + S) & (at_ns < BEGIN + 4 * S)
+    assert np.diff(at_ns[lived]).max() <= 1.25 * PERIOD_S * S + MS
+    assert decided["source"][-1] == 2
+    carried = list(zip(decided["source"].tolist(), decided["t_ns"].tolist(), strict=True))
+    assert len(set(carried)) == len(carried)  # no row carries two decisions
+    assert (np.diff(decided["t_ns"]) > -PERIOD_S * S).all()
+
+
+@pytest.mark.parametrize("policy", ["priority", "voting"])
+def test_while_all_live_nothing_is_overdue(policy):
+    rows = together(source(1, 3.0), source(2, 3.0, phase_s=0.004))
+    _, at_ns, decided = by_the_clock(rows, policy=policy)
+    alike = Choice((1, 2), ChoiceSettings(policy=policy)).take(rows).decided
+    # At their end, and at no other time, the one that spoke last stands in for the one that does not come.
+    assert decided[: alike.size].tobytes() == alike.tobytes()
+    assert at_ns[alike.size :].size <= 1
+
+
+@given(st.integers(0, 2**31), st.floats(0.0, 0.6))
+@settings(max_examples=40, deadline=None)
+def test_asked_by_the_clock_late_rows_make_no_second_decision(seed, jitter):
+    """One instrument told by two ways, each late by chance: a moment is decided on once, and none is left out."""
+    rng = np.random.default_rng(seed)
+    ways = []
+    for number in (1, 2):
+        rows = source(number, 2.0)
+        late_ns = np.maximum.accumulate(rows["rx_ns"] + (rng.uniform(0, jitter * PERIOD_S, rows.size) * S).astype(int))
+        rows["rx_ns"] = late_ns
+        ways.append(rows)
+    _, _, decided = by_the_clock(together(*ways), slew_hz_s=math.inf)
+    decided = decided[2:]  # before a second row of each no period is known
+    assert np.unique(decided["t_ns"]).size == decided.size
+    assert decided.size >= ways[0].size - 2
+    assert (np.diff(decided["t_ns"]) == round(PERIOD_S * S)).all()
+
+
+def test_nothing_is_overdue_that_nobody_could_stand_in_for():
+    rows = source(1, 1.0)
+    choice = Choice((1, 2))
+    choice.take(rows)
+    assert choice.due_ns() == 0
+    assert choice.overdue(BEGIN + 2 * S).size == 0
+    # An old row of another, of before the last decision, is no news either.
+    stale = source(2, 0.5)[-1:]
+    stale["rx_ns"] = rows["rx_ns"][-1] + MS
+    choice.take(stale)
+    assert choice.due_ns() == 0
+    # And a bad one is none.
+    bad = mark(source(2, 1.1, from_s=1.05)[:1], 0, 9, Q.RANGE)
+    choice.take(bad)
+    assert choice.overdue(BEGIN + 2 * S).size == 0

@@ -203,6 +203,11 @@ def test_unknown_power_is_none_and_no_disturbance_is_no_score():
     assert fcas(power, 0.2 * dev).score is None
     assert fcas(power, 0.2 * dev).kpis["disturbances"] == 0
     assert fcas(power, dev, known=np.zeros(power.size, bool)).note.startswith("no telemetry")
+    # Silent for just the disturbance: that is no undisturbed interval.
+    calm = np.zeros(2 * power.size)
+    late = np.concatenate([np.zeros(power.size), dev])
+    silent = fcas(calm, late, known=np.arange(calm.size) < power.size)
+    assert (silent.score, silent.kpis["disturbances"]) == (0.0, 1)
 
 
 def test_one_disturbance_is_counted_once_and_the_least_counts():

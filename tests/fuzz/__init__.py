@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of every decoder, outside the tests' own run: `make fuzz`."""
