@@ -113,9 +113,9 @@ class Accounting:
         self._new = True
         return closed
 
-    def declared(self, held: Any, row: Block, now_ns: int) -> None:
-        """A baseline was declared: what of it is whose. row : DECLARATION[1]"""
-        start_ns, end_ns = int(row["start_ns"][0]), int(row["end_ns"][0])
+    def declared(self, held: Any, rows: Block, now_ns: int) -> None:
+        """A baseline was declared: what of it is whose. rows : DECLARATION[n], of one interval; its ramp is nobody's"""
+        start_ns, end_ns = int(rows["start_ns"][0]), int(rows["end_ns"][-1])
         times = self.columns.times_ns
         at_once = start_ns % self.interval_ns != 0
         if at_once and self._new:

@@ -42,7 +42,9 @@ class Contract:
         if self.product.interval_s > INTERVAL_MAX_S:
             raise ValueError(f"{self.product.id}: field `interval_s` takes at most {INTERVAL_MAX_S} s to be sold, not "
                              f"{self.product.interval_s}; a longer block is `market.block_s`")  # fmt: skip
-        baselines.check(self.product)  # a baseline that could not be settled is refused before anything is sold
+        # A baseline that could not be settled is refused before anything is sold.
+        baselines.check(self.product)
+        baselines.ramp_s(self.product)
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ class CoreSettings:
     def interval_s(self) -> int:
         """Settlement interval of the first contract; the baseline is declared by it."""
         return self.contracts[0].product.interval_s
+
+    @property
+    def ramp_s(self) -> int:
+        """The declared baseline's ramp into an interval, of the first contract as the interval."""
+        return baselines.ramp_s(self.contracts[0].product)
 
     def engine(self) -> Settings:
         """The kernel's settings."""

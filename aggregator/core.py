@@ -137,7 +137,7 @@ class Aggregator:
         self._signal_door, self._signal_ns = 0, 0  # who said it, and when
         self._age_max_ns = round(settings.sample_age_max_s * 1e9)
         self._band_hz = tuple((1 + side * WIDEST_BAND_FRAC) * settings.nominal_hz for side in (-1, 1))
-        self._declared = Declarations(settings.interval_s)
+        self._declared = Declarations(settings.interval_s, settings.ramp_s)
         self._declared_rows: list[Block] = []
         self._ruled = bool(self.engine.terms.duties.any.any())  # products with energy rules
         self._mode_rows: list[Block] = []
@@ -344,10 +344,10 @@ class Aggregator:
         # Plans come with the refresh; the one within this tick would come too late for the declaration.
         renew(self._held, now_ns)
         power_kw = float(totals.plan_kw.sum()) + self._working_point_kw()
-        row = self._declared.declare(now_ns, power_kw, int(totals.fresh.sum()))
-        self._declared_rows.append(row)
-        self._record(Kind.BASELINE, now_ns, row.tobytes())
-        self.accounting.declared(self._held, row, now_ns)
+        rows = self._declared.declare(now_ns, power_kw, int(totals.fresh.sum()))
+        self._declared_rows.append(rows)
+        self._record(Kind.BASELINE, now_ns, rows.tobytes())
+        self.accounting.declared(self._held, rows, now_ns)
 
     def _working_point_kw(self) -> float:
         """What the baseline adds to the plans, so that the energy the products reserve comes back [kW]."""

@@ -38,7 +38,7 @@ REMOVED: Final = "removed.jsonl"
 BACKFILL: Final = "backfill"
 SOURCES: Final = "sources"
 # What else belongs in a journal's folder.
-BESIDE: Final = frozenset({"statements", REMOVED, BACKFILL, SOURCES, "lost+found"})
+BESIDE: Final = frozenset({"statements", "accounts", REMOVED, BACKFILL, SOURCES, "lost+found"})
 META: Final = b"flyball.journal"
 HOUR_NS: Final = 3_600_000_000_000
 

@@ -18,6 +18,8 @@ from aggregator.evidence_keys import evidence_keys
 from aggregator.journal import Kind, Problem
 from aggregator.sealing import Sealer, Vehicles
 from aggregator.settle import SEALED, SettleError, written
+from aggregator.vehiclebook import READ
+from aggregator.vehiclefiles import VehicleKeeper
 from settlement.align import NS
 
 
@@ -27,22 +29,28 @@ def seal_folder(
 ) -> dict[str, Any]:  # fmt: skip
     """Seal a run's folder into one file; how many intervals and statements, and the public key.
 
-    folder : of a run, with `journal` in it; `keys` beside has the key, made if there is none
+    folder   : of a run, with `journal` in it; `keys` beside has the key, made if there is none
+    vehicles : rows of an interval; None: computed from the journal, as live
 
     Raises SettleError where nothing in it is final, KeyFault, OSError; `out` is written whole or not at all.
     """
     journal = folder / "journal"
     last_ns = max((item.end_ns for item in written(journal)), default=0)
-    sealer = Sealer(EvidenceFile(out, evidence_keys(folder / "keys"), _area(journal)), vehicles)
+    keeper = VehicleKeeper(None)
+    sealer = Sealer(EvidenceFile(out, evidence_keys(folder / "keys"), _area(journal)), vehicles or keeper.rows)
     files: Any = sealer.files
     try:
         books = Books(read_late(journal, problems), sealer.close)
-        for entry in journal_reader.entries(journal, SEALED, problems=problems):
-            books.feed(entry)
-            sealer.feed(entry)
+        for entry in journal_reader.entries(journal, SEALED | READ, problems=problems):
+            # The vehicles' rows of an interval are there when the book closes it.
+            keeper.feed(entry)
+            if entry.kind in SEALED:
+                books.feed(entry)
+                sealer.feed(entry)
             sealer.flush(now_ns)
         if last_ns:
             # What a silence had closed, as the live settlement did.
+            keeper.on_time(last_ns + (LATENCY_S + 1) * NS)
             books.on_time(last_ns + (LATENCY_S + books.tail_s + 1) * NS)
             sealer.flush(now_ns)
         if not sealer.sealed:

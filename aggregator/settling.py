@@ -79,13 +79,13 @@ def serve(
         if settler.full:
             stop.wait(BLOCK_MS / 1000)
         else:
-            _read(reader, feeds, settler.unheard, stop, log)
+            _read(reader, settler, feeds, stop, log)
         settler.on_time(time.time_ns())
         stalled = _tell_stall(settler, stalled, log)
         _publish(client, key, waiting, log)
         shown = _show(client, area, settler.vehicles.latest, shown, log)
         stats.write(_figures(settler, reader))
-    while not settler.full and _read(reader, feeds, settler.unheard, stop, log) >= BATCH:
+    while not settler.full and _read(reader, settler, feeds, stop, log) >= BATCH:
         pass
     settler.close()
     _tell_stall(settler, stalled, log)
@@ -149,13 +149,13 @@ def _writers(settler: Settler) -> tuple[JournalWriter, ...]:
     return settler.writer, settler.backfill, *settler.sources.writers
 
 
-def _read(reader: StreamReader, feeds: Feeds, away: Callable[[], None], stop: Stop, log: Log) -> int:
-    """One batch of entries, each to what takes its stream; how many. away : told where the store cannot be asked"""
+def _read(reader: StreamReader, settler: Settler, feeds: Feeds, stop: Stop, log: Log) -> int:
+    """One batch of entries, each to what takes its stream; how many."""
     try:
         entries = reader.read(block_ms=BLOCK_MS, count=BATCH)
     except redis.RedisError as error:
         log.warning("store away", error=str(error))
-        away()
+        settler.unheard()
         stop.wait(0.2)
         return 0
     for key, entry_id, payload in entries:

@@ -37,7 +37,7 @@ CORE: Final = (
     "last_sample", "baseline_kw", "metered_kw", "meter_t_ns", "signal_kw", "_signal_until_ns", "_signal_door",
     "_signal_ns", "_first_ns", "_last_ns", "_sequence", "_told_second",
 )  # fmt: skip
-DECLARED: Final = ("_start_ns", "_end_ns", "_now_kw", "_next")
+DECLARED: Final = ("_start_ns", "_end_ns", "_now_kw", "_next", "_before_kw", "_ramp_ns")
 
 
 class StateError(ValueError):

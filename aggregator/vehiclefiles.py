@@ -30,9 +30,9 @@ class AccountFileError(ValueError):
 
 
 class VehicleKeeper:
-    """Feeds a vehicles' book and keeps what it closes. folder : the journal's"""
+    """Feeds a vehicles' book and keeps what it closes. folder : the journal's; None: nothing is written"""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.book = VehicleBook()
         self._folder = folder
         self._due: list[Closed] = []
@@ -56,14 +56,15 @@ class VehicleKeeper:
     def flush(self) -> list[Closed]:
         """Write what was closed; returns it. Raises OSError: what is not written stays due."""
         done: list[Closed] = []
-        while self._due:
+        while self._due and self._folder is not None:
             store(self._folder, self._due[0])
             done.append(self._due.pop(0))
         return done
 
     def _keep(self, closed: list[Closed]) -> None:
         full = [item for item in closed if item.rows.size]
-        self._due += full
+        if self._folder is not None:
+            self._due += full
         self.latest = full[-1] if full else self.latest
         self._at_hand += closed
         if closed:

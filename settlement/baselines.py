@@ -62,6 +62,19 @@ def method(product: Product) -> str:
     return name
 
 
+def ramp_s(product: Product) -> int:
+    """How long a declared plan ramps from one interval to the next: whole seconds, 0 unless the table says so.
+
+    Raises BaselineError.
+    """
+    value = product.baseline.get("ramp_s", 0)
+    if isinstance(value, bool) or value not in range(product.interval_s // 2 + 1):
+        raise BaselineError(
+            f"{product.id}: field `baseline.ramp_s` takes whole seconds up to half an interval, not {value!r}"
+        )
+    return int(value)
+
+
 def rolling_median(meters: Meters, grid: Grid, *, window_s: float, lag_s: float = 0.0) -> Declarations:
     """For each cell the median of what was metered in the window before it; real-time.
 

@@ -68,7 +68,7 @@ def of(sold: Sequence[tuple[Product, float]], k: int, facts: Facts, grid: Grid) 
 def set_point_kw(sold: Sequence[tuple[Product, float]], k: int, facts: Facts, grid: Grid) -> Cells | None:
     """The set-point itself, where `of` is the slowest way after it; None where both are the same.
 
-    Both bound what a provider may do: who goes straight to the set-point gives neither too much nor too little.
+    Both bound what one may do: a fleet that goes straight to the set-point gives neither too much nor too little.
     """
     product, _ = sold[k]
     if product.input != "signal" or np.isinf(ramp_pu_s(product)):

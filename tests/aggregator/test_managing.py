@@ -357,6 +357,16 @@ class TestReserved:
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", sorted(catalogue()))
+def test_energies_are_summed_for_whom_rules_ask_for_them(name):
+    """A product without a reservoir and without freedoms reads none; what such a fleet commands is the same anyway."""
+    product = load(name)
+    heeds = CoreSettings("-", 4, (Contract(product, 10.0),)).engine().rules.energies
+    assert heeds == (product.reservoir is not None or product.freedoms != Freedoms())
+    assert heeds or not duties([(product, 10.0)]).any.any()
+    assert heeds or restore_h(product) == math.inf
+
+
 class TestContractsThatChange:
     """Rows name a product by its place among the contracts of their run; another run has other places."""
 
@@ -381,13 +391,3 @@ class TestContractsThatChange:
         book.begin(CoreSettings("nordic", N, tuple(Contract(load(name), 60.0) for name in then)))
         found = {name: modes.aem.tolist() for name, modes in book.facts().modes.items()}
         assert {name: found[name] for name in then if name in found} == owed
-
-
-@pytest.mark.parametrize("name", sorted(catalogue()))
-def test_energies_are_summed_for_whom_rules_ask_for_them(name):
-    """A product without a reservoir and without freedoms reads none; what such a fleet commands is the same anyway."""
-    product = load(name)
-    heeds = CoreSettings("-", 4, (Contract(product, 10.0),)).engine().rules.energies
-    assert heeds == (product.reservoir is not None or product.freedoms != Freedoms())
-    assert heeds or not duties([(product, 10.0)]).any.any()
-    assert heeds or restore_h(product) == math.inf

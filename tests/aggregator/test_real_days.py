@@ -85,7 +85,9 @@ def test_dynamic_containment_on_its_own_grid(product):
     assert test.core.sums.requested_up_kwh == pytest.approx(up, rel=0.01, abs=1e-9)
     assert test.core.sums.requested_down_kwh == pytest.approx(down, rel=0.01, abs=1e-9)
     statements = list(test.statements())
-    assert all(s.score is not None and "error" in s.score_note for s in statements)
+    # Fifty imperfect chargers stray by more than the 7 % from which on nothing is paid.
+    assert [s.score for s in statements] == [0.0] * 4
+    assert all(s.kpis["error_frac"] > 0.07 for s in statements)
     assert sum(s.delivered_up_kwh for s in statements) == pytest.approx(up, rel=0.15, abs=0.5)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,9 @@ from droop.products import load
 from telemetry import wire
 from telemetry.samples import FREQUENCY, SIGNAL, Quality
 
+# Every sample shows in the commands at once.
+PRODUCT = replace(load("gb_dc_low"), delay_s=0.0)
+
 S = 10**9
 T0 = 1_790_000_000 * S
 KEY = bytes(range(32))
@@ -33,7 +38,7 @@ def sample(t_ns, hz, quality=0):
 @pytest.fixture(scope="module")
 def recorded():
     """A minute of a line at 5 Hz: a fleet of flesh and blood, a set-point, an outage, a dead bus, a renewal."""
-    core = Aggregator(CoreSettings("ce", 40, (Contract(load("gb_dc_low"), 80.0),), epoch=9, signal_max_kw=20.0))
+    core = Aggregator(CoreSettings("ce", 40, (Contract(PRODUCT, 80.0),), epoch=9, signal_max_kw=20.0))
     fleet = SimulatedFleet(40, 2, T0)
     rng = np.random.default_rng(1)
     entries = []
@@ -133,7 +138,7 @@ def test_a_gap_is_counted(recorded):
 def test_from_files_over_hour_edges_restarts_and_mergings_the_bytes_are_the_same(recorded, tmp_path):
     """Two runs of a worker, written in pieces at hour edges, by a writer that was restarted, merged, read back."""
     shift = 3600 * S - (T0 + 30 * S) % (3600 * S)  # half way through, an hour begins
-    core = Aggregator(CoreSettings("ce", 40, (Contract(load("gb_dc_low"), 80.0),), epoch=9, signal_max_kw=20.0))
+    core = Aggregator(CoreSettings("ce", 40, (Contract(PRODUCT, 80.0),), epoch=9, signal_max_kw=20.0))
     later = []
     for entry in recorded:
         if Kind.START < entry.kind < Kind.TICKS:

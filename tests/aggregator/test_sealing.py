@@ -27,6 +27,7 @@ from aggregator.sealing_late import seal_folder
 from aggregator.setpoints import SETPOINT, encode
 from aggregator.settle import SILENCE_S, SettleError, Settler, written
 from aggregator.settling import _sealer as sealer_of
+from aggregator.vehiclefiles import VehicleKeeper
 from droop.products import load
 from settlement.ledger import Key, LedgerError
 from settlement.proofs import prove
@@ -458,6 +459,26 @@ def test_sealed_late_it_holds_what_was_sealed_live(recorded, tmp_path):
 
     with (tmp_path / "late.jsonl").open("rb") as late:
         assert told(late) == told(read(evidence_files(folder / "evidence")))
+
+
+def test_sealed_late_the_vehicles_rows_come_from_the_journal_itself(recorded, tmp_path, monkeypatch):
+    folder, _, _ = recorded
+    fed = []
+
+    class Keeper(VehicleKeeper):
+        def feed(self, entry):
+            fed.append(entry.kind)
+            super().feed(entry)
+
+        def rows(self, start_ns, end_ns):
+            return shares(start_ns, end_ns)
+
+    monkeypatch.setattr("aggregator.sealing_late.VehicleKeeper", Keeper)
+    said = seal_folder(folder, tmp_path / "late.jsonl", (START_S + 90_000) * NS)
+    found = verify([tmp_path / "late.jsonl"], said["key"])
+    assert (found["ok"], found["leaves"]) == (True, 2 * shares(0, 1).size)
+    assert {Kind.START, Kind.TICKS} <= set(fed)
+    assert not (folder / "journal" / "accounts").exists()
 
 
 def test_a_run_without_an_interval_has_nothing_to_seal_and_leaves_no_file(tmp_path, payloads):

@@ -453,5 +453,5 @@ def test_a_store_that_is_away_is_no_silence(tmp_path):
     settler.on_time(NS)
     stop = SimpleNamespace(wait=lambda _: None)
     log = SimpleNamespace(warning=lambda *_, **__: None)
-    assert settling._read(Away(), {}, settler.unheard, stop, log) == 0
+    assert settling._read(Away(), settler, {}, stop, log) == 0
     assert settler._fed

@@ -265,3 +265,15 @@ def test_a_signal_is_read(tmp_path, zone):
     found = read(path)
     assert found.t_ns.tolist() == [1_767_571_200 * S, 1_767_571_202 * S + S // 2]
     assert found.share.tolist() == [-1.0, 0.25]
+
+
+def test_a_published_signal_is_read_without_its_missing_values(tmp_path):
+    seconds = [23 * 3600 + 59 * 60 + 2 * k for k in range(30)]
+    rows = [f"{s // 3600}:{s // 60 % 60:02d}:{s % 60:02d},{'' if k == 3 else 0.5}" for k, s in enumerate(seconds)]
+    (tmp_path / "s.csv").write_text("\n".join([",8/1/2017", *rows, "0:00:00,1.0000005"]) + "\n", encoding="utf-8")
+    found = read(tmp_path / "s.csv")
+    assert found.t_ns.size == found.share.size == 30
+    assert found.t_ns[0] == np.datetime64("2017-08-02T03:59:00", "ns").astype(np.int64)  # Eastern, daylight saving
+    assert np.diff(found.t_ns).max() == 4 * S
+    assert found.share.max() == 1.0
+    assert found.share[:-1].tolist() == [0.5] * 29

@@ -150,6 +150,7 @@ def test_stacked_products_have_their_own_state():
     [
         ({"trigger": {"hz": 50.3}}, "trigger.hz"),
         ({"trigger": {"hz": 49.7, "release_hz": 49.6}}, "trigger.release_hz"),
+        ({"trigger": {"hz": 49.7}}, "without either it lets go as it is pulled"),
         ({"trigger": {"hz": 49.7, "steps_hz": [49.7, -1.0]}}, "steps_hz"),
         ({"trigger": {"hz": 49.7, "ready_from": "now"}}, "ready_from"),
         ({"trigger": {"hz": 49.7}, "input": "signal", "signal_s": 2.0, "curve": [[0, 0], [1, 1]]}, "trigger"),
