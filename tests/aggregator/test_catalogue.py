@@ -180,7 +180,7 @@ def test_a_trace_that_leaves_the_products_time_is_stopped_there(flyball, tmp_pat
     asked = ("--product", "pjm_reg_v1", "--signal", "s.csv", "--vehicles", "2", "--json", "-")
     code, out, err = flyball("backtest", "t.csv", *asked)
     assert (code, out) == (2, "")
-    assert "`dated` was valid until 2025-10-01" in err.splitlines()[-1]
+    assert "`pjm_reg_v1` was valid until 2025-10-01" in err.splitlines()[-1]
 
 
 def test_a_run_is_refused_today(flyball, tmp_path):

@@ -333,7 +333,7 @@ def test_the_newest_signal_stands_and_bad_ones_are_refused():
 LEAVING = {"depart_ns": T0 + 4 * 3600 * S, "depart_kwh": 50.0}
 
 
-@pytest.mark.parametrize(("product", "interval_s"), [("ce_fcr", 900), ("gb_dc_low", 1800)])
+@pytest.mark.parametrize(("product", "interval_s"), [("ce_fcr", 900), ("nem_r60", 300)])
 def test_declarations_are_ex_ante_contiguous_aligned_and_frozen(product, interval_s):
     start = T0 - T0 % (1800 * S) + 100 * S
     line = Line(settings_of(product, 20.0), t_ns=start, period_ns=S, **{**LEAVING, "depart_ns": start + 4 * 3600 * S})
