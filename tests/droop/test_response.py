@@ -96,11 +96,11 @@ def test_a_liar_is_found_within_fifteen_seconds(seed):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_honest_but_slow_is_not_accused_in_an_hour_of_noise(seed):
+def test_honest_but_slow_is_not_accused_in_a_quarter_of_an_hour_of_noise(seed):
     charger = Charger(random.Random(seed), dead_s=2.0, ramp_kw_s=22 / 5)
     bench = Bench(charger, 1.3, seed)
     rng = random.Random(seed)
-    bench.run(0, 3600, lambda: rng.uniform(-11, 11), 2.3)
+    bench.run(0, 900, lambda: rng.uniform(-11, 11), 2.3)
     assert bench.refusals == []
     assert bench.fleet.misses[0] < BELIEVING.misses
 
