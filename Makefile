@@ -44,7 +44,7 @@ run: $(STAMP) ## the whole line on this machine and its dashboard; options in AR
 	@guard=; if $(GUARD) true 2>/dev/null; then guard='$(GUARD)'; fi; exec $$guard $(BIN)/flyball run $(ARGS)
 
 test: $(STAMP) ## every test, scenarios included; the browser's is skipped visibly without Chromium
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m $(if $(ARGS),pytest,tests) $(ARGS)
 
 check: $(STAMP) ## lint, format, types, layers, hygiene of the repository
 	$(BIN)/ruff check .
