@@ -6,6 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# Enough to find what breaks, on two cores in minutes; a test that needs more says so itself, and
+# `--hypothesis-profile=thorough` takes its time.
+settings.register_profile("suite", max_examples=60)
+settings.register_profile("thorough", max_examples=1000)
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

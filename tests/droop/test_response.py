@@ -65,8 +65,7 @@ def steps(seed):
     return lambda: rng.choice([-1, 1]) * rng.uniform(4, 10.5)
 
 
-@pytest.mark.parametrize("dead_s", [0.3, 1.0, 2.5, 6.0])
-@pytest.mark.parametrize("period_s", [1.0, 2.0])
+@pytest.mark.parametrize(("dead_s", "period_s"), [(0.3, 2.0), (1.0, 1.0), (2.5, 2.0), (6.0, 1.0)])
 def test_dead_time_is_learned(dead_s, period_s):
     bench = Bench(Charger(random.Random(1), dead_s), period_s)
     bench.run(0, 600, steps(2), 25)
@@ -74,7 +73,7 @@ def test_dead_time_is_learned(dead_s, period_s):
     assert bench.refusals == []
 
 
-@pytest.mark.parametrize("gain", [0.8, 0.9, 0.95, 1.0, 1.05])
+@pytest.mark.parametrize("gain", [0.8, 0.95, 1.05])
 def test_gain_is_learned_and_what_was_asked_arrives(gain):
     bench = Bench(Charger(random.Random(3), gain=gain))
     bench.run(0, 600, lambda: random.Random(int(bench.charger.at)).choice([-1, 1]) * 8.0, 20)
