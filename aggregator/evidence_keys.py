@@ -27,9 +27,7 @@ def evidence_keys(folder: Path) -> list[Key]:
         published = path.with_suffix(".pub")
         if not published.exists():
             published.write_text(key.public + "\n", encoding="ascii")
-            published.chmod(
-                0o600
-            )  # public, but of a folder in which nothing is for others; `flyball evidence` shows it
+            published.chmod(0o600)  # public, but in a folder where nothing is for others
     return keys
 
 
