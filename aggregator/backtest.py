@@ -18,6 +18,7 @@ from aggregator.core import Aggregator
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.reserved import figures
+from aggregator.results.collector import Collector
 from aggregator.signal_file import Recorded
 from droop.dynamics import terms
 from settlement.align import NS
@@ -42,14 +43,16 @@ class Backtest:
     start_ns : when the fleet begins to live; at or before the first row
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     signal : a balancing authority's, for the products sold on one
+    gathered : what days, blocks, vehicles and stays come to
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None, signal: Recorded | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None, gathered: Collector | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
-        self.core = Aggregator(settings, journal=False)
+        self.core = Aggregator(settings, journal=False, accounts=True)
+        self.gathered = gathered or Collector(settings, start_ns)
         self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour)
         self.gate = Gate(gate)
         self.rows = 0
@@ -69,6 +72,7 @@ class Backtest:
         """Recorded rows, in file order. block : FREQUENCY[n] with rx_ns == t_ns"""
         judged = self.gate.check(block)
         self.rows += int(judged.size)
+        self.gathered.samples(judged)
         judged = judged[(judged["quality"] & OUT_OF_TIME) == 0]
         if not judged.size:
             return
@@ -137,6 +141,13 @@ class Backtest:
             self.switches += int(np.count_nonzero(fleet.switched_ns == now_ns))
         for command in self.core.drain_commands():
             self.fleet.apply(command.rows, command.valid_until_ns, now_ns)
+        if now_ns >= self.gathered.due_ns:
+            self.gathered.look(self.core, self.fleet, now_ns, self.switches)
+
+    def finish(self) -> Collector:
+        """No more rows will come: what was gathered, complete."""
+        self.gathered.finish(self.core, self.fleet, self._last_ns, self.switches)
+        return self.gathered
 
     # ---- what came of it -----------------------------------------------------------------------------------
 

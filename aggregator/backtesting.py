@@ -13,6 +13,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,9 @@ from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
 from aggregator.gateways.population import Behaviour
 from aggregator.oversold import Oversold
+from aggregator.results import periods, writing
+from aggregator.results.collector import Collector
+from aggregator.results.wear import BATTERY_PRICE
 from aggregator.signal_file import Recorded
 from aggregator.validity import check_valid
 from droop.curve import fractions
@@ -83,6 +87,7 @@ def run(
     behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
     progress: Progress = lambda *_: True, any_date: bool = False,
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
+    battery_price: float = BATTERY_PRICE,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -92,12 +97,13 @@ def run(
     warn      : told once, after the first rows, that more is sold than the fleet can sustain
     prices    : what was paid: the result then has an `income`
     signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
+    battery_price : of a kilowatt-hour of battery, for what a stay wore of it
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
     """
     check(traces, settings, signal, any_date=any_date)
-    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal)
+    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal) + f"{battery_price:g}"
     state = _load(out, what) if resume and out is not None else State(what)
     products = [contract.product for contract in settings.contracts]
     saved_ns: int | None = None
@@ -107,7 +113,8 @@ def run(
         if not any_date:
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
-            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal)
+            gathered = Collector(settings, first_ns, out, battery_price)
+            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal, gathered)
         saved_ns = first_ns if saved_ns is None else saved_ns
         if traces:
             state.backtest.feed(block)
@@ -126,8 +133,10 @@ def run(
             return None
     if state.backtest is None:
         raise BacktestError(f"{traces[0].path}: no usable row; `flyball inspect` says what is in the file")
+    if out is not None:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return result(traces, state.backtest, state.rejected, out, prices)
+        return result(traces, state.backtest, state.rejected, out, prices, seed, _sealed(signal))
     except (PriceError, PaymentError):
         if out is not None:
             _save(out, state)  # with the prices mended, --resume has nothing left to do but to settle
@@ -189,9 +198,11 @@ def _sealed(signal: Recorded | None) -> str:
 
 
 def result(
-    traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None
-) -> dict[str, Any]:
+    traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None,
+    seed: int = 1, signal_digest: str = "",
+) -> dict[str, Any]:  # fmt: skip
     """The result's keys, as scripts rely on them."""
+    gathered = test.finish()
     sums, energy = test.core.sums, test.fleet.energy()
     statements = list(test.statements())
     score, note = weighted_score((s.score, s.coverage_frac, s.score_note) for s in statements)
@@ -230,11 +241,24 @@ def result(
     bill = prices.bill(statements) if prices is not None else None
     if bill is not None:
         row["income"] = billing.summary(bill)
+    products = {c.product.id: c.product for c in test.settings.contracts}
+    days, blocks = (make(statements, products, bill, gathered) for make in (periods.days, periods.blocks))
+    row |= {**gathered.told(), "days": [_plain(day) for day in days], "blocks": len(blocks)}
+    row["worst_blocks"] = [_plain(block) for block in periods.worst(blocks)]
     if out is not None:
+        writing.write(out, gathered, days, blocks)
+        span_ns = (gathered.start_ns, test.core.last_sample[0])
+        behaviour = test.fleet.behaviour
+        writing.write_asked(out, writing.asked(traces, test.settings, behaviour, seed, signal_digest, span_ns))
         _write(out, row, test, statements)
         if bill is not None:
             (out / "lines.csv").write_bytes(exporting.table(billing.line_rows(bill), "csv"))
     return row
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Amounts as texts that keep their cents."""
+    return {name: str(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
 def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Statement]) -> None:
