@@ -81,7 +81,7 @@ class Accounting:
         return closed
 
     def close(self, held: Any, now_ns: int) -> list[Block]:
-        """Close what is running, as at the end of a recording: ROW blocks. Who is still here goes on in new accounts."""
+        """Close what is running, as at the end of a recording: ROW blocks. Who is still here has a new account."""
         closed = self.edge(held, now_ns)
         self._share(held, now_ns)
         out = np.zeros(self.columns.begun_ns.size, ROW)

@@ -122,6 +122,7 @@ class Backtest:
             self._count_hours(now_ns)
         if now_ns >= self._look_ns:
             self._look_ns = now_ns + LOOK_NS
+            self.gathered.look(fleet)
             if core.last is not None:
                 core.supervise(figures(core, now_ns)["short"], now_ns)
             soc = fleet.truth().soc_frac
@@ -141,8 +142,8 @@ class Backtest:
             self.switches += int(np.count_nonzero(fleet.switched_ns == now_ns))
         for command in self.core.drain_commands():
             self.fleet.apply(command.rows, command.valid_until_ns, now_ns)
-        if now_ns >= self.gathered.due_ns:
-            self.gathered.look(self.core, self.fleet, now_ns, self.switches)
+        if now_ns >= self.gathered.edge_ns:
+            self.gathered.edge(self.core, self.fleet, now_ns, self.switches)
 
     def finish(self) -> Collector:
         """No more rows will come: what was gathered, complete."""

@@ -105,6 +105,8 @@ def run(
     check(traces, settings, signal, any_date=any_date)
     what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal) + f"{battery_price:g}"
     state = _load(out, what) if resume and out is not None else State(what)
+    if state.backtest is not None:
+        state.backtest.gathered.move(out)
     products = [contract.product for contract in settings.contracts]
     saved_ns: int | None = None
     oversold = Oversold()
@@ -263,7 +265,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Statement]) -> None:
     """Result, statements, the series behind them and a page to look at."""
-    from aggregator import report  # a second of import for those who want the page
+    from aggregator.results import page  # a second of import for those who want it
 
     out.mkdir(parents=True, exist_ok=True)
     pretty = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
@@ -273,7 +275,8 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
         columns = {column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()}
         pq.write_table(pa.table(columns), out / f"{name}.parquet")
     title = ", ".join(f"{c.sold_kw:g} kW of {c.product.id}" for c in test.settings.contracts)
-    report.write(out / "report.html", title, *_series(test), statements, _facts(row))
+    shown = page.Shown(title, row, _series(test), statements, test.gathered.spans.rows, _facts(row))
+    page.write(out / "report.html", shown)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -6,7 +6,8 @@ often it is asked in between; asked at the same times, it gives the same bytes. 
 the `now_ns` it brings; an earlier one changes nothing.
 
 Buffers and losses: session records, meter readings and ended stays wait until asked for; of the readings the last
-`READINGS_MAX` are kept, of the moments at which stays ended the last `STAYS_MAX`. While a charger's link is lost its reports and commands are lost, its session records are late.
+`READINGS_MAX` are kept, of the moments at which stays ended the last `STAYS_MAX`. While a charger's link is lost its
+reports and commands are lost, its session records are late.
 """
 
 from __future__ import annotations

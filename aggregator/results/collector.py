@@ -1,16 +1,15 @@
 """Gathers what a run comes to while it goes on: a few calls, none of them at a decision that has nothing to tell.
 
-The shell calls `samples` with every chunk of judged rows, `look` after the first decision at or after `due_ns` (once a
-minute, at whole minutes, so that no edge of an accounting interval is missed) and `finish` after the last one. What
-is gathered is the fleet's own truth and the core's accounts; the statements come from settlement (`periods`).
+The shell calls `samples` with every chunk of judged rows, `look` once a minute, `edge` after the first decision at or
+after `edge_ns`, where the core closes its accounts, and `finish` after the last decision. What is gathered is the
+fleet's own truth and the core's accounts; the statements come from settlement (`periods`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +28,6 @@ from aggregator.results.wear import BATTERY_PRICE
 from settlement import calendar
 from telemetry.samples import Block
 
-LOOK_NS: Final = 60_000_000_000
-
 
 class Collector:
     """One run's. Pickles with it.
@@ -43,7 +40,6 @@ class Collector:
                  battery_price: float = BATTERY_PRICE) -> None:  # fmt: skip
         self.settings, self.start_ns, self.price = settings, start_ns, battery_price
         self.length_ns = interval_ns(settings.interval_s)
-        self.due_ns = start_ns
         self.odd = Oddities(self.length_ns)
         self.spans = Spans(start_ns)
         self.stays = Stays(settings.rows)
@@ -51,27 +47,42 @@ class Collector:
         self.vehicles = Spool("vehicles", VEHICLE_DAY, folder)
         self.sessions = Spool("sessions", STAYED, folder)
         self._market = settings.contracts[0].product.market
-        self._edge_ns = start_ns - start_ns % self.length_ns + self.length_ns
+        self.edge_ns = start_ns - start_ns % self.length_ns + self.length_ns
         self._day = calendar.day(calendar.day_of(start_ns, self._market), self._market)
         self._commands = 0
-        self._gone: Counter[str] = Counter()  # reversals and cycles of cars that have left
+        self._gone_reversals, self._gone_cycles = 0, 0.0  # of cars that have left
         self._finished_ns = 0
+
+    def move(self, folder: Path | None) -> None:
+        """The run goes on in a folder of this name."""
+        self.vehicles.move(folder)
+        self.sessions.move(folder)
 
     def samples(self, judged: Block) -> None:
         """Rows as the gate judged them, in file order. judged : FREQUENCY[n]"""
         self.odd.take(judged)
 
-    def look(self, core: Aggregator, fleet: SimulatedFleet, now_ns: int, switches: int = 0) -> None:
-        """What has happened up to the decision at `now_ns`."""
-        self.due_ns = now_ns - now_ns % LOOK_NS + LOOK_NS
+    def look(self, fleet: SimulatedFleet) -> None:
+        """Who left, who came, and what is in the cars now."""
+        stays, aboard = self.stays, fleet.aboard()
+        ended = fleet.drain_stays()
+        if ended.size:
+            stays.leave(ended)
+            self._gone_reversals += int(ended["reversals"].sum())
+            self._gone_cycles += _cycles(ended)
+        new = np.flatnonzero(aboard.plugged & ~(stays.here & (stays.session == aboard.session)))
+        if new.size:
+            stays.come(new, fleet.stays(new))
+        stays.look(aboard)
+
+    def edge(self, core: Aggregator, fleet: SimulatedFleet, now_ns: int, switches: int = 0) -> None:
+        """An accounting interval has ended, and the decision at `now_ns` has been made: its accounts are closed."""
+        edge_ns = now_ns - now_ns % self.length_ns
+        self.edge_ns = edge_ns + self.length_ns
         self._follow(core, fleet)
-        if now_ns >= self._edge_ns:
-            edge_ns = now_ns - now_ns % self.length_ns
-            self._edge_ns = edge_ns + self.length_ns
-            self._close(core, fleet, edge_ns, switches)
-            if now_ns >= self._day.end_ns:
-                self._turn(edge_ns)
-        self.stays.look(fleet.aboard())
+        self._close(core, fleet, edge_ns, switches)
+        if now_ns >= self._day.end_ns:
+            self._turn(edge_ns)
 
     def finish(self, core: Aggregator, fleet: SimulatedFleet, now_ns: int, switches: int = 0) -> None:
         """The last decision has been made: all accounts are closed, all stays told. Once is enough."""
@@ -80,28 +91,19 @@ class Collector:
         self._finished_ns = now_ns
         core.close_accounts()
         self._follow(core, fleet)
-        self.stays.look(fleet.aboard())
         stays = self._close(core, fleet, now_ns, switches)
         self._tell(self.stays.finish(stays))
 
     # ---- parts ---------------------------------------------------------------------------------------------
 
     def _follow(self, core: Aggregator, fleet: SimulatedFleet) -> None:
-        """Who left, who came, which accounts were closed."""
-        stays, aboard = self.stays, fleet.aboard()
-        ended = fleet.drain_stays()
-        if ended.size:
-            stays.leave(ended)
-            self._gone["reversals"] += int(ended["reversals"].sum())
-            self._gone["cycles"] += _cycles(ended)  # type: ignore[assignment]
-        new = np.flatnonzero(aboard.plugged & ~(stays.here & (stays.session == aboard.session)))
-        if new.size:
-            stays.come(new, fleet.stays(new))
+        """The accounts that were closed, and the stays that have all of theirs."""
+        self.look(fleet)
         for rows in core.drain_accounts():
             self._commands += int(rows["commands"].sum())
-            stays.account(rows)
+            self.stays.account(rows)
         state = core.engine.fleet
-        self._tell(stays.over(state.state, state.session))
+        self._tell(self.stays.over(state.state, state.session))
 
     def _close(self, core: Aggregator, fleet: SimulatedFleet, edge_ns: int, switches: int) -> Rows:
         """An edge of the accounting interval: the fleet's totals up to here. STAY[n], as of now"""
@@ -113,8 +115,8 @@ class Collector:
         row["t_ns"] = edge_ns
         row["net_kwh"], row["losses_kwh"] = energy.grid_kwh, energy.losses_kwh
         row["throughput_kwh"] = fleet.throughput_kwh
-        row["cycles"] = self._gone["cycles"] + _cycles(stays[here])
-        row["reversals"] = self._gone["reversals"] + int(stays["reversals"][here].sum())
+        row["cycles"] = self._gone_cycles + _cycles(stays[here])
+        row["reversals"] = self._gone_reversals + int(stays["reversals"][here].sum())
         row["requested_up_kwh"], row["requested_down_kwh"] = sums.requested_up_kwh, sums.requested_down_kwh
         row["unserved_kwh"] = sums.unserved_kwh
         row["unserved_by_reason_kwh"] = sums.unserved_by_reason_kwh

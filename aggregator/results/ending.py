@@ -9,10 +9,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.results import wear
 from aggregator.results.rows import COUNTED, LAWS, STAYED, SUMS, VEHICLE_DAY, Rows
 from aggregator.results.stays import Ended, read
-from aggregator.results.wear import CHEMISTRIES, Lived, shares
+from aggregator.results.wear import Lived, shares
 from droop.rainflow import Counts, Cycles, equivalent_full_cycles
 from droop.reasons import COUNT, Reason
 
@@ -75,7 +74,7 @@ def _figures(rows: Rows, parts: Rows, stays: Rows) -> Floats:
 
 
 def _reasons(parts: Rows) -> tuple[Any, Floats]:
-    """What it fell short by where that was its own doing, as `settlement.accounts` has it; else what bound it longest."""
+    """What it fell short by if that was its own doing, as `settlement.accounts` has it; else what bound it longest."""
     bound_s = parts["bound_s"]
     longest = bound_s.argmax(axis=1)
     held_s = bound_s[np.arange(parts.size), longest]
@@ -124,7 +123,7 @@ def _worn(rows: Rows, stays: Rows, looked: Rows, ended: Sequence[Ended], price: 
     )  # fmt: skip
     nominal_kwh = stays["car"]["capacity_kwh"]
     for law in LAWS:
-        with_it, without = shares(CHEMISTRIES[law], did), shares(CHEMISTRIES[law], alone)
+        with_it, without = shares(law, did), shares(law, alone)
         rows[f"{law}_cycle_frac"], rows[f"{law}_calendar_frac"] = with_it
         rows[f"{law}_alone_cycle_frac"], rows[f"{law}_alone_calendar_frac"] = without
         rows[f"{law}_cost"] = price * nominal_kwh * sum(with_it)
@@ -139,8 +138,10 @@ def _rate(moved: Floats, hours: Floats) -> Floats:
 def _joined(each: Sequence[Cycles]) -> Cycles:
     """Stacks of several stays as rows of one."""
     closed = Counts(*(np.concatenate(columns) for columns in zip(*(item.closed for item in each), strict=True)))
-    columns = (np.concatenate(parts) for parts in zip(*(item[:4] for item in each), strict=True))
-    return Cycles(*columns, closed, each[0].scratch)
+    extreme, direction, points, depth = (
+        np.concatenate(parts) for parts in zip(*(item[:4] for item in each), strict=True)
+    )
+    return Cycles(extreme, direction, points, depth, closed, each[0].scratch)
 
 
 def _drawn(parts: Rows) -> Floats:
@@ -150,6 +151,3 @@ def _drawn(parts: Rows) -> Floats:
 
 def _share(energy_kwh: Floats, usable_kwh: Floats) -> Floats:
     return np.asarray(energy_kwh / usable_kwh, np.float64)
-
-
-__all__ = ["Departure", "day_rows", "stay_rows", "wear"]

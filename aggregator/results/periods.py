@@ -1,9 +1,9 @@
-"""Days and blocks of a run: what each product was asked, gave, scored and earned in it, and what the fleet did meanwhile.
+"""Days and blocks of a run: what each product was asked, gave, scored and earned in it, and what the fleet did.
 
 A row is one product in one day, or one block, of its own market (`settlement.calendar`): the block of sale, or the
-settlement interval where the product has none. Energies asked and given, score and availability are settlement's, of the
-statements that begin in it; what the fleet did is the same whatever is sold, so with several products it stands in the
-rows of each. The first and the last row hold what there was of a day or a block.
+settlement interval where the product has none. Energies asked and given, score and availability are settlement's, of
+the statements that begin in it; what the fleet did is the same whatever is sold, so with several products it stands in
+the rows of each. The first and the last row hold what there was of a day or a block.
 """
 
 from __future__ import annotations
@@ -48,9 +48,8 @@ def _rows(statements: Iterable[Statement], products: Mapping[str, Product], bill
     for item in statements:
         day, place = _place(item, products[item.product], by)
         groups.setdefault((item.product, day, place), []).append(item)
-    money = {} if bill is None else {
-        (total.product, total.day, total.block): total for total in bill.totals(*((DAY,) if by == DAY else (DAY, BLOCK)))
-    }  # fmt: skip
+    sums = [] if bill is None else bill.totals(*((DAY,) if by == DAY else (DAY, BLOCK)))
+    money = {(total.product, total.day, total.block): total for total in sums}
     odd = gathered.odd.found()
     rows = []
     for (name, day, place), items in groups.items():

@@ -1,4 +1,6 @@
-"""The rows of vehicles and stays: layouts alone. Positive power is into the grid; energies named up or down are 0 or more.
+"""The rows of vehicles and stays: layouts alone.
+
+Positive power is into the grid; energies named up or down are 0 or more.
 
 A PART is one stay within one day of the market: what `vehicles.parquet` holds a row of. A stay is the sum of its parts,
 with how it ended and what it wore: a row of `sessions.parquet`.

@@ -24,8 +24,7 @@ class Spool:
     """One table. kind : layout of its rows; folder : the run's, None: nothing is kept"""
 
     def __init__(self, name: str, kind: np.dtype[Any], folder: Path | None) -> None:
-        self.name, self._kind = name, kind
-        self._folder = None if folder is None else folder / FOLDER
+        self.name, self._kind, self._folder = name, kind, folder
         self._held: list[Rows] = []
         self._rows = self._parts = 0
 
@@ -36,24 +35,27 @@ class Spool:
         self._held.append(rows)
         self._rows += int(rows.size)
         if self._rows >= PART_ROWS:
-            self._put_aside()
+            self._put_aside(self._folder)
 
-    def _put_aside(self) -> None:
-        assert self._folder is not None
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pq.write_table(table(np.concatenate(self._held)), self._part(self._parts))
+    def move(self, folder: Path | None) -> None:
+        """The run's folder has another name now."""
+        self._folder = folder
+
+    def _put_aside(self, folder: Path) -> None:
+        (folder / FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
+        pq.write_table(table(np.concatenate(self._held)), self._part(folder, self._parts))
         self._held, self._rows, self._parts = [], 0, self._parts + 1
 
-    def _part(self, number: int) -> Path:
-        assert self._folder is not None
-        return self._folder / f"{self.name}-{number:06d}.parquet"
+    def _part(self, folder: Path, number: int) -> Path:
+        return folder / FOLDER / f"{self.name}-{number:06d}.parquet"
 
-    def write(self, path: Path) -> None:
-        """All rows so far as one file, a row group a part."""
+    def write(self, folder: Path) -> None:
+        """All rows so far as one file of the run's folder, a row group a part."""
+        path = folder / f"{self.name}.parquet"
         last = table(np.concatenate([np.zeros(0, self._kind), *self._held]))
         with pq.ParquetWriter(path, last.schema) as writer:
             for number in range(self._parts):
-                writer.write_table(pq.read_table(self._part(number)))
+                writer.write_table(pq.read_table(self._part(folder, number)))
             if last.num_rows or not self._parts:
                 writer.write_table(last)
 

@@ -8,7 +8,7 @@ A stay's figures are sums over accounting intervals, closed at their edges; the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -159,17 +159,7 @@ class Stays:
         part["bound_s"][at, rows["reason"]] += rows["bound_s"]
         looked["asked_kwh"][at] += rows["asked_up_kwh"] - rows["asked_down_kwh"]
         looked["plan_kwh"][at] += rows["plan_kwh"]
-        car, hours = stays["car"][at], (rows["end_ns"] - rows["start_ns"]) / (H_S * 1e9)
-        plan_kwh, usable_kwh = rows["plan_kwh"], _usable_kwh(car)
-        charged = np.maximum(-plan_kwh, 0.0) * car["eta_charge_frac"]
-        drawn = np.maximum(plan_kwh, 0.0) / np.maximum(car["eta_discharge_frac"], 1e-3)
-        before = looked["alone_kwh"][at]
-        after = np.clip(before + charged - drawn, 0.0, usable_kwh)
-        looked["alone_kwh"][at] = after
-        looked["alone_soc_h"][at] += 0.5 * (before + after) / usable_kwh * hours
-        looked["alone_h"][at] += hours
-        looked["alone_moved_kwh"][at] += np.abs(plan_kwh)
-        looked["alone_working_h"][at] += hours * (plan_kwh != 0.0)
+        _alone(looked, stays, at, rows)
 
     def edge(self, stays: Rows) -> None:
         """An accounting interval has ended and its accounts are in. stays : STAY[n], of all chargers"""
@@ -222,6 +212,28 @@ class Stays:
         return ended
 
 
+def _alone(looked: Rows, stays: Rows, at: Ints, rows: Rows) -> None:
+    """The same time with the plan alone: even charging to what was wanted by the departure told (`droop.limits.plan`),
+    with no regulation to make good; where none was told, the plan as it stood."""
+    car, hours = stays["car"][at], (rows["end_ns"] - rows["start_ns"]) / (H_S * 1e9)
+    usable_kwh, eta = _usable_kwh(car), car["eta_charge_frac"].astype(np.float64)
+    before = looked["alone_kwh"][at]
+    ceiling = np.maximum(car["soc_max_frac"] * usable_kwh, stays["came_kwh"][at])
+    lacks = np.maximum(np.minimum(car["depart_kwh"], ceiling) - before, 0.0)
+    left_h = (car["depart_ns"] - rows["start_ns"]) / (H_S * 1e9)
+    rating_kw = car["charge_max_kw"].astype(np.float64)
+    even_kw = np.where(left_h > 0.0, np.minimum(lacks / (eta * np.maximum(left_h, 1e-9)), rating_kw), rating_kw)
+    told, plan_kwh = car["depart_ns"] > 0, rows["plan_kwh"]
+    charged = np.where(told, np.minimum(even_kw * hours * eta, lacks), np.maximum(-plan_kwh, 0.0) * eta)
+    drawn = np.where(told, 0.0, np.maximum(plan_kwh, 0.0) / np.maximum(car["eta_discharge_frac"], 1e-3))
+    after = np.clip(before + charged - drawn, 0.0, np.maximum(ceiling, before))
+    looked["alone_kwh"][at] = after
+    looked["alone_soc_h"][at] += 0.5 * (before + after) / usable_kwh * hours
+    looked["alone_h"][at] += hours
+    looked["alone_moved_kwh"][at] += np.abs(after - before)
+    looked["alone_working_h"][at] += hours * (after != before)
+
+
 def metered(part: Rows, before: Rows, now: Rows) -> Floats:
     """Enter what chargers did between two moments of the same stays; what went into the grid, net [kWh].
 
@@ -252,8 +264,8 @@ def _taken(cycles: Cycles, slot: int) -> Cycles:
     """One row of the stacks, for itself."""
     rows = slice(slot, slot + 1)
     closed = Counts(*(column[rows].copy() for column in cycles.closed))
-    columns = (column[rows].copy() for column in cycles[:4])
-    return Cycles(*columns, closed, cycles.scratch.copy())
+    extreme, direction, points, depth = (column[rows].copy() for column in cycles[:4])
+    return Cycles(extreme, direction, points, depth, closed, cycles.scratch.copy())
 
 
 def _usable_kwh(car: Rows) -> Floats:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from aggregator.results import wear
-from aggregator.results.ending import Departure
+from aggregator.results.ending import ROUNDING_KWH, Departure
 from aggregator.results.rows import COUNTED, LAWS, SHARES, SUMS, Rows
 
 # Less than this lacks to nobody [kWh].
 SHORT_KWH: Final = 0.1
 # Share of the energy wanted that was aboard, in classes of a twentieth; the last one is all of it.
 CLASSES: Final = 20
+DEPARTED: Final = (
+    "stays", "left_short", "owed_short", "wanted_kwh", "owed_kwh", "left_short_kwh", "owed_short_kwh",
+)  # fmt: skip
 WORN: Final = (
     *(f"{law}_{share}_frac" for law in LAWS for share in SHARES),
     *(f"{law}_{what}" for law in LAWS for what in ("cost", "marginal_cost")),
@@ -31,8 +33,8 @@ class Summary:
     worn: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WORN, 0.0))
     soc_min_frac: float = 1.0
     soc_max_frac: float = 0.0
-    reasons: Counter[str] = field(default_factory=Counter)  # of what was short, by reason [kWh]
-    departures: dict[str, Counter[str]] = field(default_factory=dict)
+    reasons: dict[str, float] = field(default_factory=dict)  # of what was short, by reason [kWh]
+    departures: dict[str, dict[str, float]] = field(default_factory=dict)
     worst_kwh: float = 0.0
     satisfied: Any = field(default_factory=lambda: np.zeros(CLASSES + 1, np.int64))
 
@@ -46,8 +48,8 @@ class Summary:
         self.soc_max_frac = max(self.soc_max_frac, float(rows["soc_max_frac"].max()))
         for reason in np.unique(rows["reason"]):
             kwh = float(rows["short_kwh"][rows["reason"] == reason].sum())
-            if kwh > 0.0:
-                self.reasons[reason.decode()] += kwh  # type: ignore[assignment]
+            if kwh > ROUNDING_KWH:
+                self.reasons[reason.decode()] = self.reasons.get(reason.decode(), 0.0) + kwh
         self._depart(rows)
 
     def _depart(self, rows: Rows) -> None:
@@ -55,13 +57,13 @@ class Summary:
             those = rows[rows["departure"] == how.encode()]
             if not those.size:
                 continue
-            found = self.departures.setdefault(how.value, Counter())
+            found = self.departures.setdefault(how.value, dict.fromkeys(DEPARTED, 0))
             short, owed = those["left_short_kwh"], those["owed_short_kwh"]
             found["stays"] += int(those.size)
             found["left_short"] += int(np.count_nonzero(short > SHORT_KWH))
             found["owed_short"] += int(np.count_nonzero(owed > SHORT_KWH))
-            for name in ("wanted_kwh", "owed_kwh", "left_short_kwh", "owed_short_kwh"):
-                found[name] += float(those[name].sum())  # type: ignore[assignment]
+            for name in DEPARTED[3:]:
+                found[name] += float(those[name].sum())
             self.worst_kwh = max(self.worst_kwh, float(short.max()))
         told = rows[(rows["told_ns"] > 0) & rows["ended"] & (rows["wanted_kwh"] > 0)]
         share = np.minimum(told["had_kwh"] / told["wanted_kwh"], 1.0)

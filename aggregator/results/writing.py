@@ -27,8 +27,8 @@ def write(out: Path, gathered: Collector, days: Sequence[Row], blocks: Sequence[
     """The tables into the run's folder."""
     for name, rows in (("days", days), ("blocks", blocks)):
         (out / f"{name}.parquet").write_bytes(table([flat(row) for row in rows], "parquet"))
-    gathered.vehicles.write(out / "vehicles.parquet")
-    gathered.sessions.write(out / "sessions.parquet")
+    gathered.vehicles.write(out)
+    gathered.sessions.write(out)
     discard(out)
 
 
@@ -39,7 +39,9 @@ def asked(
     """What a run was asked: with this two runs are told apart. JSON-ready."""
     start_ns, end_ns = span_ns
     return {
-        "traces": [{"name": Path(trace.path).name, "format": trace.format, "sha256": _digest(trace)} for trace in traces],
+        "traces": [
+            {"name": Path(trace.path).name, "format": trace.format, "sha256": _digest(trace)} for trace in traces
+        ],
         "signal_sha256": signal_digest,
         "start": iso(start_ns),
         "end": iso(end_ns),
