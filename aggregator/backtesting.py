@@ -23,7 +23,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aggregator import billing, exporting, managing, reserved
+from aggregator import billing, exporting, managing, reserved, whatif
 from aggregator.backtest import Backtest
 from aggregator.billing import Files
 from aggregator.config import QualityTable
@@ -238,7 +238,9 @@ def result(
         "commands": sums.commands,
         "alarms": test.core.alarms.raised,
         "modes": managing.seconds(test.core.modes()),
-        "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in test.settings.contracts],
+        "products": [
+            {"id": c.product.id, "sold_kw": c.sold_kw, **whatif.told(c.product)} for c in test.settings.contracts
+        ],
     }
     bill = prices.bill(statements) if prices is not None else None
     if bill is not None:
@@ -274,7 +276,11 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
     for name, block in (("frequency", test.samples), ("meter", test.meters)):
         columns = {column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()}
         pq.write_table(pa.table(columns), out / f"{name}.parquet")
-    title = ", ".join(f"{c.sold_kw:g} kW of {c.product.id}" for c in test.settings.contracts)
+    title = ", ".join(
+        f"{c.sold_kw:g} kW of {c.product.id}"
+        + "".join(f", {text}" for text in whatif.told(c.product).get("changed", []))
+        for c in test.settings.contracts
+    )
     shown = page.Shown(title, row, _series(test), statements, test.gathered.spans.rows, _facts(row))
     page.write(out / "report.html", shown)
     (out / CHECKPOINT).unlink(missing_ok=True)

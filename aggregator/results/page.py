@@ -170,6 +170,6 @@ def _trace(told: Row) -> str:
         rows = [(gap["start"], gap["end"], gap["missing_s"]) for gap in gaps["listed"]]
         parts.append(table("gaps: from the last row before to the first after", ("from", "to", "missing, s"), rows))
     if told["stretches"]:
-        rows = [(item["start"], item["end"], item["reason"], item["rows"]) for item in told["stretches"]]
-        parts.append(table("rows refused", ("from", "to", "why", "rows"), rows))
+        refused = [(item["start"], item["end"], item["reason"], item["rows"]) for item in told["stretches"]]
+        parts.append(table("rows refused", ("from", "to", "why", "rows"), refused))
     return section("The trace", None, "", "".join(parts))
