@@ -277,8 +277,7 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
         columns = {column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()}
         pq.write_table(pa.table(columns), out / f"{name}.parquet")
     title = ", ".join(
-        f"{c.sold_kw:g} kW of {c.product.id}"
-        + "".join(f", {text}" for text in whatif.told(c.product).get("changed", []))
+        ", ".join((f"{c.sold_kw:g} kW of {c.product.id}", *whatif.told(c.product).get("changed", ())))
         for c in test.settings.contracts
     )
     shown = page.Shown(title, row, _series(test), statements, test.gathered.spans.rows, _facts(row))

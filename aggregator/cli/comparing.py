@@ -12,9 +12,10 @@ from aggregator.cli.output import Json, app, emit, text, writable
 
 # Of the many results those that one asks for first.
 SHOWN = (
-    "score", "income.totals.0.amount", "requested_up_kwh", "requested_down_kwh", "delivered_up_kwh", "delivered_down_kwh",
-    "unserved_kwh", "throughput_kwh", "commands", "vehicles.losses_kwh", "vehicles.cycles", "vehicles.reversals",
-    "drivers.left_short", "drivers.left_short_kwh", "wear.lfp.marginal_cost", "wear.nmc.marginal_cost", "gap_s",
+    "score", "income.totals.0.amount", "requested_up_kwh", "requested_down_kwh", "delivered_up_kwh",
+    "delivered_down_kwh", "unserved_kwh", "throughput_kwh", "commands", "vehicles.losses_kwh", "vehicles.cycles",
+    "vehicles.reversals", "drivers.left_short", "drivers.left_short_kwh", "wear.lfp.marginal_cost",
+    "wear.nmc.marginal_cost", "gap_s",
 )  # fmt: skip
 
 

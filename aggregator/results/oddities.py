@@ -17,8 +17,10 @@ from settlement.statement import iso
 from telemetry.samples import Block, Quality
 
 LISTED: Final = 200
-# Steps that may be gaps; beyond so many they have no time of their own.
+# Gaps that are listed with their times; beyond so many they are counted alone.
 CANDIDATES: Final = 100_000
+# Steps by which the usual one is first known.
+FIRST: Final = 1_000
 # Steps are told apart to this: the clocks of recorders jitter.
 STEP_NS: Final = 1_000
 GAP_PERIODS: Final = 1.5
@@ -61,7 +63,7 @@ class Oddities:
     _running: dict[str, Stretch] = field(default_factory=dict)
     _steps: Counter[int] = field(default_factory=Counter)  # length of a step / STEP_NS -> how many
     _long: list[tuple[int, int]] = field(default_factory=list)  # (begin, length) of steps that may be gaps [ns]
-    _least: int = 0  # smallest median of the steps so far, in STEP_NS
+    _usual: int = 0  # median of the first steps, in STEP_NS; 0: not known yet
     _good_ns: int = 0  # last stamp that moved ahead
     _row_ns: int = 0  # last stamp
 
@@ -77,17 +79,20 @@ class Oddities:
             self._good_ns = int(good[-1])
 
     def _timed(self, t_ns: Any) -> None:
+        # In two where the first steps are complete, so that cuts elsewhere make no difference.
+        seen = sum(self._steps.values())
+        if seen < FIRST < seen + t_ns.size - 1:
+            self._timed(t_ns[: FIRST - seen + 1])
+            t_ns = t_ns[FIRST - seen :]
         spans_ns = np.diff(t_ns)
         kinds, counts = np.unique(spans_ns // STEP_NS, return_counts=True)
-        if not kinds.size:
-            return
         for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
             self._steps[kind] += count
-        median = self._median()
-        self._least = min(self._least or median, median)
         if len(self._long) < CANDIDATES:
-            long = np.flatnonzero(spans_ns > GAP_PERIODS * self._least * STEP_NS)
+            long = np.flatnonzero(spans_ns > GAP_PERIODS * self._usual * STEP_NS)
             self._long += zip(t_ns[long].tolist(), spans_ns[long].tolist(), strict=True)
+        if not self._usual and sum(self._steps.values()) >= FIRST:
+            self._usual = self._median()
 
     def _refused(self, judged: Block) -> None:
         """Rows with a mark; one with two defects counts under both, as at the gate."""
@@ -95,13 +100,16 @@ class Oddities:
         again = np.diff(np.concatenate([[self._row_ns], t_ns])) == 0
         self.duplicates += int(np.count_nonzero(again & ((quality & int(Quality.ORDER)) != 0)))
         self._row_ns = int(t_ns[-1])
+        runs: list[tuple[int, int, str]] = []
         for flag in Quality(int(np.bitwise_or.reduce(quality))):
             name, rows = str(flag.name).lower(), np.flatnonzero(quality & int(flag))
             places, counts = np.unique(t_ns[rows] // self.length_ns, return_counts=True)
             for place, count in zip(places.tolist(), counts.tolist(), strict=True):
                 self.rejected.setdefault(place, Counter())[name] += count
             for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-                self._stretch(name, int(t_ns[run[0]]), int(t_ns[run[-1]]), self.rows + int(run[0]), int(run.size))
+                runs.append((int(run[0]), int(run[-1]), name))
+        for first, last, name in sorted(runs, key=lambda run: (run[0], run[2])):
+            self._stretch(name, int(t_ns[first]), int(t_ns[last]), self.rows + first, last - first + 1)
 
     def _stretch(self, name: str, start_ns: int, end_ns: int, first_row: int, rows: int) -> None:
         running = self._running.get(name)
@@ -134,6 +142,7 @@ class Oddities:
     def told(self) -> dict[str, Any]:
         """JSON-ready: what a reader of the result should know of the trace."""
         gaps, period_ns = self.gaps(), self.period_ns
+        long = [(k * STEP_NS - period_ns, n) for k, n in self._steps.items() if k * STEP_NS > GAP_PERIODS * period_ns]
         listed = [
             {"start": iso(begin), "end": iso(begin + missing + period_ns), "missing_s": missing / 1e9}
             for begin, missing in gaps[:LISTED]
@@ -143,8 +152,8 @@ class Oddities:
             "rows": self.rows,
             "period_s": period_ns / 1e9,
             "gaps": {
-                "count": len(gaps), "total_s": sum(missing for _, missing in gaps) / 1e9,
-                "longest_s": max((missing for _, missing in gaps), default=0) / 1e9, "listed": listed,
+                "count": sum(n for _, n in long), "total_s": sum(missing * n for missing, n in long) / 1e9,
+                "longest_s": max((missing for missing, _ in long), default=0) / 1e9, "listed": listed,
             },
             "duplicates": self.duplicates,
             "rejected": dict(rejected),

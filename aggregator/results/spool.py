@@ -71,8 +71,9 @@ def table(rows: Rows) -> pa.Table:
     for name in rows.dtype.names or ():
         column = np.ascontiguousarray(rows[name])
         if name.endswith("_ns"):
-            told = pa.array(column, pa.int64(), mask=column == 0 if name == "told_ns" else None)
-            columns[name.removesuffix("_ns")] = told.cast(pa.timestamp("ns", "UTC"))
+            # To the microsecond, which is as far as most readers' times go.
+            told = pa.array(column // 1000, pa.int64(), mask=column == 0 if name == "told_ns" else None)
+            columns[name.removesuffix("_ns")] = told.cast(pa.timestamp("us", "UTC"))
         elif column.dtype.kind == "S":
             columns[name] = pa.array(np.char.decode(column, "utf-8").tolist(), pa.string())
         else:
