@@ -63,16 +63,13 @@ class Collector:
         self.odd.take(judged)
 
     def look(self, fleet: SimulatedFleet) -> None:
-        """Who left, who came, and what is in the cars now."""
+        """Who came, and what is in the cars now; who left is told at the edge, unless another car is there."""
         stays, aboard = self.stays, fleet.aboard()
-        ended = fleet.drain_stays()
-        if ended.size:
-            stays.leave(ended)
-            self._gone_reversals += int(ended["reversals"].sum())
-            self._gone_cycles += _cycles(ended)
-        new = np.flatnonzero(aboard.plugged & ~(stays.here & (stays.session == aboard.session)))
+        new = stays.new(aboard)
         if new.size:
-            stays.come(new, fleet.stays(new))
+            if (stays.row[new] >= 0).any():
+                self._left(fleet)
+            stays.come(fleet.stays(new))
         stays.look(aboard)
 
     def edge(self, core: Aggregator, fleet: SimulatedFleet, now_ns: int, switches: int = 0) -> None:
@@ -81,6 +78,10 @@ class Collector:
         self.edge_ns = edge_ns + self.length_ns
         self._follow(core, fleet)
         self._close(core, fleet, edge_ns, switches)
+        state = core.engine.fleet
+        ended = self.stays.over(state.state, state.session)
+        if ended is not None:
+            self._tell(ended)
         if now_ns >= self._day.end_ns:
             self._turn(edge_ns)
 
@@ -91,25 +92,35 @@ class Collector:
         self._finished_ns = now_ns
         core.close_accounts()
         self._follow(core, fleet)
-        stays = self._close(core, fleet, now_ns, switches)
-        self._tell(self.stays.finish(stays))
+        self._close(core, fleet, now_ns, switches)
+        for ended in self.stays.finish():
+            self._tell(ended)
 
     # ---- parts ---------------------------------------------------------------------------------------------
 
+    def _left(self, fleet: SimulatedFleet) -> None:
+        """Who left."""
+        ended = fleet.drain_stays()
+        if ended.size:
+            self.stays.leave(ended)
+            self._gone_reversals += int(ended["reversals"].sum())
+            self._gone_cycles += _cycles(ended)
+
     def _follow(self, core: Aggregator, fleet: SimulatedFleet) -> None:
-        """The accounts that were closed, and the stays that have all of theirs."""
+        """Who left and who came, and the accounts that were closed."""
+        self._left(fleet)
         self.look(fleet)
-        for rows in core.drain_accounts():
+        closed = core.drain_accounts()
+        if closed:
+            rows = np.concatenate(closed)
             self._commands += int(rows["commands"].sum())
             self.stays.account(rows)
-        state = core.engine.fleet
-        self._tell(self.stays.over(state.state, state.session))
 
-    def _close(self, core: Aggregator, fleet: SimulatedFleet, edge_ns: int, switches: int) -> Rows:
-        """An edge of the accounting interval: the fleet's totals up to here. STAY[n], as of now"""
+    def _close(self, core: Aggregator, fleet: SimulatedFleet, edge_ns: int, switches: int) -> None:
+        """An edge of the accounting interval: the fleet's totals up to here."""
         stays = fleet.stays()
         self.stays.edge(stays)
-        here = self.stays.here
+        here = self.stays.row >= 0
         energy, sums = fleet.energy(), core.sums
         row = np.zeros(1, SPAN)
         row["t_ns"] = edge_ns
@@ -126,21 +137,18 @@ class Collector:
         fan = np.quantile(soc, (0.05, 0.5, 0.95)) if soc.size else np.full(3, np.nan)
         row["soc_p05_frac"], row["soc_p50_frac"], row["soc_p95_frac"] = fan
         self.spans.add(row)
-        return stays
 
     def _turn(self, edge_ns: int) -> None:
         """A day of the market has ended."""
-        slots, parts = self.stays.turn(edge_ns)
-        self.vehicles.add(day_rows(self._day.name, parts, self.stays.before[slots], edge_ns))
+        parts, stays = self.stays.turn(edge_ns)
+        self.vehicles.add(day_rows(self._day.name, parts, stays, edge_ns))
         self._day = calendar.day(calendar.day_of(edge_ns, self._market), self._market)
 
-    def _tell(self, ended: list[Ended]) -> None:
+    def _tell(self, ended: Ended) -> None:
         """Rows of stays that are over, and of their last day."""
-        if not ended:
-            return
-        parts = np.concatenate([item.part for item in ended])
-        stays = np.concatenate([item.stay for item in ended])
-        self.vehicles.add(day_rows(self._day.name, parts, stays, stays["end_ns"]))
+        # A stay whose end was told late ended the day before.
+        days = [calendar.day_of(t_ns - 1, self._market).isoformat() for t_ns in ended.stay["end_ns"].tolist()]
+        self.vehicles.add(day_rows(days, ended.part, ended.stay, ended.stay["end_ns"]))
         rows = stay_rows(ended, self.price)
         self.sessions.add(rows)
         self.summary.add(rows)

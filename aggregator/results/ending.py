@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from aggregator.results.rows import COUNTED, LAWS, STAYED, SUMS, VEHICLE_DAY, Rows
 from aggregator.results.stays import Ended, read
 from aggregator.results.wear import Lived, shares
-from droop.rainflow import Counts, Cycles, equivalent_full_cycles
+from droop.rainflow import equivalent_full_cycles
 from droop.reasons import COUNT, Reason
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +33,7 @@ class Departure(StrEnum):
     HERE = "here"  # the recording ended first
 
 
-def day_rows(day: str, parts: Rows, stays: Rows, end_ns: Any) -> Rows:
+def day_rows(day: str | list[str], parts: Rows, stays: Rows, end_ns: Any) -> Rows:
     """VEHICLE_DAY[k]: parts that have ended. stays : STAY[k] as of then"""
     rows = np.zeros(parts.size, VEHICLE_DAY)
     rows["day"], rows["end_ns"] = day, end_ns
@@ -43,18 +42,16 @@ def day_rows(day: str, parts: Rows, stays: Rows, end_ns: Any) -> Rows:
     return rows
 
 
-def stay_rows(ended: Sequence[Ended], price: float) -> Rows:
+def stay_rows(ended: Ended, price: float) -> Rows:
     """STAYED[k]: whole stays. price : of a kilowatt-hour of battery"""
-    stays = np.concatenate([item.stay for item in ended])
-    whole = np.concatenate([item.whole for item in ended])
-    looked = np.concatenate([item.looked for item in ended])
+    stays = ended.stay
     rows = np.zeros(stays.size, STAYED)
-    rows["end_ns"], rows["ended"] = stays["end_ns"], [item.over for item in ended]
-    rows["usable_kwh"] = usable = _figures(rows, whole, stays)
+    rows["end_ns"], rows["ended"] = stays["end_ns"], ended.over
+    rows["usable_kwh"] = usable = _figures(rows, ended.whole, stays)
     rows["came_kwh"] = stays["came_kwh"]
     rows["soc_start_frac"] = _share(stays["came_kwh"], usable)
     _departed(rows, stays)
-    _worn(rows, stays, looked, ended, price)
+    _worn(rows, ended, price)
     return rows
 
 
@@ -105,9 +102,9 @@ def _departed(rows: Rows, stays: Rows) -> None:
         rows[f"{name}_short_kwh"] = np.where(ended, np.maximum(due - stays["left_kwh"], 0.0), 0.0)
 
 
-def _worn(rows: Rows, stays: Rows, looked: Rows, ended: Sequence[Ended], price: float) -> None:
+def _worn(rows: Rows, ended: Ended, price: float) -> None:
     """Shares of a life, with what was done and with the plan alone, and what they cost."""
-    counts = read(_joined([item.cycles for item in ended]))
+    stays, looked, counts = ended.stay, ended.looked, read(ended.cycles)
     rows["rainflow_cycles"] = equivalent_full_cycles(counts)
     span_s = (stays["end_ns"] - stays["start_ns"]) / 1e9
     looks = np.maximum(looked["looks"], 1.0)
@@ -119,7 +116,7 @@ def _worn(rows: Rows, stays: Rows, looked: Rows, ended: Sequence[Ended], price: 
     alone = Lived(
         span_s, np.where(looked["alone_h"] > 0, looked["alone_soc_h"] / hours, rows["soc_start_frac"]), temp_c,
         _rate(looked["alone_moved_kwh"] / rows["usable_kwh"], looked["alone_working_h"]),
-        read(_joined([item.alone for item in ended])),
+        read(ended.alone),
     )  # fmt: skip
     nominal_kwh = stays["car"]["capacity_kwh"]
     for law in LAWS:
@@ -133,15 +130,6 @@ def _worn(rows: Rows, stays: Rows, looked: Rows, ended: Sequence[Ended], price: 
 def _rate(moved: Floats, hours: Floats) -> Floats:
     """Mean power over capacity while working [1/h]."""
     return np.where(hours > 0.0, moved / np.maximum(hours, 1e-9), 0.0)
-
-
-def _joined(each: Sequence[Cycles]) -> Cycles:
-    """Stacks of several stays as rows of one."""
-    closed = Counts(*(np.concatenate(columns) for columns in zip(*(item.closed for item in each), strict=True)))
-    extreme, direction, points, depth = (
-        np.concatenate(parts) for parts in zip(*(item[:4] for item in each), strict=True)
-    )
-    return Cycles(extreme, direction, points, depth, closed, each[0].scratch)
 
 
 def _drawn(parts: Rows) -> Floats:
