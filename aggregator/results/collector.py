@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from aggregator.results.summary import Summary
 from aggregator.results.wear import BATTERY_PRICE
 from settlement import calendar
 from telemetry.samples import Block
+
+# Stays that are over are told together: a hundred cost little more than one.
+TOLD_ROWS: Final = 100
 
 
 class Collector:
@@ -64,13 +67,8 @@ class Collector:
 
     def look(self, fleet: SimulatedFleet) -> None:
         """Who came, and what is in the cars now; who left is told at the edge, unless another car is there."""
-        stays, aboard = self.stays, fleet.aboard()
-        new = stays.new(aboard)
-        if new.size:
-            if (stays.row[new] >= 0).any():
-                self._left(fleet)
-            stays.come(fleet.stays(new))
-        stays.look(aboard)
+        self._came(fleet)
+        self.stays.look(fleet.aboard())
 
     def edge(self, core: Aggregator, fleet: SimulatedFleet, now_ns: int, switches: int = 0) -> None:
         """An accounting interval has ended, and the decision at `now_ns` has been made: its accounts are closed."""
@@ -78,10 +76,10 @@ class Collector:
         self.edge_ns = edge_ns + self.length_ns
         self._follow(core, fleet)
         self._close(core, fleet, edge_ns, switches)
-        state = core.engine.fleet
-        ended = self.stays.over(state.state, state.session)
-        if ended is not None:
-            self._tell(ended)
+        if self.stays.waiting >= TOLD_ROWS:
+            ended = self.stays.over(core.engine.fleet.state, core.engine.fleet.session)
+            if ended is not None:
+                self._tell(ended)
         if now_ns >= self._day.end_ns:
             self._turn(edge_ns)
 
@@ -97,6 +95,15 @@ class Collector:
             self._tell(ended)
 
     # ---- parts ---------------------------------------------------------------------------------------------
+
+    def _came(self, fleet: SimulatedFleet) -> None:
+        """Who came; and who left, where another car has the charger."""
+        stays = self.stays
+        new = stays.new(fleet.aboard())
+        if new.size:
+            if (stays.row[new] >= 0).any():
+                self._left(fleet)
+            stays.come(fleet.stays(new))
 
     def _left(self, fleet: SimulatedFleet) -> None:
         """Who left."""

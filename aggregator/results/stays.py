@@ -79,6 +79,11 @@ class Stays:
         self._free = list(range(n))
         self._gone: list[int] = []  # rows of stays that have ended, whose accounts are awaited
 
+    @property
+    def waiting(self) -> int:
+        """Stays that have ended and are not told yet."""
+        return len(self._gone)
+
     # ---- who is here ---------------------------------------------------------------------------------------
 
     def new(self, aboard: Aboard) -> Ints:
