@@ -13,12 +13,14 @@ from typing import Final
 import numpy as np
 
 from aggregator import managing
+from aggregator.conductor import Conductor, able
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.reserved import figures
 from aggregator.signal_file import Recorded
+from aggregator.stretch import STEP_MAX_NS
 from droop.dynamics import terms
 from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Samples, Signal, no_shortfall
@@ -27,8 +29,6 @@ from settlement.statement import Statement
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block, Quality
 
-# Longest step without a decision: commands would expire, and a gap in the trace is lived through, not jumped.
-STEP_MAX_NS: Final = 2_000_000_000
 # How often all vehicles are looked at: their true state of charge, alarms that concern the whole fleet.
 LOOK_NS: Final = 60_000_000_000
 # A stamp that did not move ahead is no moment to decide at.
@@ -42,13 +42,14 @@ class Backtest:
     start_ns : when the fleet begins to live; at or before the first row
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     signal : a balancing authority's, for the products sold on one
+    stepwise : every row by Python's steps, as live, not in compiled stretches; the same result, bit for bit, slower
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None, signal: Recorded | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None, *, stepwise: bool = False,
     ) -> None:  # fmt: skip
-        self.settings = settings
+        self.settings, self.stepwise = settings, stepwise
         self.core = Aggregator(settings, journal=False)
         self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour)
         self.gate = Gate(gate)
@@ -73,6 +74,9 @@ class Backtest:
         if not judged.size:
             return
         self._samples.append(judged)
+        if able(self) and not self.stepwise:
+            Conductor(self, judged).run()
+            return
         for k, now_ns in enumerate(judged["rx_ns"].tolist()):
             self._idle_until(now_ns)
             self._world(now_ns)
@@ -97,33 +101,46 @@ class Backtest:
 
     def _world(self, now_ns: int) -> None:
         """What the fleet says up to now."""
+        came = self._arrivals(now_ns)
         fleet, core = self.fleet, self.core
-        sessions = fleet.sessions(now_ns)
-        if sessions.size:
-            core.on_sessions(sessions, now_ns)
         reports = fleet.reports(now_ns)
         if reports.size:
             core.on_vehicles(reports, now_ns)
         meter = fleet.meter(now_ns)
         if meter.size:
             core.on_meters(meter, now_ns)
-            self._meters += meter.tobytes()
+            self.metered(meter)
         if self.told < self.points.size and self.points["t_ns"][self.told] <= now_ns:
             said = int(np.searchsorted(self.points["t_ns"], now_ns, side="right"))
             core.on_signal(self.points[self.told : said], now_ns)
             self.told = said
         self._last_ns = now_ns
-        # Once a minute, and whenever cars come or go: in between their number stands.
-        if sessions.size or now_ns >= self._look_ns:
-            self._count_hours(now_ns)
-        if now_ns >= self._look_ns:
-            self._look_ns = now_ns + LOOK_NS
-            if core.last is not None:
-                core.supervise(figures(core, now_ns)["short"], now_ns)
-            soc = fleet.truth().soc_frac
-            if not np.isnan(soc).all():
-                self.soc_min_frac = min(self.soc_min_frac, float(np.nanmin(soc)))
-                self.soc_max_frac = max(self.soc_max_frac, float(np.nanmax(soc)))
+        if came or now_ns >= self._look_ns:
+            self._look(now_ns)
+
+    def _arrivals(self, now_ns: int) -> bool:
+        """Sessions that began or ended up to now; whether there were any."""
+        sessions = self.fleet.sessions(now_ns)
+        if sessions.size:
+            self.core.on_sessions(sessions, now_ns)
+        return bool(sessions.size)
+
+    def metered(self, rows: Block) -> None:
+        """Keep what the meter read. rows : POWER[n]"""
+        self._meters += rows.tobytes()
+
+    def _look(self, now_ns: int) -> None:
+        """Once a minute, and whenever cars come or go: in between their number stands."""
+        self._count_hours(now_ns)
+        if now_ns < self._look_ns:
+            return
+        core, self._look_ns = self.core, now_ns + LOOK_NS
+        if core.last is not None:
+            core.supervise(figures(core, now_ns)["short"], now_ns)
+        soc = self.fleet.truth().soc_frac
+        if not np.isnan(soc).all():
+            self.soc_min_frac = min(self.soc_min_frac, float(np.nanmin(soc)))
+            self.soc_max_frac = max(self.soc_max_frac, float(np.nanmax(soc)))
 
     def _count_hours(self, now_ns: int) -> None:
         self.least_h += int(self.core.engine.totals.least.sum()) * (now_ns - self._least_ns) / 3.6e12

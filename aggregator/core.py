@@ -454,6 +454,23 @@ class Aggregator:
         for alarm in self.alarms.drain():
             self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
 
+    def tell(self, t_ns: int, now_ns: int) -> None:
+        """What is told of the last decision, made on a usable sample: alarms, and what the energy rules have turned on."""
+        if self.last is not None:
+            self._watch(self.last, False, now_ns)
+        if self._ruled:
+            self._tell_modes(t_ns, now_ns)
+
+    @property
+    def journals(self) -> bool:
+        """Whether calls and results are recorded."""
+        return self._journal
+
+    @property
+    def meters(self) -> frozenset[int]:
+        """Numbers of the meters that are sites' own."""
+        return frozenset(self._meters)
+
     def delivering(self, now_ns: int) -> bool:
         """Whether there is a declared baseline to deliver against."""
         return self._declared.in_force(now_ns)

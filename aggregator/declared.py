@@ -55,7 +55,17 @@ class Declarations:
 
     def in_force(self, now_ns: int) -> bool:
         """Whether a declared interval has begun: before, the fleet is on its way to its plans."""
-        return self._start_ns <= now_ns < self._end_ns + (self._interval_ns if self._next is not None else 0)
+        start_ns, until_ns = self.span_ns()
+        return start_ns <= now_ns < until_ns
+
+    def span_ns(self) -> tuple[int, int]:
+        """What is declared without a break: [from, until)."""
+        return self._start_ns, self._end_ns + (self._interval_ns if self._next is not None else 0)
+
+    def steady(self) -> tuple[float, int, int]:
+        """The power that stands in [from, until), in which no declaration is due: (kW, from, until)."""
+        until_ns = self._end_ns if self._next is not None else self._end_ns - LEAD_NS
+        return self._now_kw, self._ramp_ns + self._steps * STEP_NS, until_ns
 
     def due(self, now_ns: int) -> bool:
         """Whether a declaration has to be made before the next tick."""

@@ -1,0 +1,211 @@
+"""Drives a backtest's rows through `stretch`, and does what needs Python by the backtest's own steps.
+
+Knows the insides of the core, of its accounting and of the simulated fleet: a stretch is their code in another form.
+Their numbers are handed over before a stretch and taken back after it, so that between two of them every object is as
+it would be had each row been a step of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from aggregator import stretch as stretches
+from aggregator.direct import address
+from aggregator.gateways import physics
+from aggregator.gateways.simulated import METER, SimulatedFleet
+from aggregator.intake import REPORT_REASONS, take_reports
+from aggregator.setpoints import SETPOINT
+from aggregator.stretch import (
+    AFTER, CODES, COMING, DECIDE, DECIDING, EVENT, GAP, HEARING, LOOK, STATE, Desk, stretch,
+)  # fmt: skip
+from droop import accounts, step
+from droop.handle import SETTINGS, hold
+from droop.step import Tick
+from telemetry.samples import POWER, VEHICLE, Block
+
+if TYPE_CHECKING:
+    from aggregator.backtest import Backtest
+
+# More than the meter reads in the rows of one stretch: a row is at most two seconds after the one before.
+READINGS_A_ROW: Final = 3
+SPARE: Final = 8
+LAST: Final = (
+    "request_kw", "response_kw", "dealt_kw", "commanded_kw", "unserved_kw", "lo_kw", "hi_kw", "lam",
+)  # fmt: skip
+
+
+def able(test: Backtest) -> bool:
+    """Whether a stretch can stand for the steps: kernels are compiled, and everything is what it knows."""
+    core, fleet = test.core, test.fleet
+    return not SETTINGS.DISABLE_JIT and type(fleet) is SimulatedFleet and not core.journals and METER not in core.meters
+
+
+class Conductor:
+    """One block of rows through one backtest. rows : FREQUENCY[n], judged and in time"""
+
+    def __init__(self, test: Backtest, rows: Block) -> None:
+        self._test, self._rows = test, rows
+        core, fleet = test.core, test.fleet
+        held, book, chargers = core._held, core.accounting._book, fleet._held
+        n = core.settings.rows
+        readings = np.zeros(READINGS_A_ROW * rows.size + len(fleet._readings) + SPARE, POWER)
+        self._state = np.zeros(1, STATE)
+        self._desk = Desk(
+            self._state, np.zeros(stretches.DECIDED + 1, np.int64), fleet._session, fleet._report_ns,
+            fleet._period_ns, fleet._cut_until_ns, fleet._deaf_until_ns, np.empty(n, VEHICLE), np.empty(n, SETPOINT),
+            readings, test.points, core.engine.fleet.mode.copy(), core.registry._bad, core.registry._believing,
+        )  # fmt: skip
+        self._desk.modes[:] = np.frombuffer(test._modes, self._desk.modes.dtype) if test._modes else -128
+        self._desk.at[:] = _addresses(held, book, chargers, self._desk, core, fleet)
+        self._with = held, book, chargers, hold(self._desk), rows
+
+    def run(self) -> None:
+        """All of the rows."""
+        test, rows = self._test, self._rows
+        times_ns = rows["rx_ns"]
+        k, stage, came = 0, COMING, False
+        while k < rows.size:
+            k, why, stage = *self._stretch(k, stage, came), COMING
+            if k == rows.size:
+                return
+            now_ns = int(times_ns[k])
+            if why == GAP:
+                test._idle_until(now_ns)
+            elif why == EVENT:
+                came, stage = test._arrivals(now_ns), HEARING
+            elif why == LOOK:
+                test._look(now_ns)
+                came, stage = False, DECIDING
+            elif why == DECIDE:
+                test.core.on_samples(rows[k : k + 1], now_ns)
+                test._obey(now_ns)
+                k += 1
+            elif why == AFTER:
+                test.core.tell(int(rows["t_ns"][k]), now_ns)
+                k += 1
+
+    def _stretch(self, first: int, stage: int, came: bool) -> tuple[int, int]:
+        """The row at which Python is needed, and why. came : whether sessions began or ended just now"""
+        self._give(came)
+        held, book, chargers, desk, rows = self._with
+        k, why = stretch(held, book, chargers, desk, rows, first, stage)
+        self._take()
+        return k, why
+
+    def _give(self, came: bool) -> None:
+        """The objects' numbers to the stretch. came : look at this row, whatever the time"""
+        test, core, fleet, s = self._test, self._test.core, self._test.fleet, self._state
+        accounting, sums, how, last = core.accounting, core.sums, fleet.behaviour, core.last
+        steady_kw, steady_from_ns, steady_until_ns = core._declared.steady()
+        force_from_ns, force_until_ns = core._declared.span_ns()
+        for place, (t_ns, kw, kwh) in enumerate(fleet._readings):
+            self._desk.readings[place] = (t_ns, 0, kw, kwh, METER, 0)
+        found: dict[str, Any] = {
+            "last_ns": test._last_ns, "look_ns": 0 if came else test._look_ns, "told": test.told,
+            "fleet_ns": fleet.now_ns, "event_ns": fleet._next_event_ns, "records": len(fleet._records),
+            "grid_kwh": fleet._grid_kwh, "losses_kwh": fleet._losses_kwh, "throughput_kwh": fleet.throughput_kwh,
+            "read": len(fleet._readings), "weak_per_frac": 1.0 / how.discharge_taper_frac,
+            "noise_frac": how.noise_frac, "soc_step_frac": how.soc_step_frac, "salt": fleet._salt,
+            "core_ns": core._last_ns, "metered_kw": core.metered_kw, "meter_ns": core.meter_t_ns,
+            "baseline_kw": core.baseline_kw, "signal_kw": core.signal_kw, "signal_until_ns": core._signal_until_ns,
+            "signal_ns": core._signal_ns, "signal_max_kw": core.settings.signal_max_kw, "low_hz": core._band_hz[0],
+            "high_hz": core._band_hz[1], "capped": core._capped, "ruled": core._ruled, "second": core._told_second,
+            "alarms": sum(1 << bit for bit, code in enumerate(CODES) if core.alarms.stands(code)),
+            "force_from_ns": force_from_ns, "force_until_ns": force_until_ns, "steady_from_ns": steady_from_ns,
+            "steady_until_ns": steady_until_ns, "steady_kw": steady_kw, "edge_ns": accounting._edge_ns,
+            "turn_ns": accounting._look_ns, "fresh": accounting._new, "short": accounting._short,
+            "requested_up_kwh": sums.requested_up_kwh, "requested_down_kwh": sums.requested_down_kwh,
+            "delivered_up_kwh": sums.delivered_up_kwh, "delivered_down_kwh": sums.delivered_down_kwh,
+            "error_kw": sums.max_sum_error_kw, "row": -1,
+        }  # fmt: skip
+        s[:] = np.zeros(1, STATE)
+        for name, value in found.items():
+            s[name] = value
+        if last is not None:
+            s["decided"] = 1
+            for name in LAST:
+                s[name] = getattr(last, name)
+
+    def _take(self) -> None:
+        """What has become of them back. What is counted was counted from 0 on."""
+        test, core, fleet = self._test, self._test.core, self._test.fleet
+        s = dict(zip(STATE.names or (), self._state.item(), strict=True))
+        test._last_ns, test.told = s["last_ns"], s["told"]
+        if s["switches"] or s["row"] >= 0:
+            test._modes = self._desk.modes.tobytes()
+        test.switches += s["switches"]
+        self._take_fleet(s)
+        core.metered_kw, core.meter_t_ns, core.baseline_kw = s["metered_kw"], s["meter_ns"], s["baseline_kw"]
+        core.signal_kw, core._signal_until_ns, core._signal_ns = s["signal_kw"], s["signal_until_ns"], s["signal_ns"]
+        core._last_ns, core._told_second = s["core_ns"], s["second"]
+        core._sequence += s["sequence"]
+        core._seq += s["entries"]
+        for reason, count in (("meter", s["refused_meter"]), ("signal", s["refused_signal"])):
+            if count:
+                core.sums.rejected[reason] += count
+        if self._desk.bad.any():
+            core.registry._count(REPORT_REASONS)
+        accounting = core.accounting
+        accounting._look_ns, accounting._new = s["turn_ns"], bool(s["fresh"])
+        self._take_sums(s)
+        if s["row"] >= 0:
+            row = self._rows[s["row"]]
+            core.last = Tick(*(s[name] for name in LAST), s["last_passes"], s["mode"], s["last_broken"])
+            core.last_sample = int(row["t_ns"]), int(row["rx_ns"]), float(row["hz"]), int(row["quality"])
+
+    def _take_fleet(self, s: dict[str, Any]) -> None:
+        fleet = self._test.fleet
+        fleet.now_ns, fleet.throughput_kwh = s["fleet_ns"], s["throughput_kwh"]
+        fleet._grid_kwh, fleet._losses_kwh = s["grid_kwh"], s["losses_kwh"]
+        fleet.vanished += s["vanished"]
+        readings = self._desk.readings
+        self._test.metered(readings[: s["heard"]])
+        fleet._readings[:] = [
+            (row["t_ns"], row["power_kw"], row["energy_kwh"]) for row in readings[s["heard"] : s["read"]]
+        ]
+
+    def _take_sums(self, s: dict[str, Any]) -> None:
+        sums = self._test.core.sums
+        sums.ticks += s["ticks"]
+        sums.commands += s["commands"]
+        sums.passes += s["passes"]
+        sums.bound_violations += s["broken"]
+        sums.clipped += s["clipped"]
+        sums.requested_up_kwh, sums.requested_down_kwh = s["requested_up_kwh"], s["requested_down_kwh"]
+        sums.delivered_up_kwh, sums.delivered_down_kwh = s["delivered_up_kwh"], s["delivered_down_kwh"]
+        sums.max_sum_error_kw = s["error_kw"]
+        if s["ticks"]:
+            sums.trips = int(self._test.core.engine.guard.trips[0])
+
+
+def _addresses(held: Any, book: Any, chargers: Any, desk: Desk, core: Any, fleet: SimulatedFleet) -> list[int]:
+    """Of the kernels, in the order of their places."""
+    whole, part, yes = 0, 0.0, True
+    now = held, whole
+    return [
+        address(physics.step_held, chargers, whole, whole, part),
+        address(
+            physics.report, chargers, desk.session, desk.report_ns, desk.period_ns, desk.cut_until_ns, whole,
+            fleet._salt, part, part, desk.vehicles,
+        ),
+        address(
+            take_reports, core.registry._held, core.engine.totals.refreshed_ns, desk.vehicles, whole, desk.believing,
+            desk.bad,
+        ),
+        address(
+            physics.receive, chargers, desk.session, desk.deaf_until_ns, desk.cut_until_ns, desk.setpoints, whole,
+            whole,
+        ),
+        address(step.begin, *now, part, whole, part, part, whole, part),
+        address(step.renew, *now),
+        address(step.still, *now),
+        address(step.shut, *now),
+        address(step.cap, held, whole, whole),
+        address(step.ease, held),
+        address(step.arrange, held, whole, whole),
+        address(step.finish, held, whole, whole),
+        address(accounts.arrive, held, book, part, whole),
+        address(accounts.decided, held, book, part, whole, yes, whole),
+    ]  # fmt: skip

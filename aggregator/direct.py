@@ -1,0 +1,53 @@
+"""Calling a compiled kernel from another one at its address, as the machine code that Python calls.
+
+A kernel that is called by name is compiled into its caller: the caller takes as long to compile as all of them
+together, and a float may come out with another last bit than from the copy that Python calls. At its address it is the
+same code, and the caller compiles as if it were not there.
+"""
+# mypy: disallow-untyped-decorators=False
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from numba import typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+# numba's builders of code carry no types of their own.
+CODE: Final[Any] = cgutils
+TYPES: Final[Any] = types
+OF: Final[Any] = typeof
+
+
+def address(kernel: Any, *examples: Any) -> int:
+    """Where the kernel's machine code for arguments like these lies; it is compiled, or loaded, if it must be."""
+    kinds = tuple(TYPES.unliteral(OF(example)) for example in examples)
+    if kinds not in kernel.overloads:
+        kernel.compile(kinds)
+    compiled = kernel.overloads[kinds]
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+@intrinsic
+def call(typing: Any, kernel: Any, at: Any, given: Any) -> Any:
+    """What `kernel` returns for the arguments `given` (a tuple), run at the address `at`, which is `address`'s.
+
+    The types are those of the kernel for such arguments; that the address is of that very version is the caller's.
+    """
+    kind = kernel.get_call_type(typing, tuple(TYPES.unliteral(each) for each in given.types), {})
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        convention, have = context.call_conv, signature.args[2].types
+        values = [
+            context.cast(builder, value, was, wanted)
+            for value, was, wanted in zip(CODE.unpack_tuple(builder, args[2]), have, kind.args, strict=True)
+        ]
+        layout = convention.get_function_type(kind.return_type, kind.args)
+        function = builder.inttoptr(args[1], layout.as_pointer())
+        status, result = convention.call_function(builder, function, kind.return_type, kind.args, values)
+        with CODE.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return result
+
+    return kind.return_type(kernel, at, given), code
