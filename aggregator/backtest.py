@@ -101,7 +101,12 @@ class Backtest:
 
     def _world(self, now_ns: int) -> None:
         """What the fleet says up to now."""
-        came = self._arrivals(now_ns)
+        if self._arrivals(now_ns):
+            self._count_hours(now_ns)
+        self._hear(now_ns)
+
+    def _hear(self, now_ns: int) -> None:
+        """Reports, meter and signal up to now."""
         fleet, core = self.fleet, self.core
         reports = fleet.reports(now_ns)
         if reports.size:
@@ -115,7 +120,7 @@ class Backtest:
             core.on_signal(self.points[self.told : said], now_ns)
             self.told = said
         self._last_ns = now_ns
-        if came or now_ns >= self._look_ns:
+        if now_ns >= self._look_ns:
             self._look(now_ns)
 
     def _arrivals(self, now_ns: int) -> bool:
@@ -130,10 +135,8 @@ class Backtest:
         self._meters += rows.tobytes()
 
     def _look(self, now_ns: int) -> None:
-        """Once a minute, and whenever cars come or go: in between their number stands."""
+        """Once a minute: what concerns the whole fleet."""
         self._count_hours(now_ns)
-        if now_ns < self._look_ns:
-            return
         core, self._look_ns = self.core, now_ns + LOOK_NS
         if core.last is not None:
             core.supervise(figures(core, now_ns)["short"], now_ns)
@@ -143,6 +146,7 @@ class Backtest:
             self.soc_max_frac = max(self.soc_max_frac, float(np.nanmax(soc)))
 
     def _count_hours(self, now_ns: int) -> None:
+        """Once a minute, and whenever cars come or go: in between their number stands."""
         self.least_h += int(self.core.engine.totals.least.sum()) * (now_ns - self._least_ns) / 3.6e12
         self._least_ns = now_ns
 

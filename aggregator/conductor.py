@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 # More than the meter reads in the rows of one stretch: a row is at most two seconds after the one before.
 READINGS_A_ROW: Final = 3
 SPARE: Final = 8
-LAST: Final = (
-    "request_kw", "response_kw", "dealt_kw", "commanded_kw", "unserved_kw", "lo_kw", "hi_kw", "lam",
-)  # fmt: skip
+NAMES: Final = STATE.names or ()
 
 
 def able(test: Backtest) -> bool:
@@ -50,14 +48,13 @@ class Conductor:
         core, fleet = test.core, test.fleet
         held, book, chargers = core._held, core.accounting._book, fleet._held
         n = core.settings.rows
-        readings = np.zeros(READINGS_A_ROW * rows.size + len(fleet._readings) + SPARE, POWER)
+        readings = np.zeros(READINGS_A_ROW * rows.size + SPARE, POWER)
         self._state = np.zeros(1, STATE)
         self._desk = Desk(
             self._state, np.zeros(stretches.DECIDED + 1, np.int64), fleet._session, fleet._report_ns,
             fleet._period_ns, fleet._cut_until_ns, fleet._deaf_until_ns, np.empty(n, VEHICLE), np.empty(n, SETPOINT),
             readings, test.points, core.engine.fleet.mode.copy(), core.registry._bad, core.registry._believing,
         )  # fmt: skip
-        self._desk.modes[:] = np.frombuffer(test._modes, self._desk.modes.dtype) if test._modes else -128
         self._desk.at[:] = _addresses(held, book, chargers, self._desk, core, fleet)
         self._with = held, book, chargers, hold(self._desk), rows
 
@@ -65,19 +62,24 @@ class Conductor:
         """All of the rows."""
         test, rows = self._test, self._rows
         times_ns = rows["rx_ns"]
-        k, stage, came = 0, COMING, False
+        k, stage = 0, COMING
         while k < rows.size:
-            k, why, stage = *self._stretch(k, stage, came), COMING
+            k, why, stage = *self._stretch(k, stage), COMING
             if k == rows.size:
                 return
             now_ns = int(times_ns[k])
             if why == GAP:
                 test._idle_until(now_ns)
             elif why == EVENT:
-                came, stage = test._arrivals(now_ns), HEARING
+                if test._arrivals(now_ns):
+                    test._count_hours(now_ns)  # nothing on the way to the look changes it
+                stage = HEARING
+                if len(test.fleet._readings) > SPARE:  # the first row, long after the fleet began to live
+                    test._hear(now_ns)
+                    stage = DECIDING
             elif why == LOOK:
                 test._look(now_ns)
-                came, stage = False, DECIDING
+                stage = DECIDING
             elif why == DECIDE:
                 test.core.on_samples(rows[k : k + 1], now_ns)
                 test._obey(now_ns)
@@ -86,24 +88,26 @@ class Conductor:
                 test.core.tell(int(rows["t_ns"][k]), now_ns)
                 k += 1
 
-    def _stretch(self, first: int, stage: int, came: bool) -> tuple[int, int]:
-        """The row at which Python is needed, and why. came : whether sessions began or ended just now"""
-        self._give(came)
+    def _stretch(self, first: int, stage: int) -> tuple[int, int]:
+        """The row at which Python is needed, and why."""
+        self._give()
         held, book, chargers, desk, rows = self._with
         k, why = stretch(held, book, chargers, desk, rows, first, stage)
         self._take()
         return k, why
 
-    def _give(self, came: bool) -> None:
-        """The objects' numbers to the stretch. came : look at this row, whatever the time"""
-        test, core, fleet, s = self._test, self._test.core, self._test.fleet, self._state
+    def _give(self) -> None:
+        """The objects' numbers to the stretch."""
+        test, core, fleet = self._test, self._test.core, self._test.fleet
         accounting, sums, how, last = core.accounting, core.sums, fleet.behaviour, core.last
         steady_kw, steady_from_ns, steady_until_ns = core._declared.steady()
         force_from_ns, force_until_ns = core._declared.span_ns()
         for place, (t_ns, kw, kwh) in enumerate(fleet._readings):
             self._desk.readings[place] = (t_ns, 0, kw, kwh, METER, 0)
+        # Nobody is in mode -128: the first decision is a change.
+        self._desk.modes[:] = np.frombuffer(test._modes, self._desk.modes.dtype) if test._modes else -128
         found: dict[str, Any] = {
-            "last_ns": test._last_ns, "look_ns": 0 if came else test._look_ns, "told": test.told,
+            "last_ns": test._last_ns, "look_ns": test._look_ns, "told": test.told,
             "fleet_ns": fleet.now_ns, "event_ns": fleet._next_event_ns, "records": len(fleet._records),
             "grid_kwh": fleet._grid_kwh, "losses_kwh": fleet._losses_kwh, "throughput_kwh": fleet.throughput_kwh,
             "read": len(fleet._readings), "weak_per_frac": 1.0 / how.discharge_taper_frac,
@@ -120,18 +124,15 @@ class Conductor:
             "delivered_up_kwh": sums.delivered_up_kwh, "delivered_down_kwh": sums.delivered_down_kwh,
             "error_kw": sums.max_sum_error_kw, "row": -1,
         }  # fmt: skip
-        s[:] = np.zeros(1, STATE)
-        for name, value in found.items():
-            s[name] = value
         if last is not None:
-            s["decided"] = 1
-            for name in LAST:
-                s[name] = getattr(last, name)
+            found |= {"decided": 1, **last._asdict()}
+        # In one assignment: one for each field costs ten times as much.
+        self._state[0] = tuple([found.get(name, 0) for name in NAMES])
 
     def _take(self) -> None:
         """What has become of them back. What is counted was counted from 0 on."""
         test, core, fleet = self._test, self._test.core, self._test.fleet
-        s = dict(zip(STATE.names or (), self._state.item(), strict=True))
+        s = dict(zip(NAMES, self._state.item(), strict=True))
         test._last_ns, test.told = s["last_ns"], s["told"]
         if s["switches"] or s["row"] >= 0:
             test._modes = self._desk.modes.tobytes()
@@ -152,7 +153,7 @@ class Conductor:
         self._take_sums(s)
         if s["row"] >= 0:
             row = self._rows[s["row"]]
-            core.last = Tick(*(s[name] for name in LAST), s["last_passes"], s["mode"], s["last_broken"])
+            core.last = Tick._make(s[name] for name in Tick._fields)
             core.last_sample = int(row["t_ns"]), int(row["rx_ns"]), float(row["hz"]), int(row["quality"])
 
     def _take_fleet(self, s: dict[str, Any]) -> None:
@@ -170,8 +171,8 @@ class Conductor:
         sums = self._test.core.sums
         sums.ticks += s["ticks"]
         sums.commands += s["commands"]
-        sums.passes += s["passes"]
-        sums.bound_violations += s["broken"]
+        sums.passes += s["all_passes"]
+        sums.bound_violations += s["violations"]
         sums.clipped += s["clipped"]
         sums.requested_up_kwh, sums.requested_down_kwh = s["requested_up_kwh"], s["requested_down_kwh"]
         sums.delivered_up_kwh, sums.delivered_down_kwh = s["delivered_up_kwh"], s["delivered_down_kwh"]

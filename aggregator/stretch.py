@@ -107,15 +107,15 @@ STATE: Final = np.dtype(
         # sums
         ("ticks", "<i8"),
         ("commands", "<i8"),
-        ("passes", "<i8"),
-        ("broken", "<i8"),
+        ("all_passes", "<i8"),
+        ("violations", "<i8"),
         ("clipped", "<i8"),
         ("requested_up_kwh", "<f8"),
         ("requested_down_kwh", "<f8"),
         ("delivered_up_kwh", "<f8"),
         ("delivered_down_kwh", "<f8"),
         ("error_kw", "<f8"),
-        # the last decision
+        # the last decision, as `Tick`
         ("decided", "<i8"),  # whether there was one yet
         ("row", "<i8"),  # whose it was, of those at hand; -1: none of them
         ("request_kw", "<f8"),
@@ -126,9 +126,9 @@ STATE: Final = np.dtype(
         ("lo_kw", "<f8"),
         ("hi_kw", "<f8"),
         ("lam", "<f8"),
-        ("last_passes", "<i8"),
+        ("passes", "<i8"),
         ("mode", "<i8"),
-        ("last_broken", "<i8"),
+        ("broken", "<i8"),
     ]
 )
 
@@ -303,7 +303,7 @@ def decide(held: Any, book: Any, desk: Any, row: Any, now_ns: int) -> None:
         call(step.arrange, at[ARRANGE], (held, due & EVERY, now_ns))
     (
         s.request_kw, s.response_kw, s.dealt_kw, s.commanded_kw, s.unserved_kw, s.lo_kw, s.hi_kw, s.lam,
-        s.last_passes, s.mode, s.last_broken,
+        s.passes, s.mode, s.broken,
     ) = call(step.finish, at[FINISH], (held, now_ns, found))  # fmt: skip
     account(held, book, desk, now_ns)
     total(held, desk)
@@ -329,8 +329,8 @@ def total(held: Any, desk: Any) -> None:
     s.ticks += 1
     s.entries += 1
     s.commands += held.engine.out.sent[0]
-    s.passes += s.last_passes
-    s.broken += s.last_broken
+    s.all_passes += s.passes
+    s.violations += s.broken
     s.error_kw = max(s.error_kw, abs(s.commanded_kw - (s.request_kw - s.unserved_kw)))
 
 
