@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from aggregator import stretch as stretches
-from aggregator.direct import address
+from aggregator.direct import Entry, entry, stamped
 from aggregator.gateways import physics
 from aggregator.gateways.simulated import METER, SimulatedFleet
 from aggregator.intake import REPORT_REASONS, take_reports
 from aggregator.setpoints import SETPOINT
 from aggregator.stretch import (
-    AFTER, CODES, COMING, DECIDE, DECIDING, EVENT, GAP, HEARING, LOOK, STATE, Desk, stretch,
+    AFTER,
+    CODES,
+    COMING,
+    DECIDE,
+    DECIDING,
+    EVENT,
+    GAP,
+    HEARING,
+    LOOK,
+    STATE,
+    Desk,
+    stretch,
 )  # fmt: skip
 from droop import accounts, step
 from droop.handle import SETTINGS, hold
@@ -55,8 +66,9 @@ class Conductor:
             fleet._period_ns, fleet._cut_until_ns, fleet._deaf_until_ns, np.empty(n, VEHICLE), np.empty(n, SETPOINT),
             readings, test.points, core.engine.fleet.mode.copy(), core.registry._bad, core.registry._believing,
         )  # fmt: skip
-        self._desk.at[:] = _addresses(held, book, chargers, self._desk, core, fleet)
-        self._with = held, book, chargers, hold(self._desk), rows
+        entries = _entries(held, book, chargers, self._desk, core, fleet)
+        self._desk.at[:] = [each.at for each in entries]
+        self._with = held, book, chargers, hold(stamped(self._desk, entries)), rows
 
     def run(self) -> None:
         """All of the rows."""
@@ -131,7 +143,7 @@ class Conductor:
 
     def _take(self) -> None:
         """What has become of them back. What is counted was counted from 0 on."""
-        test, core, fleet = self._test, self._test.core, self._test.fleet
+        test, core = self._test, self._test.core
         s = dict(zip(NAMES, self._state.item(), strict=True))
         test._last_ns, test.told = s["last_ns"], s["told"]
         if s["switches"] or s["row"] >= 0:
@@ -181,32 +193,32 @@ class Conductor:
             sums.trips = int(self._test.core.engine.guard.trips[0])
 
 
-def _addresses(held: Any, book: Any, chargers: Any, desk: Desk, core: Any, fleet: SimulatedFleet) -> list[int]:
+def _entries(held: Any, book: Any, chargers: Any, desk: Desk, core: Any, fleet: SimulatedFleet) -> list[Entry]:
     """Of the kernels, in the order of their places."""
     whole, part, yes = 0, 0.0, True
     now = held, whole
     return [
-        address(physics.step_held, chargers, whole, whole, part),
-        address(
+        entry(physics.step_held, chargers, whole, whole, part),
+        entry(
             physics.report, chargers, desk.session, desk.report_ns, desk.period_ns, desk.cut_until_ns, whole,
             fleet._salt, part, part, desk.vehicles,
         ),
-        address(
+        entry(
             take_reports, core.registry._held, core.engine.totals.refreshed_ns, desk.vehicles, whole, desk.believing,
             desk.bad,
         ),
-        address(
+        entry(
             physics.receive, chargers, desk.session, desk.deaf_until_ns, desk.cut_until_ns, desk.setpoints, whole,
             whole,
         ),
-        address(step.begin, *now, part, whole, part, part, whole, part),
-        address(step.renew, *now),
-        address(step.still, *now),
-        address(step.shut, *now),
-        address(step.cap, held, whole, whole),
-        address(step.ease, held),
-        address(step.arrange, held, whole, whole),
-        address(step.finish, held, whole, whole),
-        address(accounts.arrive, held, book, part, whole),
-        address(accounts.decided, held, book, part, whole, yes, whole),
+        entry(step.begin, *now, part, whole, part, part, whole, part),
+        entry(step.renew, *now),
+        entry(step.still, *now),
+        entry(step.shut, *now),
+        entry(step.cap, held, whole, whole),
+        entry(step.ease, held),
+        entry(step.arrange, held, whole, whole),
+        entry(step.finish, held, whole, whole),
+        entry(accounts.arrive, held, book, part, whole),
+        entry(accounts.decided, held, book, part, whole, yes, whole),
     ]  # fmt: skip

@@ -8,7 +8,9 @@ same code, and the caller compiles as if it were not there.
 
 from __future__ import annotations
 
-from typing import Any, Final
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 from numba import typeof, types
 from numba.core import cgutils
@@ -20,18 +22,36 @@ TYPES: Final[Any] = types
 OF: Final[Any] = typeof
 
 
-def address(kernel: Any, *examples: Any) -> int:
-    """Where the kernel's machine code for arguments like these lies; it is compiled, or loaded, if it must be."""
+class Entry(NamedTuple):
+    """Where a kernel's machine code lies, and what it takes and returns."""
+
+    at: int
+    signature: str
+
+
+def entry(kernel: Any, *examples: Any) -> Entry:
+    """Of the kernel for arguments like these; it is compiled, or loaded, if it must be."""
     kinds = tuple(TYPES.unliteral(OF(example)) for example in examples)
     if kinds not in kernel.overloads:
         kernel.compile(kinds)
     compiled = kernel.overloads[kinds]
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+    at = int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+    return Entry(at, f"{kernel.__name__}{compiled.signature}")
+
+
+def stamped(record: Any, entries: Iterable[Entry]) -> Any:
+    """The NamedTuple as one of a type that is named after these kernels' signatures.
+
+    Who is compiled with it is compiled anew when one of them changes: numba's cache looks at the caller's file alone,
+    and an old caller would hand a new kernel what the old one took.
+    """
+    digest = hashlib.sha256(repr([each.signature for each in entries]).encode()).hexdigest()[:12]
+    return type(f"{type(record).__name__}_{digest}", (type(record),), {})(*record)
 
 
 @intrinsic
-def call(typing: Any, kernel: Any, at: Any, given: Any) -> Any:
-    """What `kernel` returns for the arguments `given` (a tuple), run at the address `at`, which is `address`'s.
+def _call(typing: Any, kernel: Any, at: Any, given: Any) -> Any:
+    """What `kernel` returns for the arguments `given` (a tuple), run at the address `at`, which is its `entry`'s.
 
     The types are those of the kernel for such arguments; that the address is of that very version is the caller's.
     """
@@ -51,3 +71,6 @@ def call(typing: Any, kernel: Any, at: Any, given: Any) -> Any:
         return result
 
     return kind.return_type(kernel, at, given), code
+
+
+call: Final[Any] = _call

@@ -23,7 +23,7 @@ from droop.accounts import LOOK_NS
 from droop.numerics import strict
 from droop.protection import IN_SERVICE
 from droop.response import Believing
-from droop.step import DEAD, EASING, EVERY, OFF, SOME_LEAST, STILL, TROUBLE
+from droop.step import DEAD, EASING, EVERY, SOME_LEAST, STILL, TROUBLE
 from droop.watch import USABLE
 
 Column = npt.NDArray[Any]
@@ -272,7 +272,7 @@ def plain(desk: Any, row: Any, now_ns: int) -> bool:
     s = desk.state[0]
     usable = row.quality == 0 and s.low_hz < row.hz < s.high_hz
     steady = s.steady_from_ns <= now_ns < s.steady_until_ns and now_ns < s.edge_ns and now_ns >= s.core_ns
-    return usable and steady and s.decided != 0 and s.unserved_kw == 0.0 and s.short == 0
+    return bool(usable and steady and s.decided != 0 and s.unserved_kw == 0.0 and s.short == 0)
 
 
 @strict

@@ -12,17 +12,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numba import typeof
 
 from aggregator import conductor, stretch
 from aggregator.backtest import Backtest
 from aggregator.backtesting import recorded_gate
 from aggregator.contracts import Contract, CoreSettings, Site
-from aggregator.direct import address, call
+from aggregator.direct import call, entry, stamped
 from aggregator.gateways.population import Behaviour
 from aggregator.signal_file import Recorded
+from droop.handle import hold
 from droop.numerics import kernel
 from droop.products import load
 from droop.protection import EN_50549
+from droop.watch import unaware
 from telemetry.samples import FREQUENCY
 
 S = 10**9
@@ -212,7 +215,15 @@ def by_name(values, weight, at):
 
 def test_a_kernel_is_called_at_its_address():
     values = np.arange(5.0)
-    at = address(weighed, values, 2.0)
-    assert at == address(weighed, values, 7.5)
-    assert by_name(values, 2.0, at) == (20.0, 20.0, 5)
-    assert by_name(values[1:], 3.0, at) == (30.0, 27.0, 4)
+    found = entry(weighed, values, 2.0)
+    assert found == entry(weighed, values, 7.5)
+    assert by_name(values, 2.0, found.at) == (20.0, 20.0, 5)
+    assert by_name(values[1:], 3.0, found.at) == (30.0, 27.0, 4)
+
+
+def test_who_calls_at_an_address_is_compiled_anew_when_the_kernel_takes_something_else():
+    whole, part = entry(weighed, np.arange(5), 2), entry(weighed, np.arange(5.0), 2.0)
+    memory = unaware()
+    one, same, other = (stamped(memory, entries) for entries in ([part], [part], [whole]))
+    assert typeof(hold(one)) == typeof(hold(same)) != typeof(hold(other))
+    assert one == memory
