@@ -1,14 +1,16 @@
 """Folders of recorded traces, and spans of time cut out of them: one recording in the order of its rows.
 
-Every file of a folder that a reader knows is read once to its end before anything is run, so that a broken one is
-named while nothing has been done; what is kept of it is when its first and its last row were. Files that are no
-traces are left alone. Rows themselves are read when they are run.
+Every file of a folder that a reader knows, and that may have rows in the span asked for, is read once to its end before
+anything is run, so that a broken one is named while nothing has been done; what is kept of it is when its first and its
+last row were. Files that are no traces are left alone. Rows themselves are read when they are run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,52 +71,79 @@ class Recording:
             "skipped": [{"file": path, "reason": reason} for path, reason in self.skipped],
             "gaps": [
                 {"after": one.trace.path, "before": other.trace.path, "seconds": (other.first_ns - one.last_ns) / 1e9}
-                for one, other in zip(self.files[:-1], self.files[1:], strict=True)
+                for one, other in pairwise(self.files)
             ],
         }
 
 
-def gather(folder: Path, opened: Opener, *, skip_bad: bool = False) -> Recording:
-    """Every trace in a folder (not in folders within it), in the order of their first rows.
+def gather(
+    folder: Path, opened: Opener, *, from_ns: int | None = None, to_ns: int | None = None, skip_bad: bool = False
+) -> Recording:  # fmt: skip
+    """Every trace in a folder (not in folders within it) that has rows in [from_ns, to_ns), in the order of their rows.
+
+    Of a file whose first row tells that none of its rows can be in the span no more is read.
 
     skip_bad : leave a broken file out instead of refusing it
 
     Raises TraceError for a broken file; FolderError where two overlap, and where there is none.
     """
     found = Recording()
+    begun: list[tuple[int, str, Trace]] = []
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
-        try:
-            found.files.append(_read(opened(path)))
-        except (UnknownFormat, NotFrequency):
+        with suppress(UnknownFormat, NotFrequency), _skipping(found, path, skip_bad):
+            trace = opened(path)
+            begun.append((_first_ns(trace), trace.path, trace))
+    if not begun:
+        raise FolderError(f"{folder}: no trace of frequency in it that can be read; give a folder that has one")
+    begun.sort(key=lambda one: one[:2])
+    nexts_ns = [first_ns for first_ns, _, _ in begun[1:]]
+    for (first_ns, name, trace), next_ns in zip(begun, [*nexts_ns, None], strict=True):
+        over = from_ns is not None and next_ns is not None and next_ns <= from_ns
+        if over or (to_ns is not None and first_ns >= to_ns):
             continue
-        except TraceError as error:
-            if not skip_bad:
-                raise
-            found.skipped.append((str(path), " ".join(str(error).split())))
+        with _skipping(found, Path(name), skip_bad):
+            last_ns = _last_ns(trace)
+            if from_ns is None or last_ns >= from_ns:
+                found.files.append(File(trace, first_ns, last_ns))
     if not found.files:
-        raise FolderError(
-            f"{folder}: no trace of frequency in it that can be read; `flyball inspect` says why of a file"
-        )
-    found.files.sort(key=lambda one: (one.first_ns, one.trace.path))
-    for one, other in zip(found.files[:-1], found.files[1:], strict=True):
+        raise FolderError(f"{folder}: no row in the span of --from and --to; give another one")
+    _refuse_overlaps(found.files)
+    return found
+
+
+@contextmanager
+def _skipping(found: Recording, path: Path, skip_bad: bool) -> Iterator[None]:
+    """A broken file is refused, or left out and named."""
+    try:
+        yield
+    except (UnknownFormat, NotFrequency):
+        raise
+    except TraceError as error:
+        if not skip_bad:
+            raise
+        found.skipped.append((str(path), " ".join(str(error).split())))
+
+
+def _first_ns(trace: Trace) -> int:
+    """When its first row was. Raises TraceError."""
+    for block in trace:
+        if block.size:
+            return int(block["t_ns"][0])
+    raise EmptyTrace(trace.path, None, "no row that could be read")
+
+
+def _last_ns(trace: Trace) -> int:
+    """When its last row was; all of it is read. Raises TraceError."""
+    return [int(block["t_ns"][-1]) for block in trace if block.size][-1]
+
+
+def _refuse_overlaps(files: Sequence[File]) -> None:
+    for one, other in pairwise(files):
         if other.first_ns <= one.last_ns:
             raise FolderError(
                 f"{other.trace.path}: begins {iso(other.first_ns)}, before {one.trace.path} ends "
                 f"({iso(one.last_ns)}); take one of them out of the folder"
             )
-    return found
-
-
-def _read(trace: Trace) -> File:
-    """The trace read to its end. Raises TraceError."""
-    first_ns = last_ns = None
-    for block in trace:
-        if block.size:
-            first_ns = int(block["t_ns"][0]) if first_ns is None else first_ns
-            last_ns = int(block["t_ns"][-1])
-    if first_ns is None or last_ns is None:
-        raise EmptyTrace(trace.path, None, "no row that could be read")
-    return File(trace, first_ns, last_ns)
 
 
 def recordings(
@@ -135,11 +164,7 @@ def recordings(
         if not path.is_dir():
             traces.append(opened(path))
             continue
-        whole = gather(path, opened, skip_bad=skip_bad)
-        late = [one for one in whole.files if (from_ns is None or one.last_ns >= from_ns)]
-        whole.files = [one for one in late if to_ns is None or one.first_ns < to_ns]
-        if not whole.files:
-            raise FolderError(f"{path}: no row in the span of --from and --to; give another one")
+        whole = gather(path, opened, from_ns=from_ns, to_ns=to_ns, skip_bad=skip_bad)
         found.append(whole)
         traces += [one.trace for one in whole.files]
     if from_ns is None and to_ns is None:
