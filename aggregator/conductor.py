@@ -62,9 +62,10 @@ class Conductor:
         readings = np.zeros(READINGS_A_ROW * rows.size + SPARE, POWER)
         self._state = np.zeros(1, STATE)
         self._desk = Desk(
-            self._state, np.zeros(stretches.DECIDED + 1, np.int64), fleet._session, fleet._report_ns,
+            self._state, np.zeros(stretches.SHARE + 1, np.int64), fleet._session, fleet._report_ns,
             fleet._period_ns, fleet._cut_until_ns, fleet._deaf_until_ns, np.empty(n, VEHICLE), np.empty(n, SETPOINT),
-            readings, test.points, core.engine.fleet.mode.copy(), core.registry._bad, core.registry._believing,
+            readings, test.points, core.engine.fleet.mode.copy(), core.registry._bad, core.sums.unserved_by_reason_kwh,
+            core.registry._believing,
         )  # fmt: skip
         entries = _entries(held, book, chargers, self._desk, core, fleet)
         self._desk.at[:] = [each.at for each in entries]
@@ -112,7 +113,6 @@ class Conductor:
         """The objects' numbers to the stretch."""
         test, core, fleet = self._test, self._test.core, self._test.fleet
         accounting, sums, how, last = core.accounting, core.sums, fleet.behaviour, core.last
-        steady_kw, steady_from_ns, steady_until_ns = core._declared.steady()
         force_from_ns, force_until_ns = core._declared.span_ns()
         for place, (t_ns, kw, kwh) in enumerate(fleet._readings):
             self._desk.readings[place] = (t_ns, 0, kw, kwh, METER, 0)
@@ -129,12 +129,12 @@ class Conductor:
             "signal_ns": core._signal_ns, "signal_max_kw": core.settings.signal_max_kw, "low_hz": core._band_hz[0],
             "high_hz": core._band_hz[1], "capped": core._capped, "ruled": core._ruled, "second": core._told_second,
             "alarms": sum(1 << bit for bit, code in enumerate(CODES) if core.alarms.stands(code)),
-            "force_from_ns": force_from_ns, "force_until_ns": force_until_ns, "steady_from_ns": steady_from_ns,
-            "steady_until_ns": steady_until_ns, "steady_kw": steady_kw, "edge_ns": accounting._edge_ns,
+            "force_from_ns": force_from_ns, "force_until_ns": force_until_ns, "edge_ns": accounting._edge_ns,
             "turn_ns": accounting._look_ns, "fresh": accounting._new, "short": accounting._short,
             "requested_up_kwh": sums.requested_up_kwh, "requested_down_kwh": sums.requested_down_kwh,
             "delivered_up_kwh": sums.delivered_up_kwh, "delivered_down_kwh": sums.delivered_down_kwh,
-            "error_kw": sums.max_sum_error_kw, "row": -1,
+            "unserved_kwh": sums.unserved_kwh, "error_kw": sums.max_sum_error_kw, "row": -1,
+            **core._declared.standing()._asdict(),
         }  # fmt: skip
         if last is not None:
             found |= {"decided": 1, **last._asdict()}
@@ -161,7 +161,7 @@ class Conductor:
         if self._desk.bad.any():
             core.registry._count(REPORT_REASONS)
         accounting = core.accounting
-        accounting._look_ns, accounting._new = s["turn_ns"], bool(s["fresh"])
+        accounting._look_ns, accounting._new, accounting._short = s["turn_ns"], bool(s["fresh"]), bool(s["short"])
         self._take_sums(s)
         if s["row"] >= 0:
             row = self._rows[s["row"]]
@@ -188,7 +188,7 @@ class Conductor:
         sums.clipped += s["clipped"]
         sums.requested_up_kwh, sums.requested_down_kwh = s["requested_up_kwh"], s["requested_down_kwh"]
         sums.delivered_up_kwh, sums.delivered_down_kwh = s["delivered_up_kwh"], s["delivered_down_kwh"]
-        sums.max_sum_error_kw = s["error_kw"]
+        sums.unserved_kwh, sums.max_sum_error_kw = s["unserved_kwh"], s["error_kw"]
         if s["ticks"]:
             sums.trips = int(self._test.core.engine.guard.trips[0])
 
@@ -221,4 +221,5 @@ def _entries(held: Any, book: Any, chargers: Any, desk: Desk, core: Any, fleet: 
         entry(step.finish, held, whole, whole),
         entry(accounts.arrive, held, book, part, whole),
         entry(accounts.decided, held, book, part, whole, yes, whole),
+        entry(accounts.share_short, held, book, part, part, yes),
     ]  # fmt: skip

@@ -13,7 +13,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from aggregator.accounting import SHORT_SINCE, TURNS
 from aggregator.core import NEGLIGIBLE_KW
+from aggregator.declared import STEP_NS
 from aggregator.direct import call
 from aggregator.gateways import physics
 from aggregator.gateways.simulated import METER, SECOND_NS
@@ -30,8 +32,8 @@ Column = npt.NDArray[Any]
 
 # Longest step without a decision: commands would expire, and a gap in the trace is lived through, not jumped.
 STEP_MAX_NS: Final = 2_000_000_000
-# From one piece of the accounts' turn to the next one's; as `Accounting`.
-APART_NS: Final = LOOK_NS // 32
+# From one piece of the accounts' turn to the next one's.
+APART_NS: Final = LOOK_NS // TURNS
 
 # Why a stretch ended, and where the next one begins.
 DONE, GAP, EVENT, LOOK, DECIDE, AFTER = range(6)
@@ -40,7 +42,8 @@ COMING, HEARING, DECIDING = range(3)
 # Places in `Desk.at`.
 (
     STEP, REPORT, TAKE, RECEIVE, BEGIN, RENEW, STAY_STILL, SHUT, CAP, EASE, ARRANGE, FINISH, ARRIVE, DECIDED,
-) = range(14)  # fmt: skip
+    SHARE,
+) = range(15)  # fmt: skip
 
 # Alarms of every decision, as bits; a frequency is not lost where a usable sample has just come.
 (
@@ -93,12 +96,14 @@ STATE: Final = np.dtype(
         ("entries", "<i8"),
         ("refused_meter", "<i8"),
         ("refused_signal", "<i8"),
-        # declared baseline: in force, and steady with nothing due
+        # declared baseline: in force, and as `declared.Standing`
         ("force_from_ns", "<i8"),
         ("force_until_ns", "<i8"),
-        ("steady_from_ns", "<i8"),
-        ("steady_until_ns", "<i8"),
-        ("steady_kw", "<f8"),
+        ("until_ns", "<i8"),
+        ("power_kw", "<f8"),
+        ("before_kw", "<f8"),
+        ("ramp_ns", "<i8"),
+        ("steps", "<i8"),
         # accounting
         ("edge_ns", "<i8"),
         ("turn_ns", "<i8"),
@@ -114,6 +119,7 @@ STATE: Final = np.dtype(
         ("requested_down_kwh", "<f8"),
         ("delivered_up_kwh", "<f8"),
         ("delivered_down_kwh", "<f8"),
+        ("unserved_kwh", "<f8"),
         ("error_kw", "<f8"),
         # the last decision, as `Tick`
         ("decided", "<i8"),  # whether there was one yet
@@ -149,6 +155,7 @@ class Desk(NamedTuple):
     points: Column  # SIGNAL[k]
     modes: Column  # int8[n]  least powers' as they were
     bad: Column  # int64[reasons]  reports refused
+    unserved_kwh: Column  # float64[reasons]  what was not served, by the core's reasons
     believing: Believing
 
 
@@ -271,8 +278,7 @@ def plain(desk: Any, row: Any, now_ns: int) -> bool:
     """Whether the decision about this row is one of those made here."""
     s = desk.state[0]
     usable = row.quality == 0 and s.low_hz < row.hz < s.high_hz
-    steady = s.steady_from_ns <= now_ns < s.steady_until_ns and now_ns < s.edge_ns and now_ns >= s.core_ns
-    return bool(usable and steady and s.decided != 0 and s.unserved_kw == 0.0 and s.short == 0)
+    return bool(usable and s.core_ns <= now_ns < min(s.until_ns, s.edge_ns) and s.decided != 0)
 
 
 @strict
@@ -283,7 +289,9 @@ def decide(held: Any, book: Any, desk: Any, row: Any, now_ns: int) -> None:
     s.core_ns = now_ns
     s.requested_up_kwh += max(s.response_kw, 0.0) * elapsed_h
     s.requested_down_kwh += max(-s.response_kw, 0.0) * elapsed_h
-    s.baseline_kw = s.steady_kw
+    if s.unserved_kw != 0.0:
+        fall_short(held, book, desk, elapsed_h)
+    s.baseline_kw = declared_kw(s, now_ns)
     call(step.begin, at[BEGIN], (
         held, now_ns, row.hz, USABLE, s.baseline_kw, s.signal_kw, s.signal_until_ns, np.float64(row.volt_frac)
     ))  # fmt: skip
@@ -310,8 +318,29 @@ def decide(held: Any, book: Any, desk: Any, row: Any, now_ns: int) -> None:
 
 
 @strict
+def declared_kw(s: Any, now_ns: int) -> float:
+    """The declared baseline, or its ramp's step: `Declarations.power_kw`."""
+    seconds = (now_ns - s.ramp_ns) // STEP_NS
+    on_ramp = s.before_kw + (s.power_kw - s.before_kw) * (seconds + 0.5) / s.steps
+    return np.float64(s.power_kw if seconds >= s.steps else on_ramp)
+
+
+@strict
+def fall_short(held: Any, book: Any, desk: Any, elapsed_h: float) -> None:
+    """What the decision before could not serve stood until now: the end of `Aggregator._account`."""
+    s, reasons_kw = desk.state[0], held.engine.unserved_kw
+    s.unserved_kwh += abs(s.unserved_kw) * elapsed_h
+    for why in range(reasons_kw.size):
+        desk.unserved_kwh[why] += abs(reasons_kw[why]) * elapsed_h
+    if book.times_ns[SHORT_SINCE] == 0:
+        book.times_ns[SHORT_SINCE] = s.core_ns - np.int64(np.rint(elapsed_h * 3600 * SECOND_NS))
+    s.short = 1
+    book.short_kwh[0 if s.unserved_kw > 0.0 else 1] += abs(s.unserved_kw) * elapsed_h
+
+
+@strict
 def account(held: Any, book: Any, desk: Any, now_ns: int) -> None:
-    """`Accounting.decided`, where nothing is left to share out."""
+    """`Accounting.decided`."""
     s, at = desk.state[0], desk.at
     if s.fresh != 0:
         s.fresh = 0
@@ -320,6 +349,25 @@ def account(held: Any, book: Any, desk: Any, now_ns: int) -> None:
     next_ns = call(accounts.decided, at[DECIDED], (held, book, s.lam, now_ns, due, APART_NS))
     if due:
         s.turn_ns = next_ns
+    if s.short != 0:
+        share(held, book, desk, now_ns)
+
+
+@strict
+def share(held: Any, book: Any, desk: Any, now_ns: int) -> None:
+    """Share out what was not served, once it has gathered for long enough: `Accounting._share`."""
+    s, since_ns = desk.state[0], book.times_ns[SHORT_SINCE]
+    if since_ns != 0 and now_ns - since_ns < LOOK_NS:
+        return
+    s.short = 0
+    if since_ns == 0:
+        return
+    hours = (now_ns - since_ns) / (3600 * SECOND_NS)
+    for place in range(2):
+        if book.short_kwh[place] > 0.0:
+            call(accounts.share_short, desk.at[SHARE], (held, book, book.short_kwh[place], hours, place == 0))
+        book.short_kwh[place] = 0.0
+    book.times_ns[SHORT_SINCE] = 0
 
 
 @strict
