@@ -18,6 +18,7 @@ from aggregator.core import Aggregator
 from droop.fleet import Wish
 from droop.products import load, parse
 from droop.protection import EN_50549
+from droop.stability import simulation
 from settlement import expected
 from settlement.align import Grid
 from settlement.facts import Signal, floats, ints
@@ -53,6 +54,7 @@ def rehearse_everything() -> None:
         for _ in day.statements():
             pass
     _owe(day)
+    simulation.rehearse()
 
 
 def _owe(day: Backtest) -> None:

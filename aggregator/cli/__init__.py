@@ -29,12 +29,14 @@ from aggregator.cli import (
     reporting,
     running,
     settling,
+    studying,
 )
 from aggregator.cli.output import app, fail
 
 __all__ = [
     "access", "accounts", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting",
     "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting", "running", "settling",
+    "studying",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.

@@ -149,12 +149,11 @@ def slopes(product: Product) -> list[tuple[float, float, float]]:
 def transfer(fleet: Fleet, s: Complexes, share_hz: float) -> Complexes:
     """From a fall of the frequency to power into the grid, F(s) [MW/Hz], on a stretch of this slope."""
     product = fleet.product
-    found = fleet.fleet_mw * share_hz * np.exp(-product.delay_s * s)
-    found = found / (1.0 + product.olrt_s * OLRT_TO_TAU * s) / (1.0 + fleet.lag_s * s) / (1.0 + fleet.measure_s * s)
+    lags = (1.0 + product.olrt_s * OLRT_TO_TAU * s) * (1.0 + fleet.lag_s * s) * (1.0 + fleet.measure_s * s)
     late = np.zeros_like(s)
     for delay_s, share in zip(fleet.delays_s, fleet.shares, strict=True):
-        late = late + share * np.exp(-delay_s * s)
-    return np.asarray(found * late * held(fleet.sample_s * s))
+        late += share * np.exp(-(product.delay_s + delay_s) * s)
+    return np.asarray(fleet.fleet_mw * share_hz * late * held(fleet.sample_s * s) / lags, np.complex128)
 
 
 def held(z: Complexes) -> Complexes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cmath
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ class Loop:
 
     def along(self, omega: Floats) -> Complexes:
         """L(j omega)."""
-        return self.at(1j * omega)
+        return self.at(np.asarray(1j * omega, np.complex128))
 
     @property
     def gain_rad_s(self) -> float:
@@ -89,14 +90,14 @@ class Margins(NamedTuple):
 
 def loops(grid: Grid, fleet: Fleet) -> list[Loop]:
     """The loop on each stretch on which fleet or governors have another slope; none where the fleet is a switch."""
-    found = {}
+    found: dict[tuple[float, tuple[bool, ...]], Loop] = {}
     edges = {sign * one.deadband_hz for one in grid.governor for sign in (-1.0, 1.0)}
     for one in grid.governor:
         full_hz = one.deadband_hz + one.reserve_mw / grid.strength_mw_hz(one)
         edges |= {-full_hz, full_hz} if math.isfinite(full_hz) else set()
     for low_hz, high_hz, share_hz in slopes(fleet.product):
         cuts = sorted({low_hz, high_hz, *(hz for hz in edges if low_hz < hz < high_hz)})
-        for a, b in zip(cuts, cuts[1:], strict=False):
+        for a, b in pairwise(cuts):
             middle_hz = 0.5 * (a + b)
             on = swing.active(grid, middle_hz)
             # Stretches that are alike are one; of both sides the one below nominal is named.
@@ -143,14 +144,18 @@ def gain_margin(loop: Loop, omega: Floats, curve: Complexes) -> float:
     return min((factor for factor in factors if factor > 1.0), default=math.inf)
 
 
+def reach_rad_s(loop: Loop) -> float:
+    """Up to where modes are looked at: beyond it they are the delay's own, and gone before they could be seen."""
+    return max(SEEN_RAD_S, SEEN_TURNS / max(loop.fleet.delay_s + loop.fleet.product.delay_s, 1e-3))
+
+
 def modes_below(loop: Loop, damping_frac: float) -> int:
     """How many swings of the closed loop, real roots included, are damped less than this and could be seen.
 
     By the argument principle, along the ray of this damping and back over the arc of the fastest mode looked at.
     """
     angle = 0.5 * math.pi + math.asin(damping_frac)
-    longest_s = max(loop.fleet.delay_s + loop.fleet.product.delay_s, 1e-3)
-    reach = max(SEEN_RAD_S, SEEN_TURNS / longest_s)
+    reach = reach_rad_s(loop)
     ray = np.geomspace(1e-6, reach, RAY_POINTS) * cmath.exp(1j * angle)
     arc = reach * np.exp(1j * np.linspace(angle, 0.0, ARC_POINTS))
     path = 1.0 + loop.at(np.concatenate([[1e-6 + 0j], ray, arc[1:]]))
@@ -166,7 +171,7 @@ def stable(loop: Loop) -> bool:
     omega = frequencies(loop)
     path = 1.0 + np.concatenate([[loop.at(np.array([1e-9 + 0j]))[0].real], loop.along(omega), [0.0]])
     turned = float(np.angle(path[1:] / path[:-1]).sum())
-    return np.count_nonzero(loop.poles().real > 1e-12) - round(turned / math.pi) == 0
+    return bool(np.count_nonzero(loop.poles().real > 1e-12) == round(turned / math.pi))
 
 
 def least_damped(loop: Loop) -> tuple[float, float]:
@@ -180,8 +185,9 @@ def least_damped(loop: Loop) -> tuple[float, float]:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if modes_below(loop, middle) == 0 else (low, middle)
     angle = 0.5 * math.pi + math.asin(0.5 * (low + high))
-    longest_s = max(loop.fleet.delay_s + loop.fleet.product.delay_s, 1e-3)
-    ray = np.geomspace(1e-3, max(SEEN_RAD_S, SEEN_TURNS / longest_s), RAY_POINTS) * cmath.exp(1j * angle)
+    ray: Complexes = np.asarray(
+        np.geomspace(1e-3, reach_rad_s(loop), RAY_POINTS) * cmath.exp(1j * angle), np.complex128
+    )
     root = _root(loop, complex(ray[np.abs(1.0 + loop.at(ray)).argmin()]))
     damping = -root.real / abs(root)
     if abs(damping - 0.5 * (low + high)) > 10.0 * DAMPING_EXACT or root.imag <= 0.0:
@@ -220,7 +226,7 @@ def margins(loop: Loop) -> Margins:
 
 
 def worst(grid: Grid, fleet: Fleet) -> tuple[Margins, Loop] | None:
-    """The stretch with the least left, by stability and distance from -1; None where the fleet closes no linear loop."""
+    """The stretch with the least left, by stability and distance from -1; None where there is no linear loop."""
     if fleet.fleet_mw == 0.0:
         return None
     found = [(margins(loop), loop) for loop in loops(grid, fleet)]

@@ -1,4 +1,4 @@
-"""What a course of the frequency amounts to: nadir, slope, where it rests, how it swings, which thresholds it passed."""
+"""What a course of the frequency amounts to: nadir, slope, rest, swing, and which thresholds it passed."""
 
 from __future__ import annotations
 

@@ -89,60 +89,78 @@ class Course(NamedTuple):
 
 
 @strict
+def _governed(dev_pu: float, gain: Any, band_pu: Any, reserve_pu: Any, u: Any) -> None:
+    """What each governor's command differs by from the plain droop that the matrices hold."""
+    for g in range(gain.size):
+        beyond = max(abs(dev_pu) - band_pu[g], 0.0) * (-1.0 if dev_pu > 0.0 else 1.0)
+        u[g] = min(max(gain[g] * beyond, -reserve_pu[g]), reserve_pu[g]) + gain[g] * dev_pu
+
+
+@strict
+def _moved(a: Any, b: Any, x: Any, u: Any, after: Any) -> None:
+    """x becomes a x + b u."""
+    for i in range(x.size):
+        after[i] = 0.0
+        for j in range(x.size):
+            after[i] += a[i, j] * x[j]
+        for j in range(u.size):
+            after[i] += b[i, j] * u[j]
+    x[:] = after
+
+
+@strict
+def _sum(weights: Any, values: Any) -> float:
+    total = 0.0
+    for i in range(weights.size):
+        total += weights[i] * values[i]
+    return total
+
+
+@strict
+def _shown(told: Any, at: int, ago: Any, weights: Any) -> float:
+    """What shows now of the commands remembered, the newest at `at`; the memory is gone through round and round."""
+    total = 0.0
+    for j in range(ago.size):
+        before = at - ago[j]
+        total += weights[j] * told[before if before >= 0 else before + told.size]
+    return total
+
+
+@strict
 def _run(
     a: Any, b: Any, c: Any, d: Any, gain: Any, band_pu: Any, reserve_pu: Any, motion: Any, sold: Any, ago: Any,
-    weights: Any, lost_pu: Any, nominal_hz: float, mw_to_pu: float, step_ns: int, every: int, lag: float, measured: float,
-    ramp_mw: float, energy_mws: float, hz: Any, fleet_mw: Any, governors_pu: Any,
+    weights: Any, lost_pu: Any, nominal_hz: float, mw_to_pu: float, step_ns: int, every: int, lag: float,
+    measured: float, ramp_mw: float, energy_mws: float, hz: Any, fleet_mw: Any, governors_pu: Any,
 ) -> None:  # fmt: skip
     """All steps of a course; see `simulate`. lag, measured : share of the gap that is closed in a step"""
-    n, m = a.shape[0], b.shape[1]
-    x, after, u = np.zeros(n), np.zeros(n), np.zeros(m)
+    x, after, u = np.zeros(a.shape[0]), np.zeros(a.shape[0]), np.zeros(b.shape[1])
     told = np.zeros(ago[-1] + 1)
-    at = 0  # where this step's command is remembered; round and round
     step_s = step_ns * 1e-9
-    seen_hz = before_hz = 0.0
-    command_mw = ramped_mw = given_mw = used_mws = 0.0
+    seen_hz = before_hz = command_mw = ramped_mw = given_mw = used_mws = 0.0
     for k in range(lost_pu.size):
         dev_hz = x[0] * nominal_hz
-        seen_hz += measured * (0.5 * (dev_hz + before_hz) - seen_hz)
+        seen_hz = dev_hz if measured >= 1.0 else seen_hz + measured * (0.5 * (dev_hz + before_hz) - seen_hz)
         before_hz = dev_hz
         if k % every == 0:
             elapsed_s = every * step_s if k > 0 else 0.0
             # Not from 0 on: to the engine 0 ns is no time.
             now_ns = (k + every) * step_ns
-            measured_hz = nominal_hz + (seen_hz if measured < 1.0 else dev_hz)
-            asked_kw = requested_kw(motion, sold, measured_hz, 1.0, True, now_ns, elapsed_s, 0.0, 0)
-            command_mw = asked_kw * 1e-3
-        told[at] = command_mw
-        late_mw = 0.0
-        for j in range(ago.size):
-            before = at - ago[j]
-            late_mw += weights[j] * told[before if before >= 0 else before + told.size]
-        at = at + 1 if at + 1 < told.size else 0
+            command_mw = 1e-3 * requested_kw(motion, sold, nominal_hz + seen_hz, 1.0, True, now_ns, elapsed_s, 0.0, 0)
+        told[k % told.size] = command_mw
+        late_mw = _shown(told, k % told.size, ago, weights)
         ramped_mw += min(max(late_mw - ramped_mw, -ramp_mw), ramp_mw)
         held_mw = given_mw
         given_mw += lag * (ramped_mw - given_mw)
         given_mw = min(max(given_mw, (-energy_mws - used_mws) / step_s), (energy_mws - used_mws) / step_s)
-        mean_mw = 0.5 * (held_mw + given_mw) if lag < 1.0 else given_mw
+        # Without a lag the power jumps as the step begins.
+        held_mw = given_mw if lag >= 1.0 else held_mw
+        mean_mw = 0.5 * (held_mw + given_mw)
         used_mws += mean_mw * step_s
-        for g in range(gain.size):
-            # What the governor's command differs by from the plain droop that the matrices hold.
-            beyond = max(abs(x[0]) - band_pu[g], 0.0) * (-1.0 if x[0] > 0.0 else 1.0)
-            u[g] = min(max(gain[g] * beyond, -reserve_pu[g]), reserve_pu[g]) + gain[g] * x[0]
-        u[m - 1] = mean_mw * mw_to_pu + lost_pu[k]
-        hz[k], fleet_mw[k] = dev_hz, given_mw if lag >= 1.0 else held_mw
-        power = 0.0
-        for i in range(n):
-            power += c[i] * x[i]
-            after[i] = 0.0
-            for j in range(n):
-                after[i] += a[i, j] * x[j]
-            for j in range(m):
-                after[i] += b[i, j] * u[j]
-        for j in range(m):
-            power += d[j] * u[j]
-        governors_pu[k] = power
-        x[:] = after
+        _governed(x[0], gain, band_pu, reserve_pu, u)
+        u[-1] = mean_mw * mw_to_pu + lost_pu[k]
+        hz[k], fleet_mw[k] = dev_hz, held_mw
+        governors_pu[k] = _sum(c, x) + _sum(d, u)
+        _moved(a, b, x, u, after)
 
 
 def simulate(
@@ -184,7 +202,7 @@ def simulate(
         np.inf if fleet is None else fleet.energy_h * _H_S * max(mw, 1e-300),
         dev_hz, fleet_mw, governors_pu,
     )  # fmt: skip
-    t_s = np.arange(steps) * step_s - BEGINS_S
+    t_s = np.asarray(np.arange(steps) * step_s - BEGINS_S, np.float64)
     return Course(t_s, grid.nominal_hz + dev_hz, fleet_mw, governors_pu * grid.size_mw, lost_mw)
 
 

@@ -18,8 +18,8 @@ from droop.stability.nyquist import DELAY_MOST_S, Complexes, Response, distance,
 from settlement.align import Floats
 
 __all__ = [
-    "DELAY_MOST_S", "FCR_D", "FCR_N", "Complexes", "Margins", "Response", "System", "delay_budget_s", "distance", "encirclements", "fine",
-    "interpolated", "lagged", "margins", "whole_distance",
+    "DELAY_MOST_S", "FCR_D", "FCR_N", "Complexes", "Margins", "Response", "System", "delay_budget_s", "distance",
+    "encirclements", "fine", "interpolated", "lagged", "margins", "whole_distance",
 ]  # fmt: skip
 
 RADIUS: Final = 0.43
