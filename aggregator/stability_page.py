@@ -149,8 +149,8 @@ def _sizes(study: Study) -> go.Figure:
 def _styled(figure: go.Figure, below: str, height: int) -> go.Figure:
     lowest = {"xaxis2" if "xaxis2" in figure.layout else "xaxis": {"title": below}}
     figure.update_layout(
-        height=height, template="plotly_white", margin={"t": 20, "b": 80}, legend={"orientation": "h", "y": -60 / height - 0.06},
-        **lowest
+        height=height, template="plotly_white", margin={"t": 20, "b": 80},
+        legend={"orientation": "h", "y": -60 / height - 0.06}, **lowest
     )  # fmt: skip
     return figure
 

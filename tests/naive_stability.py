@@ -18,7 +18,7 @@ def curve(points, deadband_hz, dev_hz):
 
 
 def governor_command(one, strength_mw_hz, dev_hz):
-    """Power that a governor sends for [MW]: nothing in the dead band, from its edge on the droop, at most the reserve."""
+    """Power that a governor sends for [MW]: none in the dead band, droop from its edge on, at most the reserve."""
     beyond = abs(dev_hz) - one.deadband_hz
     if beyond <= 0.0:
         return 0.0

@@ -89,8 +89,10 @@ def swing(t_s: Floats, dev_hz: Floats) -> tuple[float, float]:
     """
     after = t_s >= 0.0
     t_s, dev_hz = t_s[after], dev_hz[after]
-    slope = np.sign(np.diff(dev_hz))
-    turns = np.flatnonzero(slope[1:] * slope[:-1] < 0.0) + 1
+    slope = np.diff(dev_hz)
+    moves = np.flatnonzero(slope)  # an extreme may be flat
+    rises = slope[moves] > 0.0
+    turns = moves[1:][rises[1:] != rises[:-1]]
     if turns.size < DECIDES:
         return math.nan, math.nan
     heights = np.abs(np.diff(dev_hz[turns]))

@@ -24,10 +24,10 @@ DAMPING_LEAST: Final = 0.05
 # What a plot could not show is no harm.
 SLACK_HZ: Final = 1e-4
 HALVINGS: Final = 8
-DELAY_STEP_S: Final = 0.1
+DELAY_STEP_S: Final = 0.2
 DELAY_EXACT_S: Final = 2e-3
 # The first swing decides; later ones are judged by their damping.
-SECONDS: Final = 40.0
+SECONDS: Final = 30.0
 
 Progress = Callable[[int, int], bool]
 

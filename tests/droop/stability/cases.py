@@ -14,7 +14,9 @@ HYDRO = replace(
     MASS,
     id="hydro",
     governor=(
-        Governor(strength_mw_hz=3000.0, reserve_mw=300.0, servo_s=0.2, transient_s=4.0, transient_ratio=2.5, water_s=0.8),
+        Governor(
+            strength_mw_hz=3000.0, reserve_mw=300.0, servo_s=0.2, transient_s=4.0, transient_ratio=2.5, water_s=0.8
+        ),
         Governor(strength_mw_hz=1000.0, deadband_hz=0.1, servo_s=0.3, reheat_s=6.0, reheat_frac=0.4),
     ),
 )

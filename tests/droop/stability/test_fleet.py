@@ -215,7 +215,9 @@ def test_what_cannot_be_is_refused_by_name(make, words):
         make()
 
 
-@pytest.mark.parametrize("made", [{"loss_mw": math.inf}, {"loss_mw": 1.0, "ramp_s": -1.0}, {"loss_mw": 1.0, "noise_s": 0.0}])
+@pytest.mark.parametrize(
+    "made", [{"loss_mw": math.inf}, {"loss_mw": 1.0, "ramp_s": -1.0}, {"loss_mw": 1.0, "noise_s": 0.0}]
+)
 def test_a_contingency_that_cannot_be_is_refused(made):
     with pytest.raises(ContingencyError, match=next(reversed(made))):
         Contingency(**made)

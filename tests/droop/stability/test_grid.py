@@ -104,6 +104,6 @@ def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "bad.toml").write_text("id = ", encoding="utf-8")
     with pytest.raises(GridError, match="not a TOML file"):
         grids.load(str(tmp_path / "bad.toml"))
+    (tmp_path / "folder.toml").mkdir()
     with pytest.raises(GridError, match="cannot be read"):
-        (tmp_path / "folder.toml").mkdir()
         grids.load(str(tmp_path / "folder.toml"))
