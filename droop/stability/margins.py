@@ -22,6 +22,7 @@ from droop.stability.nyquist import Complexes, Floats
 LOW_RAD_S: Final = 1e-3
 HIGH_RAD_S: Final = 1e2
 POINTS: Final = 4000
+AXIS_RAD: Final = 6.0
 # Damping is asked of modes that one could see: up to 2 Hz, or beyond it the first that a short delay makes.
 SEEN_RAD_S: Final = 4.0 * math.pi
 SEEN_TURNS: Final = 5.0
@@ -107,9 +108,13 @@ def loops(grid: Grid, fleet: Fleet) -> list[Loop]:
     return list(found.values())
 
 
-def frequencies(loop: Loop) -> Floats:
-    """float64[n]: where the curve is looked at [rad/s]; beyond the last point the loop is far below 1."""
-    return np.geomspace(LOW_RAD_S, max(HIGH_RAD_S, 20.0 * loop.gain_rad_s), POINTS)
+def frequencies(loop: Loop, turns: float = 0.0) -> Floats:
+    """float64[n]: where the curve is looked at [rad/s]; beyond the last point the loop is far below 1.
+
+    turns : angle that the delay has turned by there at least [rad]: a small loop may cross the real axis far out
+    """
+    late_s = loop.fleet.delay_s + loop.fleet.product.delay_s + 0.5 * loop.fleet.sample_s
+    return np.geomspace(LOW_RAD_S, max(HIGH_RAD_S, 20.0 * loop.gain_rad_s, turns / late_s), POINTS)
 
 
 def _refined(loop: Loop, low: float, high: float, imaginary: bool) -> float:
@@ -211,7 +216,7 @@ def _root(loop: Loop, s: complex) -> complex:
 
 def margins(loop: Loop) -> Margins:
     """Everything that is left of one loop."""
-    omega = frequencies(loop)
+    omega = frequencies(loop, AXIS_RAD)
     curve = loop.along(omega)
     holds = stable(loop)
     crossed = crossovers(loop, omega, curve)

@@ -35,7 +35,7 @@ def test_an_integrator_s_margins(gain, part):
     assert found.crossover_rad_s == pytest.approx(gain, rel=1e-6)
     assert found.delay_s == pytest.approx(math.pi / (2 * gain) - delay_s, rel=1e-4, abs=1e-5)
     assert found.phase_deg == pytest.approx(90.0 - math.degrees(gain * delay_s), abs=0.01)
-    if part > 0.05:
+    if part > 1e-3:
         assert found.gain == pytest.approx(1.0 / part, rel=1e-3)
 
 
@@ -49,7 +49,7 @@ def test_the_delay_margin_of_a_mass_with_load(gain, inertia_s):
     omega = math.sqrt(gain**2 - 1) / tau_s
     assert found.crossover_rad_s == pytest.approx(omega, rel=1e-6)
     assert found.delay_s == pytest.approx((math.pi - math.atan(omega * tau_s)) / omega, rel=1e-5)
-    assert math.isinf(found.gain)
+    assert found.gain > 1e4  # a mass alone crosses the axis by the sampling only
 
 
 def test_a_weak_loop_has_every_margin():
