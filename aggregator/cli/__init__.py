@@ -29,6 +29,7 @@ from aggregator.cli import (
     reporting,
     running,
     settling,
+    stability,
     studying,
 )
 from aggregator.cli.output import app, fail
@@ -36,7 +37,7 @@ from aggregator.cli.output import app, fail
 __all__ = [
     "access", "accounts", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting",
     "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting", "running", "settling",
-    "studying",
+    "stability", "studying",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
