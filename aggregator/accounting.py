@@ -80,6 +80,14 @@ class Accounting:
         self._edge_ns = int(times[EDGE])
         return closed
 
+    def close(self, held: Any, now_ns: int) -> list[Block]:
+        """Close what is running, as at the end of a recording: ROW blocks. Who is still here has a new account."""
+        closed = self.edge(held, now_ns)
+        self._share(held, now_ns)
+        out = np.zeros(self.columns.begun_ns.size, ROW)
+        count = int(accounts.roll(held, self._book, now_ns, 0, out))
+        return closed + self._named(out[:count])
+
     def decided(self, held: Any, now_ns: int, lam: float) -> None:
         """A decision was made: its commands stand, and the pieces whose turn it is are looked at."""
         if self._new:

@@ -21,6 +21,7 @@ from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.kept import Kept, Steps
 from aggregator.reserved import figures
+from aggregator.results.collector import Collector
 from aggregator.signal_file import Recorded
 from aggregator.stretch import STEP_MAX_NS
 from droop.dynamics import terms
@@ -51,17 +52,19 @@ class Backtest:
     start_ns : when the fleet begins to live; at or before the first row
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     signal : a balancing authority's, for the products sold on one
+    gathered : what days, blocks, vehicles and stays come to
     stepwise : every row by Python's steps, as live, not in compiled stretches; the same result, bit for bit, slower
     folder : where rows go that `settle_along` lets go of; None: nowhere
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None, signal: Recorded | None = None, *, stepwise: bool = False,
-        folder: Path | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None, gathered: Collector | None = None, *,
+        stepwise: bool = False, folder: Path | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.stepwise = settings, stepwise
-        self.core = Aggregator(settings, journal=False)
+        self.core = Aggregator(settings, journal=False, accounts=True)
+        self.gathered = gathered or Collector(settings, start_ns)
         self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour)
         self.gate = Gate(gate)
         self.rows = 0
@@ -84,6 +87,7 @@ class Backtest:
         """Recorded rows, in file order. block : FREQUENCY[n] with rx_ns == t_ns"""
         judged = self.gate.check(block)
         self.rows += int(judged.size)
+        self.gathered.samples(judged)
         judged = judged[(judged["quality"] & OUT_OF_TIME) == 0]
         if not judged.size:
             return
@@ -158,6 +162,7 @@ class Backtest:
         """Once a minute: what concerns the whole fleet."""
         self._count_hours(now_ns)
         core, self._look_ns = self.core, now_ns + LOOK_NS
+        self.gathered.look(self.fleet)
         if core.last is not None:
             core.supervise(figures(core, now_ns)["short"], now_ns)
         soc = self.fleet.truth().soc_frac
@@ -178,6 +183,13 @@ class Backtest:
             self.switches += int(np.count_nonzero(fleet.switched_ns == now_ns))
         for command in self.core.drain_commands():
             self.fleet.apply(command.rows, command.valid_until_ns, now_ns)
+        if now_ns >= self.gathered.edge_ns:
+            self.gathered.edge(self.core, self.fleet, now_ns, self.switches)
+
+    def finish(self) -> Collector:
+        """No more rows will come: what was gathered, complete."""
+        self.gathered.finish(self.core, self.fleet, self._last_ns, self.switches)
+        return self.gathered
 
     # ---- what came of it -----------------------------------------------------------------------------------
 

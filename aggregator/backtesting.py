@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aggregator import billing, exporting, managing, reserved
+from aggregator import billing, exporting, managing, reserved, whatif
 from aggregator.backtest import Backtest
 from aggregator.billing import Files
 from aggregator.config import QualityTable
@@ -31,6 +32,9 @@ from aggregator.contracts import CoreSettings
 from aggregator.gateways.population import Behaviour
 from aggregator.kept import PIECE, Kept
 from aggregator.oversold import Oversold
+from aggregator.results import periods, writing
+from aggregator.results.collector import Collector
+from aggregator.results.wear import BATTERY_PRICE
 from aggregator.signal_file import Recorded
 from aggregator.validity import check_valid
 from droop.curve import fractions
@@ -89,6 +93,7 @@ def run(
     progress: Progress = lambda *_: True, any_date: bool = False,
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
     clock: Callable[[], float] = time.monotonic, source: Sequence[Mapping[str, Any]] = (),
+    battery_price: float = BATTERY_PRICE,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -100,13 +105,16 @@ def run(
     signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
     clock     : our time [s], by which checkpoints are not too many
     source    : what was found in folders of traces, for the result to say
+    battery_price : of a kilowatt-hour of battery, for what a stay wore of it
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
     """
     check(traces, settings, signal, any_date=any_date)
-    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal)
+    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal) + f"{battery_price:g}"
     state = _load(out, what) if resume and out is not None else State(what)
+    if state.backtest is not None:
+        state.backtest.gathered.move(out)
     if state.backtest is not None and out is not None:
         state.backtest.keep_in(out)
     products = [contract.product for contract in settings.contracts]
@@ -118,7 +126,10 @@ def run(
         if not any_date:
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
-            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal, folder=out)
+            gathered = Collector(settings, first_ns, out, battery_price)
+            state.backtest = Backtest(
+                settings, gate, first_ns, seed, perfect, behaviour, signal, gathered, folder=out
+            )  # fmt: skip
         saved_ns = first_ns if saved_ns is None else saved_ns
         if traces:
             state.backtest.feed(block)
@@ -138,8 +149,10 @@ def run(
             return None
     if state.backtest is None:
         raise BacktestError(f"{traces[0].path}: no usable row; `flyball inspect` says what is in the file")
+    if out is not None:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return result(traces, state.backtest, state.rejected, out, prices, source)
+        return result(traces, state.backtest, state.rejected, out, prices, seed, _sealed(signal), source)
     except (PriceError, PaymentError):
         if out is not None:
             _save(out, state)  # with the prices mended, --resume has nothing left to do but to settle
@@ -202,9 +215,10 @@ def _sealed(signal: Recorded | None) -> str:
 
 def result(
     traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None,
-    source: Sequence[Mapping[str, Any]] = (),
+    seed: int = 1, signal_digest: str = "", source: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The result's keys, as scripts rely on them."""
+    gathered = test.finish()
     sums, energy = test.core.sums, test.fleet.energy()
     statements = list(test.statements())
     score, note = weighted_score((s.score, s.coverage_frac, s.score_note) for s in statements)
@@ -238,23 +252,38 @@ def result(
         "commands": sums.commands,
         "alarms": test.core.alarms.raised,
         "modes": managing.seconds(test.core.modes()),
-        "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in test.settings.contracts],
+        "products": [
+            {"id": c.product.id, "sold_kw": c.sold_kw, **whatif.told(c.product)} for c in test.settings.contracts
+        ],
     }
     if source:
         row["files"] = {part: [entry for found in source for entry in found[part]] for part in source[0]}
     bill = prices.bill(statements) if prices is not None else None
     if bill is not None:
         row["income"] = billing.summary(bill)
+    products = {c.product.id: c.product for c in test.settings.contracts}
+    days, blocks = (make(statements, products, bill, gathered) for make in (periods.days, periods.blocks))
+    row |= {**gathered.told(), "days": [_plain(day) for day in days], "blocks": len(blocks)}
+    row["worst_blocks"] = [_plain(block) for block in periods.worst(blocks)]
     if out is not None:
+        writing.write(out, gathered, days, blocks)
+        span_ns = (gathered.start_ns, test.core.last_sample[0])
+        behaviour = test.fleet.behaviour
+        writing.write_asked(out, writing.asked(traces, test.settings, behaviour, seed, signal_digest, span_ns))
         _write(out, row, test, statements)
         if bill is not None:
             (out / "lines.csv").write_bytes(exporting.table(billing.line_rows(bill), "csv"))
     return row
 
 
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Amounts as texts that keep their cents."""
+    return {name: str(value) if isinstance(value, Decimal) else value for name, value in row.items()}
+
+
 def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Statement]) -> None:
     """Result, statements, the series behind them and a page to look at."""
-    from aggregator import report  # a second of import for those who want the page
+    from aggregator.results import page  # a second of import for those who want it
 
     out.mkdir(parents=True, exist_ok=True)
     pretty = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
@@ -262,8 +291,12 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
     (out / "statements.json").write_bytes(orjson.dumps([s.to_dict() for s in statements], option=pretty))
     for name, kept in (("frequency", test.samples_kept), ("meter", test.meters_kept)):
         _write_series(out / f"{name}.parquet", kept)
-    title = ", ".join(f"{c.sold_kw:g} kW of {c.product.id}" for c in test.settings.contracts)
-    report.write(out / "report.html", title, *_series(test), statements, _facts(row))
+    title = ", ".join(
+        ", ".join((f"{c.sold_kw:g} kW of {c.product.id}", *whatif.told(c.product).get("changed", ())))
+        for c in test.settings.contracts
+    )
+    shown = page.Shown(title, row, _series(test), statements, test.gathered.spans.rows, _facts(row))
+    page.write(out / "report.html", shown)
     (out / CHECKPOINT).unlink(missing_ok=True)
     test.samples_kept.discard()
     test.meters_kept.discard()

@@ -112,9 +112,10 @@ class Aggregator:
     """The whole decision: one instance owns its fleet, its products and their state.
 
     journal : whether calls and results are recorded for `drain_entries`; a backtest may do without
+    accounts : whether closed accounts of vehicles wait for `drain_accounts`
     """
 
-    def __init__(self, settings: CoreSettings, *, journal: bool = True) -> None:
+    def __init__(self, settings: CoreSettings, *, journal: bool = True, accounts: bool = False) -> None:
         self.settings = settings
         sold = [(c.product, c.sold_kw) for c in settings.contracts]
         caps, self.site_names = sites.tree([site.node() for site in settings.sites], settings.rows)
@@ -145,6 +146,7 @@ class Aggregator:
         self._first_ns = self._last_ns = 0
         self._sequence = 0
         self._commands: list[Command] = []
+        self._accounts: list[Block] | None = [] if accounts else None
         self._journal = journal
         self._entries: list[Entry] = []
         self._seq = 0
@@ -280,6 +282,15 @@ class Aggregator:
         commands, self._commands = self._commands, []
         return commands
 
+    def drain_accounts(self) -> list[Block]:
+        """Vehicles' accounts closed since the last call, in order: ROW blocks of `droop.accounts`."""
+        closed, self._accounts = self._accounts or [], None if self._accounts is None else []
+        return closed
+
+    def close_accounts(self) -> None:
+        """Close the accounts that are running, as of the last decision: a recording has ended."""
+        self._close(self.accounting.close(self._held, self._last_ns), self._last_ns)
+
     def drain_entries(self) -> list[Entry]:
         """Journal entries since the last call, in order."""
         entries, self._entries = self._entries, []
@@ -375,6 +386,8 @@ class Aggregator:
 
     def _close(self, accounts: list[Block], now_ns: int) -> None:
         """Vehicles' accounts that are closed go on record. accounts : ROW blocks of `droop.accounts`"""
+        if self._accounts is not None:
+            self._accounts += accounts
         for rows in accounts:
             self._record(Kind.ACCOUNT, now_ns, rows.tobytes())
 

@@ -29,6 +29,10 @@ from aggregator.cli.traceoptions import (
     VoltCol,
     Zone,
 )  # fmt: skip
+from aggregator.cli.whatifoptions import BatteryPrice, DeadbandHz, DeadS, FullHz, RampKwS
+
+# Too long to read on a terminal.
+LISTED = ("days", "blocks", "worst_blocks", "vehicles", "drivers", "wear", "trace")
 
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
@@ -66,11 +70,17 @@ def backtest(
     begin: Annotated[str | None, typer.Option("--from", help="Only rows from this ISO time on; UTC.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Only rows before this ISO time; UTC.")] = None,
     prices: Prices = None,
+    deadband_hz: DeadbandHz = None,
+    full_hz: FullHz = None,
+    dead_s: DeadS = None,
+    ramp_kw_s: RampKwS = None,
+    battery_price: BatteryPrice = 100.0,
     resume: Annotated[Path | None, typer.Option(help="Go on with the stopped run in this folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for result, statements, series and checkpoints.")] = None,
     json: Json = None,
 ) -> None:
     """Drive a simulated fleet over recorded frequency, or a recorded signal, and score what it delivered."""
+    from aggregator import whatif
     from aggregator.backtesting import check, recorded_gate, run
     from aggregator.billing import Asked, Files
     from aggregator.compiling import ensure
@@ -87,7 +97,8 @@ def backtest(
         config, fleet__vehicles=vehicles, fleet__seed=seed, fleet__perfect=perfect or None,
         contract=contract_of(config, product, sold_kw),
     )  # fmt: skip
-    settings = core_settings(loaded)
+    settings = whatif.sold(core_settings(loaded), deadband_hz, full_hz)
+    chargers = whatif.chargers(behaviour(loaded.fleet), dead_s, ramp_kw_s)
     opened = partial(
         open_trace, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
         step_s=step_s, nominal_hz=nominal_hz, repair=repair, skip_bad=skip_bad,
@@ -104,8 +115,8 @@ def backtest(
     with progress_bar("backtest") as progress:
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
-            behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
-            prices=priced, signal=recorded,
+            behaviour=chargers, out=resume or out, resume=resume is not None, progress=progress,
+            prices=priced, signal=recorded, battery_price=battery_price,
             any_date=any_date, warn=log.warning, source=[found.to_dict() for found in folders],
         )  # fmt: skip
     if result is None:
@@ -115,7 +126,19 @@ def backtest(
             + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
         )
     sold = ", ".join(f"{entry.sold_kw:g} kW of {entry.product.id}" for entry in settings.contracts)
-    emit(result, json, figures(f"{sold}, {settings.rows} vehicles", result))
+    emit(result, json, figures(f"{sold}, {settings.rows} vehicles", _shown(result)))
+
+
+def _shown(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the whole run; days, blocks and what they rest on are for files and pages."""
+    drivers, wear = result["drivers"], result["wear"]
+    plain = {name: value for name, value in result.items() if name not in LISTED}
+    return plain | {
+        "cars that left short": f"{drivers['left_short']} of {drivers['left']}, {drivers['left_short_kwh']:.4g} kWh",
+        "wear by regulation [M]": ", ".join(
+            f"{law.upper()} {wear[law]['marginal_cost']:.3g} {wear['currency']}" for law in ("lfp", "nmc")
+        ),
+    }
 
 
 @contextmanager

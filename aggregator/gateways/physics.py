@@ -70,6 +70,9 @@ class Columns(NamedTuple):
     second_valid_ns: I8
     since_ns: I8  # scratch of a step: the last event in it
     own_kws: F8  # and what moved until then, either way
+    moved_kwh: F8  # of the car that is here, since it came: moved either way
+    lost_kwh: F8
+    turns: F8  # changes of the power's sign, see `_turned`
 
 
 def ns(seconds: F8) -> I8:
@@ -116,6 +119,9 @@ def columns(chargers: Chargers) -> Columns:
         second_valid_ns=never.copy(),
         since_ns=never.copy(),
         own_kws=none.copy(),
+        moved_kwh=none.copy(),
+        lost_kwh=none.copy(),
+        turns=none.copy(),
     )
 
 
@@ -147,6 +153,17 @@ def _run(
     squared = (p0 * p0 + p0 * p1 + p1 * p1) * ramp_s * (1.0 / 3.0) + p1 * p1 * flat_s
     on_s = span_s if p1 != 0.0 else ramp_s  # at rest the converter is off
     return p1, moved, loss_fixed_kw * on_s + loss_per_kw * squared
+
+
+@njit(cache=True, fastmath=FASTMATH, error_model="numpy", inline="always")
+def _turned(turns: float, power_kw: float) -> float:
+    """The count of sign changes once the power is this.
+
+    Its magnitude is one more than they are, its sign that of the last power that was not 0; so one column holds both.
+    """
+    sign = (1.0 if power_kw > 0.0 else 0.0) - (1.0 if power_kw < 0.0 else 0.0)
+    first = turns == 0.0
+    return sign - turns if (sign * turns < 0.0) | first else turns
 
 
 @njit(cache=True, fastmath=FASTMATH, error_model="numpy")
@@ -184,6 +201,8 @@ def _pass_events(c: Any, i: int, t0_ns: int, t1_ns: int, weak_per_frac: float) -
                 c.power_kw[i], goal, (end_ns - t_ns) * 1e-9, c.s_per_kw[i], c.loss_fixed_kw[i], c.loss_per_kw[i]
             )  # fmt: skip
             c.energy_kwh[i] -= (moved + lost) * (1.0 / 3600.0)
+            c.lost_kwh[i] += lost * (1.0 / 3600.0)
+            c.turns[i] = _turned(c.turns[i], c.power_kw[i])
             moved_kws += moved
             own_kws += abs(moved)
             loss_kws += lost
@@ -207,6 +226,7 @@ def step(c: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, f
     taper, charge_kw, discharge_kw = c.taper_per_frac, c.charge_max_kw, c.discharge_max_kw
     s_per_kw, fixed_kw, loss_per_kw = c.s_per_kw, c.loss_fixed_kw, c.loss_per_kw
     temp_c, ambient_c, since_ns, own_kws = c.temp_c, c.ambient_c, c.since_ns, c.own_kws
+    car_moved_kwh, car_lost_kwh, turns = c.moved_kwh, c.lost_kwh, c.turns
     grid_kws = 0.0
     loss_kws = 0.0
     sum_kw = 0.0
@@ -230,6 +250,9 @@ def step(c: Any, t0_ns: int, t1_ns: int, weak_per_frac: float) -> tuple[float, f
         own = own_kws[i] + abs(moved)
         energy_kwh[i] = energy - (moved + lost) * (1.0 / 3600.0)
         power_kw[i] = after_kw
+        car_moved_kwh[i] += own * (1.0 / 3600.0)
+        car_lost_kwh[i] += lost * (1.0 / 3600.0)
+        turns[i] = _turned(turns[i], after_kw)
         temp_c[i] = temp + (nearer * (ambient_c[i] - temp) + warm_k * own * capacity)
         grid_kws += moved
         loss_kws += lost

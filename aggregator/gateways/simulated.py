@@ -5,8 +5,9 @@ here. Deterministic: the same seed and the same set-points at the same times giv
 often it is asked in between; asked at the same times, it gives the same bytes. No clock: each call lets time pass up to
 the `now_ns` it brings; an earlier one changes nothing.
 
-Buffers and losses: session records and meter readings wait until asked for; of the readings the last `READINGS_MAX`
-are kept. While a charger's link is lost its reports and commands are lost, its session records are late.
+Buffers and losses: session records, meter readings and ended stays wait until asked for; of the readings the last
+`READINGS_MAX` are kept, of the moments at which stays ended the last `STAYS_MAX`. While a charger's link is lost its
+reports and commands are lost, its session records are late.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ I8 = npt.NDArray[np.int64]
 
 SECOND_NS: Final = 1_000_000_000
 READINGS_MAX: Final = 86_400
+STAYS_MAX: Final = 10_000
 METER: Final = 1
 DEALT_MAX: Final = 32
 NO_SESSIONS: Final = empty(SESSION)
@@ -51,6 +53,32 @@ class Energy(NamedTuple):
         """Grid + losses + what storage gained beyond arrivals and departures: 0 but for rounding."""
         gained = self.stored_kwh - self.start_kwh - self.arrived_kwh + self.left_kwh
         return self.grid_kwh + self.losses_kwh + gained
+
+
+# A stay that ended, as it truly was. Positive energy is out of the battery's hands: into the grid, or lost.
+STAY: Final = np.dtype(
+    [
+        ("car", SESSION),  # as told when it came
+        ("start_ns", "<i8"),
+        ("end_ns", "<i8"),
+        ("came_kwh", "<f8"),  # aboard when it came
+        ("left_kwh", "<f8"),  # and when it left
+        ("moved_kwh", "<f8"),  # at the grid, either way
+        ("lost_kwh", "<f8"),
+        ("reversals", "<i8"),  # changes of the power's sign
+    ]
+)
+
+
+class Aboard(NamedTuple):
+    """What is in the cars, [n] each."""
+
+    session: npt.NDArray[np.uint32]
+    plugged: npt.NDArray[np.bool_]
+    energy_kwh: F8  # 0 where no car is
+    per_capacity: F8  # 1 / usable kWh, of the last car that was here
+    power_kw: F8
+    temp_c: F8
 
 
 class Truth(NamedTuple):
@@ -113,6 +141,8 @@ class SimulatedFleet:
         self.vanished = 0  # set-points that a refusing or unreachable charger swallowed
         self._dealt: dict[int, population.Cars] = {}
         self._salt = population.salt_of(seed, Draw.NOISE)
+        self._came_kwh = np.zeros(vehicles)
+        self._left: list[Block] = []
         self._populate()
         self._start_kwh = float(self._c.energy_kwh.sum())
         self._arrived_kwh = 0.0
@@ -219,6 +249,35 @@ class SimulatedFleet:
             refusing=self._deaf_until_ns > self.now_ns,
         )
 
+    def stays(self, slots: I8 | None = None) -> Block:
+        """STAY[k]: the car that is at each of these chargers, of all without any named, up to now.
+
+        `car.state` is UNPLUGGED where there is none.
+        """
+        wanted = self._slots if slots is None else slots
+        found = self._stays(wanted)
+        found["car"]["slot"] = wanted
+        found["car"]["state"][~self._c.plugged[wanted]] = SlotState.UNPLUGGED
+        return found
+
+    def aboard(self) -> Aboard:
+        """What is in the cars now; views, for a look and not to keep."""
+        c = self._c
+        return Aboard(self._session, c.plugged, c.energy_kwh, c.per_capacity, c.power_kw, c.temp_c)
+
+    def drain_stays(self) -> Block:
+        """STAY[k]: stays that have ended since last asked, in order."""
+        ended, self._left = self._left, []
+        return np.concatenate([np.zeros(0, STAY), *ended])
+
+    def _stays(self, slots: I8) -> Block:
+        c, found = self._c, np.zeros(slots.size, STAY)
+        found["car"], found["start_ns"], found["end_ns"] = self._car[slots], self._car["t_ns"][slots], self.now_ns
+        found["came_kwh"], found["left_kwh"] = self._came_kwh[slots], c.energy_kwh[slots]
+        found["moved_kwh"], found["lost_kwh"] = c.moved_kwh[slots], c.lost_kwh[slots]
+        found["reversals"] = np.maximum(np.abs(c.turns[slots]) - 1.0, 0.0)
+        return found
+
     # -- events --------------------------------------------------------------------------------------------------
 
     def _happen(self) -> None:
@@ -302,6 +361,9 @@ class SimulatedFleet:
         self._c.per_capacity[slots] = 1.0 / usable_kwh
         self._c.energy_kwh[slots] = usable_kwh * cars.soc_frac
         self._arrived_kwh += float(self._c.energy_kwh[slots].sum())
+        self._came_kwh[slots] = self._c.energy_kwh[slots]
+        for column in (self._c.moved_kwh, self._c.lost_kwh, self._c.turns):
+            column[slots] = 0.0
         self._c.taper_per_frac[slots] = 1.0 / cars.charge_taper_frac
         self._c.temp_c[slots] = self._c.ambient_c[slots] + cars.heat_k * to_come_frac
         self._c.temp_told[slots] = cars.temp_told
@@ -325,6 +387,9 @@ class SimulatedFleet:
     def _plug_out(self, slots: I8) -> None:
         if slots.size == 0:
             return
+        self._left.append(self._stays(slots))
+        if len(self._left) > STAYS_MAX:
+            del self._left[0]
         ended = self._car[slots]
         ended["t_ns"], ended["state"] = self.now_ns, SlotState.UNPLUGGED
         ended["soc_frac"] = self._reported_soc(slots)

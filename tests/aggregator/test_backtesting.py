@@ -17,6 +17,7 @@ from aggregator.backtesting import CHECKPOINT, BacktestError, recorded_gate, run
 from aggregator.billing import Asked, Files
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.gateways.population import Behaviour
+from aggregator.results import spool
 from droop.products import load
 from settlement.prices import MissingPriceError
 from telemetry.traces import MalformedRow, TraceError, open_trace
@@ -84,6 +85,7 @@ def test_a_result_has_every_key_and_its_files(tmp_path):
 @pytest.mark.parametrize("looks", [1, 2, 3])
 def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, looks):
     monkeypatch.setattr(backtesting, "CHUNK", 900)
+    monkeypatch.setattr(spool, "PART_ROWS", 3)
     files = [
         written(tmp_path / "one.csv", 2000),
         written(tmp_path / "two.csv", 1500, START + timedelta(seconds=2030), seed=2),
@@ -96,7 +98,10 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, looks):
     for _ in range(10):  # at most
         if backtest(*files, out=parts, resume=True, progress=StopAfter(looks + 1)) is not None:
             break
-    for name in ("result.json", "statements.json", "frequency.parquet", "meter.parquet"):
+    for name in (
+        "result.json", "statements.json", "settings.json", "frequency.parquet", "meter.parquet", "days.parquet",
+        "blocks.parquet", "vehicles.parquet", "sessions.parquet",
+    ):  # fmt: skip
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
     assert orjson.loads((whole / "result.json").read_bytes())["gap_s"] == 30.0
     assert not (parts / CHECKPOINT).exists()
@@ -298,8 +303,12 @@ def test_prices_add_what_was_earned(tmp_path):
     found = backtest(written(tmp_path / "day.csv", 3600), settings=settings_of(PRICED), out=out, prices=prices)
     plain = backtest(written(tmp_path / "day.csv", 3600), settings=settings_of(PRICED))
     income = found.pop("income")
-    assert found == plain
     (total,) = income["totals"]
+    (day,) = found["days"]
+    assert day["amount"] == total["amount"]
+    for row in (*found["days"], *found["worst_blocks"]):
+        assert {row.pop(name) for name in ("earned", "charged", "amount", "currency")} >= {"EUR"}
+    assert found == plain
     assert (total["product"], total["currency"]) == ("golden_fcr", "EUR")
     # 24 kW for an hour of a day at EUR 1000/MW, less five times the first second, which no meter covers.
     assert 0.98 <= float(total["amount"]) <= 1.0

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest", "worker",
     "gateway", "api", "utility", "settle", "replay", "explain", "journal", "discover", "acl",
-    "verify", "seal", "prove", "redact", "evidence", "account", "prequalify", "report",
+    "verify", "seal", "prove", "redact", "evidence", "account", "prequalify", "report", "compare",
 )  # fmt: skip
 
 

@@ -1,8 +1,6 @@
-"""The backtest's page: no peak lost to thinning, nothing fetched from elsewhere."""
+"""Series for the eye: no peak is lost to thinning."""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 import pytest
@@ -34,19 +32,6 @@ def test_a_single_spike_survives_and_what_is_not_a_number_is_left_out():
     assert kept.min() == -0.3
     assert np.isfinite(kept).all()
     assert 50_000 * S not in kept_ns
-
-
-def test_the_page_stands_alone(tmp_path):
-    t_ns = np.arange(100, dtype=np.int64) * S
-    series = (t_ns, np.sin(t_ns / 1e10))
-    path = tmp_path / "report.html"
-    report.write(path, "one day of ce_fcr", series, series, series, [], {"Unserved: soc": "3.5 kWh"})
-    html = path.read_text()
-    assert "one day of ce_fcr" in html
-    assert "Unserved: soc" in html
-    assert "3.5 kWh" in html
-    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", html)
-    assert len(html) > 1_000_000  # plotly's script is inside
 
 
 @pytest.mark.parametrize("points", [1, 2, 3])
