@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKER := build/locker
 FUZZER := build/fuzz/lib
-LOCKED := iec61850 fast test check peers
+LOCKED := iec61850 fast dask test check peers
 PIP := -m pip --disable-pip-version-check --no-input
 # Where the system can (util-linux), a killed make takes the run with it, in order; signals reach it anyhow.
 GUARD := setpriv --pdeathsig TERM

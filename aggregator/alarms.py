@@ -77,6 +77,10 @@ class Alarms:
             cleared = {**asdict(standing), "cleared_ns": now_ns}
             self._changes.append(Alarm(**cleared))
 
+    def stands(self, code: str) -> bool:
+        """Whether `code` stands now."""
+        return code in self._standing
+
     def standing(self) -> list[Alarm]:
         """Standing alarms, oldest first."""
         return sorted(self._standing.values(), key=lambda alarm: alarm.since_ns)

@@ -8,30 +8,39 @@ code that judges a live day.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from aggregator import managing
+from aggregator.conductor import Conductor, able
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
+from aggregator.kept import Kept, Steps
 from aggregator.reserved import figures
 from aggregator.results.collector import Collector
 from aggregator.signal_file import Recorded
+from aggregator.stretch import STEP_MAX_NS
 from droop.dynamics import terms
 from settlement.align import NS
-from settlement.facts import Declarations, Facts, Meters, Samples, Signal, no_shortfall
+from settlement.facts import Declarations, Facts, Meters, Modes, Samples, Signal, no_shortfall
 from settlement.interval import Sold, reach_ns, settle, tail_s
+from settlement.managed import LASTS_NS
 from settlement.statement import Statement
+from settlement.window import take
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block, Quality
 
-# Longest step without a decision: commands would expire, and a gap in the trace is lived through, not jumped.
-STEP_MAX_NS: Final = 2_000_000_000
 # How often all vehicles are looked at: their true state of charge, alarms that concern the whole fleet.
 LOOK_NS: Final = 60_000_000_000
+# Rows that were let go, until they are Parquet.
+SAMPLES_FILE: Final = "frequency.rows"
+METERS_FILE: Final = "meter.rows"
+# Rows that are held before any are let go: a day of seconds is held whole.
+HELD_ROWS: Final = 100_000
 # A stamp that did not move ahead is no moment to decide at.
 OUT_OF_TIME: Final = int(Quality.ORDER | Quality.CLOCK_JUMP)
 
@@ -44,13 +53,16 @@ class Backtest:
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     signal : a balancing authority's, for the products sold on one
     gathered : what days, blocks, vehicles and stays come to
+    stepwise : every row by Python's steps, as live, not in compiled stretches; the same result, bit for bit, slower
+    folder : where rows go that `settle_along` lets go of; None: nowhere
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None, signal: Recorded | None = None, gathered: Collector | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None, gathered: Collector | None = None, *,
+        stepwise: bool = False, folder: Path | None = None,
     ) -> None:  # fmt: skip
-        self.settings = settings
+        self.settings, self.stepwise = settings, stepwise
         self.core = Aggregator(settings, journal=False, accounts=True)
         self.gathered = gathered or Collector(settings, start_ns)
         self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour)
@@ -63,10 +75,13 @@ class Backtest:
         self._least_ns = start_ns
         self._last_ns = 0
         self._look_ns = 0
-        self._samples: list[Block] = []
+        self.samples_kept = Kept(FREQUENCY, folder and folder / SAMPLES_FILE)
+        self.meters_kept = Kept(POWER, folder and folder / METERS_FILE)
+        self._steps = Steps()
+        self._stated: list[Statement] = []
+        self._stated_ns: int | None = None  # up to where
         self.points = np.zeros(0, SIGNAL) if signal is None else set_points(signal, settings)
         self.told = 0  # set-points that have been said
-        self._meters = bytearray()  # POWER rows: to join a day of one-row blocks would take numpy a second
 
     def feed(self, block: Block) -> None:
         """Recorded rows, in file order. block : FREQUENCY[n] with rx_ns == t_ns"""
@@ -76,12 +91,21 @@ class Backtest:
         judged = judged[(judged["quality"] & OUT_OF_TIME) == 0]
         if not judged.size:
             return
-        self._samples.append(judged)
+        self.samples_kept.add(judged)
+        self._steps.add(judged["t_ns"])
+        if able(self) and not self.stepwise:
+            Conductor(self, judged).run()
+            return
         for k, now_ns in enumerate(judged["rx_ns"].tolist()):
             self._idle_until(now_ns)
             self._world(now_ns)
             self.core.on_samples(judged[k : k + 1], now_ns)
             self._obey(now_ns)
+
+    def keep_in(self, folder: Path) -> None:
+        """Where the rows lie that were let go: the folder may be called by another name than before."""
+        self.samples_kept.keep_at(folder / SAMPLES_FILE)
+        self.meters_kept.keep_at(folder / METERS_FILE)
 
     def follow(self, count: int) -> None:
         """Set-points alone, without any frequency: the next `count` of them, a decision at each."""
@@ -101,36 +125,53 @@ class Backtest:
 
     def _world(self, now_ns: int) -> None:
         """What the fleet says up to now."""
+        if self._arrivals(now_ns):
+            self._count_hours(now_ns)
+        self._hear(now_ns)
+
+    def _hear(self, now_ns: int) -> None:
+        """Reports, meter and signal up to now."""
         fleet, core = self.fleet, self.core
-        sessions = fleet.sessions(now_ns)
-        if sessions.size:
-            core.on_sessions(sessions, now_ns)
         reports = fleet.reports(now_ns)
         if reports.size:
             core.on_vehicles(reports, now_ns)
         meter = fleet.meter(now_ns)
         if meter.size:
             core.on_meters(meter, now_ns)
-            self._meters += meter.tobytes()
+            self.metered(meter)
         if self.told < self.points.size and self.points["t_ns"][self.told] <= now_ns:
             said = int(np.searchsorted(self.points["t_ns"], now_ns, side="right"))
             core.on_signal(self.points[self.told : said], now_ns)
             self.told = said
         self._last_ns = now_ns
-        # Once a minute, and whenever cars come or go: in between their number stands.
-        if sessions.size or now_ns >= self._look_ns:
-            self._count_hours(now_ns)
         if now_ns >= self._look_ns:
-            self._look_ns = now_ns + LOOK_NS
-            self.gathered.look(fleet)
-            if core.last is not None:
-                core.supervise(figures(core, now_ns)["short"], now_ns)
-            soc = fleet.truth().soc_frac
-            if not np.isnan(soc).all():
-                self.soc_min_frac = min(self.soc_min_frac, float(np.nanmin(soc)))
-                self.soc_max_frac = max(self.soc_max_frac, float(np.nanmax(soc)))
+            self._look(now_ns)
+
+    def _arrivals(self, now_ns: int) -> bool:
+        """Sessions that began or ended up to now; whether there were any."""
+        sessions = self.fleet.sessions(now_ns)
+        if sessions.size:
+            self.core.on_sessions(sessions, now_ns)
+        return bool(sessions.size)
+
+    def metered(self, rows: Block) -> None:
+        """Keep what the meter read. rows : POWER[n]"""
+        self.meters_kept.add(rows)
+
+    def _look(self, now_ns: int) -> None:
+        """Once a minute: what concerns the whole fleet."""
+        self._count_hours(now_ns)
+        core, self._look_ns = self.core, now_ns + LOOK_NS
+        self.gathered.look(self.fleet)
+        if core.last is not None:
+            core.supervise(figures(core, now_ns)["short"], now_ns)
+        soc = self.fleet.truth().soc_frac
+        if not np.isnan(soc).all():
+            self.soc_min_frac = min(self.soc_min_frac, float(np.nanmin(soc)))
+            self.soc_max_frac = max(self.soc_max_frac, float(np.nanmax(soc)))
 
     def _count_hours(self, now_ns: int) -> None:
+        """Once a minute, and whenever cars come or go: in between their number stands."""
         self.least_h += int(self.core.engine.totals.least.sum()) * (now_ns - self._least_ns) / 3.6e12
         self._least_ns = now_ns
 
@@ -161,26 +202,24 @@ class Backtest:
     @property
     def gap_s(self) -> float:
         """Time missing between rows, beyond one period of the trace [s]."""
-        steps = np.diff(self.samples["t_ns"])
-        if steps.size == 0:
-            return 0.0
-        period_ns = int(np.median(steps))
-        return float((steps[steps > 1.5 * period_ns] - period_ns).sum()) / 1e9
+        return self._steps.gap_s
 
     @property
     def samples(self) -> Block:
         """FREQUENCY[n]: the judged rows that were decided on."""
-        return np.concatenate(self._samples) if self._samples else np.zeros(0, FREQUENCY)
+        return self.samples_kept.whole
 
     @property
     def meters(self) -> Block:
         """POWER[n]: the readings at the grid connection."""
-        return np.frombuffer(bytes(self._meters), POWER)
+        return self.meters_kept.whole
 
-    def facts(self) -> Facts:
-        """The run as settlement takes it."""
-        samples, meters, declared = self.samples, self.meters, self.core.declared_rows()
-        said = self.points[: self.told]
+    def facts(self, samples: Block | None = None, meters: Block | None = None, since_ns: int | None = None) -> Facts:
+        """The run as settlement takes it; of these rows, and of what was said from `since_ns` on, or of all."""
+        samples, meters = self.samples if samples is None else samples, self.meters if meters is None else meters
+        declared = self.core.declared_rows()
+        since = 0 if since_ns is None else max(int(np.searchsorted(self.points["t_ns"], since_ns)) - 1, 0)
+        said = self.points[since : self.told]
         said = said[np.abs(said["power_kw"]) <= self.settings.signal_max_kw]
         return Facts(
             Samples(samples["t_ns"], samples["hz"], samples["quality"] == 0),
@@ -195,17 +234,54 @@ class Backtest:
 
     def statements(self) -> Iterator[Statement]:
         """One statement per settlement interval and product, in order of time."""
-        times_ns = np.concatenate([self.samples["t_ns"], self.points["t_ns"][: self.told]])
-        if not times_ns.size:
+        yield from self._stated
+        span = self._span()
+        if span is not None:
+            yield from self._settled(*span, span[1] + 1)
+
+    def settle_along(self) -> None:
+        """Settle the intervals that nothing to come can change, and let go of the rows that no other one needs."""
+        if max(len(self.samples_kept), len(self.meters_kept)) < HELD_ROWS:
             return
-        sold = [Sold(contract.product, contract.sold_kw) for contract in self.settings.contracts]
-        length_ns = self.settings.interval_s * 1_000_000_000
-        first_ns, last_ns = int(times_ns.min()), int(times_ns.max())
-        facts = self.facts()
-        for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
-            until_ns = min(start_ns + length_ns, last_ns + 1)
-            near = between(facts, start_ns - reach_ns(sold), until_ns + tail_s(sold) * NS)
-            yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=until_ns)
+        span, sold, length_ns = self._span(), self._sold(), self._length_ns
+        if span is None:
+            return
+        first_ns, last_ns = span
+        until_ns = (last_ns - tail_s(sold) * NS) // length_ns * length_ns
+        if until_ns <= first_ns:
+            return
+        self._stated += self._settled(first_ns, last_ns, until_ns)
+        self._stated_ns = until_ns
+        needed_ns = until_ns - reach_ns(sold)
+        self.samples_kept.let_go(needed_ns)
+        self.meters_kept.let_go(needed_ns)
+        if self.meters_kept.gone:
+            self.core.forget(needed_ns - LASTS_NS)
+
+    @property
+    def _length_ns(self) -> int:
+        return self.settings.interval_s * NS
+
+    def _sold(self) -> list[Sold]:
+        return [Sold(contract.product, contract.sold_kw) for contract in self.settings.contracts]
+
+    def _span(self) -> tuple[int, int] | None:
+        """Where the first interval without a statement begins, and the last time known [ns]."""
+        held, said = self.samples_kept.held["t_ns"], self.points["t_ns"][: self.told]
+        times_ns = [int(times[end]) for times in (held, said) if times.size for end in (0, -1)]
+        if not times_ns:
+            return None
+        first_ns = min(times_ns) - min(times_ns) % self._length_ns if self._stated_ns is None else self._stated_ns
+        return first_ns, max(times_ns)
+
+    def _settled(self, first_ns: int, last_ns: int, until_ns: int) -> Iterator[Statement]:
+        """Statements of the intervals from `first_ns` that begin before `until_ns`, of the rows in memory."""
+        sold, length_ns = self._sold(), self._length_ns
+        facts = self.facts(self.samples_kept.held, self.meters_kept.held, first_ns - reach_ns(sold))
+        for start_ns in range(first_ns, until_ns, length_ns):
+            end_ns = min(start_ns + length_ns, last_ns + 1)
+            near = between(facts, start_ns - reach_ns(sold), end_ns + tail_s(sold) * NS)
+            yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=end_ns)
 
 
 def set_points(signal: Recorded, settings: CoreSettings) -> Block:
@@ -225,9 +301,22 @@ def between(facts: Facts, low_ns: int, until_ns: int) -> Facts:
     first, last = np.searchsorted(facts.samples.t_ns, (low_ns, until_ns))
     begin, end = np.searchsorted(facts.meters.t_ns, (low_ns, until_ns))
     said, silent = np.searchsorted(facts.signal.start_ns, (low_ns, until_ns))
+    d = facts.declarations
+    since, before = np.searchsorted(d.end_ns, low_ns, side="right"), np.searchsorted(d.start_ns, until_ns)
+    # The first of the run decides what may be late (`window.declared`).
+    declared = np.union1d(np.arange(min(d.start_ns.size, 1)), np.arange(since, before))
     return facts._replace(
         samples=Samples._make(column[first:last] for column in facts.samples),
         meters=Meters._make(column[begin:end] for column in facts.meters),
+        declarations=take(d, declared),
         # The one before may still be in force.
         signal=Signal._make(column[max(said - 1, 0) : silent] for column in facts.signal),
+        modes={name: _modes_between(modes, low_ns, until_ns) for name, modes in facts.modes.items()},
     )
+
+
+def _modes_between(modes: Modes, low_ns: int, until_ns: int) -> Modes:
+    """With the one in force at the beginning; one at least, as long as there are any."""
+    first, last = np.searchsorted(modes.from_ns, (low_ns - LASTS_NS, until_ns))
+    first = max(first - 1, 0)
+    return Modes._make(column[first : max(last, first + 1)] for column in modes)

@@ -10,8 +10,9 @@ import hashlib
 import math
 import os
 import pickle
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -29,6 +30,7 @@ from aggregator.billing import Files
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
 from aggregator.gateways.population import Behaviour
+from aggregator.kept import PIECE, Kept
 from aggregator.oversold import Oversold
 from aggregator.results import periods, writing
 from aggregator.results.collector import Collector
@@ -39,16 +41,19 @@ from droop.curve import fractions
 from droop.split import LAM_MAX
 from settlement import expected
 from settlement.align import NS, Grid
+from settlement.interval import Sold, reach_ns
 from settlement.payment import PaymentError
 from settlement.prices import PriceError
 from settlement.scores import weighted_score
 from settlement.statement import Statement
 from telemetry.quality import GateSettings
-from telemetry.samples import SIGNAL, Block
+from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block
 from telemetry.traces import Trace
 
 CHECKPOINT: Final = "checkpoint.pkl"
+# Between two checkpoints there lies an hour of the recording, and of our time what it takes to be worth one.
 CHECKPOINT_NS: Final = 3_600_000_000_000
+CHECKPOINT_S: Final = 30.0
 # Rows between two looks at progress and at the wish to stop.
 CHUNK: Final = 3_600
 
@@ -87,6 +92,7 @@ def run(
     behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
     progress: Progress = lambda *_: True, any_date: bool = False,
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
+    clock: Callable[[], float] = time.monotonic, source: Sequence[Mapping[str, Any]] = (),
     battery_price: float = BATTERY_PRICE,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
@@ -97,6 +103,8 @@ def run(
     warn      : told once, after the first rows, that more is sold than the fleet can sustain
     prices    : what was paid: the result then has an `income`
     signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
+    clock     : our time [s], by which checkpoints are not too many
+    source    : what was found in folders of traces, for the result to say
     battery_price : of a kilowatt-hour of battery, for what a stay wore of it
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
@@ -107,8 +115,11 @@ def run(
     state = _load(out, what) if resume and out is not None else State(what)
     if state.backtest is not None:
         state.backtest.gathered.move(out)
+    if state.backtest is not None and out is not None:
+        state.backtest.keep_in(out)
     products = [contract.product for contract in settings.contracts]
     saved_ns: int | None = None
+    saved_s = -math.inf
     oversold = Oversold()
     for block, last_ns in _blocks(traces, state) if traces or signal is None else _turns(signal, state):
         first_ns = int(block["t_ns"][0])
@@ -116,7 +127,9 @@ def run(
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
             gathered = Collector(settings, first_ns, out, battery_price)
-            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal, gathered)
+            state.backtest = Backtest(
+                settings, gate, first_ns, seed, perfect, behaviour, signal, gathered, folder=out
+            )  # fmt: skip
         saved_ns = first_ns if saved_ns is None else saved_ns
         if traces:
             state.backtest.feed(block)
@@ -126,8 +139,9 @@ def run(
         now_ns = int(block["t_ns"][-1])
         if said := oversold.text(state.backtest.core, partial(reserved.figures, state.backtest.core, now_ns), now_ns):
             warn(said)
-        if out is not None and now_ns - saved_ns >= CHECKPOINT_NS:
-            saved_ns = now_ns
+        state.backtest.settle_along()
+        if out is not None and now_ns - saved_ns >= CHECKPOINT_NS and clock() - saved_s >= CHECKPOINT_S:
+            saved_ns, saved_s = now_ns, clock()
             _save(out, state)
         if not progress(now_ns, last_ns):
             if out is not None:
@@ -138,7 +152,7 @@ def run(
     if out is not None:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return result(traces, state.backtest, state.rejected, out, prices, seed, _sealed(signal))
+        return result(traces, state.backtest, state.rejected, out, prices, seed, _sealed(signal), source)
     except (PriceError, PaymentError):
         if out is not None:
             _save(out, state)  # with the prices mended, --resume has nothing left to do but to settle
@@ -201,7 +215,7 @@ def _sealed(signal: Recorded | None) -> str:
 
 def result(
     traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None,
-    seed: int = 1, signal_digest: str = "",
+    seed: int = 1, signal_digest: str = "", source: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The result's keys, as scripts rely on them."""
     gathered = test.finish()
@@ -242,6 +256,8 @@ def result(
             {"id": c.product.id, "sold_kw": c.sold_kw, **whatif.told(c.product)} for c in test.settings.contracts
         ],
     }
+    if source:
+        row["files"] = {part: [entry for found in source for entry in found[part]] for part in source[0]}
     bill = prices.bill(statements) if prices is not None else None
     if bill is not None:
         row["income"] = billing.summary(bill)
@@ -273,9 +289,8 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
     pretty = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
     (out / "result.json").write_bytes(orjson.dumps(row, option=pretty))
     (out / "statements.json").write_bytes(orjson.dumps([s.to_dict() for s in statements], option=pretty))
-    for name, block in (("frequency", test.samples), ("meter", test.meters)):
-        columns = {column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()}
-        pq.write_table(pa.table(columns), out / f"{name}.parquet")
+    for name, kept in (("frequency", test.samples_kept), ("meter", test.meters_kept)):
+        _write_series(out / f"{name}.parquet", kept)
     title = ", ".join(
         ", ".join((f"{c.sold_kw:g} kW of {c.product.id}", *whatif.told(c.product).get("changed", ())))
         for c in test.settings.contracts
@@ -283,6 +298,19 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
     shown = page.Shown(title, row, _series(test), statements, test.gathered.spans.rows, _facts(row))
     page.write(out / "report.html", shown)
     (out / CHECKPOINT).unlink(missing_ok=True)
+    test.samples_kept.discard()
+    test.meters_kept.discard()
+
+
+def _write_series(path: Path, kept: Kept) -> None:
+    """Rows as Parquet, a row group a piece."""
+    writer: Any = None
+    for block in kept.pieces():
+        table = pa.table({column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()})
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table, row_group_size=PIECE)
+    if writer is not None:
+        writer.close()
 
 
 def _facts(row: dict[str, Any]) -> dict[str, str]:
@@ -308,26 +336,66 @@ def _income(row: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _series(test: Backtest) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[Any, Any]]:
-    """Frequency, power asked and power given, as (t_ns, value) each; the last two relative to the baseline."""
-    samples, meters, declared = test.samples, test.meters, test.core.declared_rows()
-    hz = np.where(samples["quality"] == 0, samples["hz"], np.nan)
-    step = np.searchsorted(declared["start_ns"], meters["t_ns"], side="right") - 1
-    baseline = np.where(step >= 0, declared["power_kw"][np.maximum(step, 0)], np.nan)
-    return (samples["t_ns"], hz), _asked(test, hz), (meters["t_ns"], meters["power_kw"] - baseline)
+    """Frequency, power asked and power given, as (t_ns, value) each; the last two relative to the baseline.
+
+    A series of several pieces is thinned piece by piece: what nobody could see is not held all at once.
+    """
+    heard, asked, given = [], [], []
+    for samples in test.samples_kept.pieces():
+        hz = np.where(samples["quality"] == 0, samples["hz"], np.nan)
+        heard.append((samples["t_ns"], hz))
+        if _by_curve(test):
+            asked.append((samples["t_ns"], _curves_kw(test, hz)))
+    declared = test.core.declared_rows()
+    for meters in test.meters_kept.pieces():
+        step = np.searchsorted(declared["start_ns"], meters["t_ns"], side="right") - 1
+        baseline = np.where(step >= 0, declared["power_kw"][np.maximum(step, 0)], np.nan)
+        given.append((meters["t_ns"], meters["power_kw"] - baseline))
+    if not _by_curve(test):
+        asked += _seconds_kw(test)
+    return _joined(heard), _joined(asked), _joined(given)
 
 
-def _asked(test: Backtest, hz: Any) -> tuple[Any, Any]:
-    """What the products asked together, as settlement sees it: sample by sample if by their curves, else by seconds."""
+def _joined(pieces: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Pieces of a series as one."""
+    from aggregator import report  # as `_write`
+
+    if len(pieces) > 1:
+        pieces = [report.thinned(*piece) for piece in pieces]
+    t_ns, value = zip(*pieces, strict=True) if pieces else ([np.zeros(0, np.int64)], [np.zeros(0)])
+    return np.concatenate(t_ns), np.concatenate(value)
+
+
+def _by_curve(test: Backtest) -> bool:
+    """Whether what is asked is told by each frequency alone."""
+    return all(c.product.input == "frequency" and c.product.trigger is None for c in test.settings.contracts)
+
+
+def _curves_kw(test: Backtest, hz: Any) -> Any:
+    """What the products' curves ask together at these frequencies [kW]."""
     sold = [(contract.product, contract.sold_kw) for contract in test.settings.contracts]
-    t_ns = test.samples["t_ns"]
-    if all(product.input == "frequency" and product.trigger is None for product, _ in sold):
-        parts = [kw * fractions(product.response, hz - product.nominal_hz) for product, kw in sold]
-        return t_ns, np.sum(parts, axis=0)
-    facts = test.facts()
-    times_ns = np.concatenate([t_ns, facts.signal.start_ns])
-    grid = Grid(int(times_ns.min()), NS, int(np.ptp(times_ns)) // NS + 1)
-    cells = [expected.of(sold, k, facts, grid).mean for k in range(len(sold))]
-    return grid.edges_ns[:-1], np.sum(cells, axis=0)
+    return np.sum([kw * fractions(product.response, hz - product.nominal_hz) for product, kw in sold], axis=0)
+
+
+def _seconds_kw(test: Backtest) -> Iterator[tuple[Any, Any]]:
+    """What the products asked together, as settlement sees it: second by second."""
+    sold = [(contract.product, contract.sold_kw) for contract in test.settings.contracts]
+    needed_ns = reach_ns([Sold(product, kw) for product, kw in sold])
+    said_ns, pieces = test.points["t_ns"][: test.told], test.samples_kept.pieces()
+    samples = next(pieces, np.zeros(0, FREQUENCY))
+    start_ns = min([*samples["t_ns"][:1].tolist(), *said_ns[:1].tolist()])
+    while True:
+        more = next(pieces, None)
+        ends_ns = [*samples["t_ns"][-1:].tolist(), *(said_ns[-1:].tolist() if more is None else [])]
+        # The last second of a piece may go on in the next one.
+        grid = Grid(start_ns, NS, (max(ends_ns) - start_ns) // NS + (1 if more is None else 0))
+        facts = test.facts(samples, np.zeros(0, POWER), start_ns - needed_ns)
+        yield grid.edges_ns[:-1], np.sum([expected.of(sold, k, facts, grid).mean for k in range(len(sold))], axis=0)
+        if more is None:
+            return
+        start_ns = grid.end_ns
+        since = np.searchsorted(samples["t_ns"], start_ns - needed_ns)
+        samples = np.concatenate([samples[since:], more])
 
 
 def _digest(
@@ -336,7 +404,13 @@ def _digest(
 ) -> str:  # fmt: skip
     # The first rows tell how the file was read: columns, zone, start and step.
     files = [
-        (str(trace.path), Path(trace.path).stat().st_size, trace.skip_bad, hashlib.sha256(_head(trace)).hexdigest())
+        (
+            str(trace.path),
+            Path(trace.path).stat().st_size,
+            trace.skip_bad,
+            hashlib.sha256(_head(trace)).hexdigest(),
+            getattr(trace, "span_ns", None),
+        )
         for trace in traces
     ]
     return repr((files, settings.to_json(), gate, seed, perfect, behaviour, LAM_MAX))

@@ -467,6 +467,23 @@ class Aggregator:
         for alarm in self.alarms.drain():
             self._record(Kind.ALARM, now_ns, orjson.dumps(asdict(alarm)))
 
+    def tell(self, t_ns: int, now_ns: int) -> None:
+        """Tell of the last decision, made on a usable sample: alarms, and what the energy rules have turned on."""
+        if self.last is not None:
+            self._watch(self.last, False, now_ns)
+        if self._ruled:
+            self._tell_modes(t_ns, now_ns)
+
+    @property
+    def journals(self) -> bool:
+        """Whether calls and results are recorded."""
+        return self._journal
+
+    @property
+    def meters(self) -> frozenset[int]:
+        """Numbers of the meters that are sites' own."""
+        return frozenset(self._meters)
+
     def delivering(self, now_ns: int) -> bool:
         """Whether there is a declared baseline to deliver against."""
         return self._declared.in_force(now_ns)
@@ -497,11 +514,23 @@ class Aggregator:
 
     def declared_rows(self) -> Block:
         """DECLARATION[n]: every baseline declared so far."""
-        return np.concatenate(self._declared_rows) if self._declared_rows else np.zeros(0, DECLARATION)
+        self._declared_rows = [np.concatenate([np.zeros(0, DECLARATION), *self._declared_rows])]
+        return self._declared_rows[0]
 
     def mode_rows(self) -> Block:
         """MODE[n]: everything that the energy rules have turned on so far."""
-        return np.concatenate(self._mode_rows) if self._mode_rows else np.zeros(0, MODE)
+        self._mode_rows = [np.concatenate([np.zeros(0, MODE), *self._mode_rows])]
+        return self._mode_rows[0]
+
+    def forget(self, before_ns: int) -> None:
+        """What had ended by then need not be told any more; the run's first baseline, and the last modes, are."""
+        declared, modes = self.declared_rows(), self.mode_rows()
+        ended = declared["end_ns"] <= before_ns
+        ended[:1] = False
+        self._declared_rows = [declared[~ended]]
+        over = modes["from_ns"] < before_ns
+        over &= modes["from_ns"] < np.max(modes["from_ns"], where=over, initial=0)
+        self._mode_rows = [modes[~over]]
 
     def modes(self) -> dict[str, dict[str, Any]]:
         """By product with energy rules: what is on, and for how long it was; see `managing.told`."""

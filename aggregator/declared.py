@@ -12,7 +12,7 @@ and settlement hold the fleet to the same line.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,16 @@ LEAD_NS: Final = 60_000_000_000
 # Dead time and ramp of the slowest chargers: before that the fleet is on its way to the plan.
 SETTLE_NS: Final = 6_000_000_000
 STEP_NS: Final = 1_000_000_000
+
+
+class Standing(NamedTuple):
+    """A declared power: `power_kw` from the end of its ramp to `until_ns`."""
+
+    until_ns: int
+    power_kw: float
+    before_kw: float  # where its ramp began
+    ramp_ns: int  # and when
+    steps: int  # of STEP_NS
 
 
 class Declarations:
@@ -55,7 +65,17 @@ class Declarations:
 
     def in_force(self, now_ns: int) -> bool:
         """Whether a declared interval has begun: before, the fleet is on its way to its plans."""
-        return self._start_ns <= now_ns < self._end_ns + (self._interval_ns if self._next is not None else 0)
+        start_ns, until_ns = self.span_ns()
+        return start_ns <= now_ns < until_ns
+
+    def span_ns(self) -> tuple[int, int]:
+        """What is declared without a break: [from, until)."""
+        return self._start_ns, self._end_ns + (self._interval_ns if self._next is not None else 0)
+
+    def standing(self) -> Standing:
+        """What `power_kw` goes by until the next declaration is due, or begins."""
+        until_ns = self._end_ns if self._next is not None else self._end_ns - LEAD_NS
+        return Standing(until_ns, self._now_kw, self._before_kw, self._ramp_ns, self._steps)
 
     def due(self, now_ns: int) -> bool:
         """Whether a declaration has to be made before the next tick."""

@@ -68,6 +68,19 @@ def replay(entries: Iterable[Entry], keys: Mapping[int, bytes]) -> Comparison:
     return found
 
 
+def rebuilt(entries: Iterable[Entry]) -> Aggregator | None:
+    """The core as the calls of a journal leave it; None where it never began. Raises ReplayError."""
+    core: Aggregator | None = None
+    for entry in entries:
+        if entry.kind is Kind.START:
+            core = _begun(core, from_json(entry.payload))
+        elif core is not None and entry.kind < Kind.TICKS:
+            call(core, entry)
+            core.drain_commands()
+            core.drain_entries()
+    return core
+
+
 def _begun(core: Aggregator | None, settings: CoreSettings) -> Aggregator:
     """The core that a START begins: a new one, or the one before it under a new owner."""
     if settings.continues == NOBODY:

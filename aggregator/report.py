@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 POINTS: Final = 4_000
-FREQUENCY, ASKED, GIVEN = "#2f6fde", "#c98a00", "#12855a"
+FREQUENCY, ASKED, GIVEN, SCORED = "#2f6fde", "#c98a00", "#12855a", "#7a4fd0"
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -15,9 +15,11 @@ import numpy as np
 from aggregator import explained, figures
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.core import Aggregator
+from droop import pooled
 from droop.fleet import Wish
 from droop.products import load, parse
 from droop.protection import EN_50549
+from droop.stability import simulation
 from settlement import expected
 from settlement.align import Grid
 from settlement.facts import Signal, floats, ints
@@ -53,6 +55,10 @@ def rehearse_everything() -> None:
         for _ in day.statements():
             pass
     _owe(day)
+    pool = pooled.Pool([pooled.Case(load("ce_fcr").response, 1.0, 1.0, 1.0, 1.0)], 50.0, 1.0)
+    for precision in (np.float32, np.float64):
+        pool.feed(np.full(2, 50.0, precision))
+    simulation.rehearse()
 
 
 def _owe(day: Backtest) -> None:

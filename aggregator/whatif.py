@@ -75,7 +75,7 @@ def _stretched(
         size = abs(x)
         if size <= near:
             return x * (near_now / near if near else 1.0)
-        return math.copysign(near_now + (size - near) * (far_now - near_now) / (far - near), x)
+        return math.copysign(near_now + (size - near) * ((far_now - near_now) / (far - near)), x)
 
     points: dict[float, float] = {}
     for x, y in zip(product.curve_hz, product.curve_frac, strict=True):

@@ -38,7 +38,7 @@ def test_make_targets_exist():
     assert {"run", "test", "check", "bench", "bench-quick", "clean", "lock"} <= targets
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/operations.md", "docs/adding-a-product.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md", "docs/adding-a-product.md", "docs/stability.md"])
 def test_commands_and_their_options_exist(page):
     command = get_command(app)
     lines = re.findall(r"^(?:\S+/)?flyball (.+?)\s*(?:#.*)?$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
-from aggregator.cli.settling import Prices
+from aggregator.cli.settling import Prices, instant
 from aggregator.cli.traceoptions import (
     AnyDate,
     Format,
@@ -36,7 +37,9 @@ LISTED = ("days", "blocks", "worst_blocks", "vehicles", "drivers", "wear", "trac
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
 def backtest(
-    trace: Annotated[list[Path] | None, typer.Argument(help="Recorded traces, one after the other.")] = None,
+    trace: Annotated[
+        list[Path] | None, typer.Argument(help="Recorded traces, one after the other, or folders of them.")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML configuration, as of `run`: contracts, fleet, sites, limits, engine, gate."),
@@ -64,6 +67,8 @@ def backtest(
     nominal_hz: NominalHz = None,
     repair: Repair = None,
     skip_bad: SkipBad = False,
+    begin: Annotated[str | None, typer.Option("--from", help="Only rows from this ISO time on; UTC.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Only rows before this ISO time; UTC.")] = None,
     prices: Prices = None,
     deadband_hz: DeadbandHz = None,
     full_hz: FullHz = None,
@@ -84,6 +89,7 @@ def backtest(
     from aggregator.process import logger, settle_memory
     from aggregator.running import core_settings
     from aggregator.signal_file import read
+    from aggregator.tracefolder import recordings
     from telemetry.traces import open_trace
 
     writable(json)
@@ -93,13 +99,13 @@ def backtest(
     )  # fmt: skip
     settings = whatif.sold(core_settings(loaded), deadband_hz, full_hz)
     chargers = whatif.chargers(behaviour(loaded.fleet), dead_s, ramp_kw_s)
-    traces = [
-        open_trace(
-            path, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
-            step_s=step_s, nominal_hz=nominal_hz, repair=repair, skip_bad=skip_bad,
-        )
-        for path in trace or []
-    ]  # fmt: skip
+    opened = partial(
+        open_trace, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
+        step_s=step_s, nominal_hz=nominal_hz, repair=repair, skip_bad=skip_bad,
+    )  # fmt: skip
+    traces, folders = recordings(
+        trace or [], opened, from_ns=instant(begin, "--from"), to_ns=instant(end, "--to"), skip_bad=skip_bad
+    )
     recorded = None if signal_file is None else read(signal_file, tz=tz, skip_bad=skip_bad)
     check(traces, settings, recorded, any_date=any_date)
     priced = Files(Asked(prices), {entry.product.id: entry.product for entry in settings.contracts})
@@ -111,7 +117,7 @@ def backtest(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=chargers, out=resume or out, resume=resume is not None, progress=progress,
             prices=priced, signal=recorded, battery_price=battery_price,
-            any_date=any_date, warn=log.warning,
+            any_date=any_date, warn=log.warning, source=[found.to_dict() for found in folders],
         )  # fmt: skip
     if result is None:
         where = resume or out

@@ -2,22 +2,25 @@
 
 Nordic TSOs, Technical requirements for FCR, 28 March 2025: G(s) = (dP/df)(f0/Sn) / (2H s + Kf f0), one parameter set
 for stability and one for performance. F is the reserve's response from control error to power, in units of what it
-owes; with the negative feedback of the grid both ways of writing it mean |1 + F G|. This file knows no recording.
+owes; with the negative feedback of the grid both ways of writing it mean |1 + F G|. This file knows no recording; the
+curve itself is `droop.stability.nyquist`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from droop.stability import nyquist
+from droop.stability.nyquist import DELAY_MOST_S, Complexes, Response, distance, encirclements, lagged
 from settlement.align import Floats
 
-Complexes = npt.NDArray[np.complex128]
-Response = Callable[[Floats], Complexes]
+__all__ = [
+    "DELAY_MOST_S", "FCR_D", "FCR_N", "Complexes", "Margins", "Response", "System", "delay_budget_s", "distance",
+    "encirclements", "fine", "interpolated", "lagged", "margins", "whole_distance",
+]  # fmt: skip
 
 RADIUS: Final = 0.43
 MARGIN: Final = 0.95  # share of the radius, and of the performance, that is accepted
@@ -25,12 +28,6 @@ FINE: Final = 400  # points between two tested periods
 F0_HZ: Final = 50.0
 LOAD_PU: Final = 0.01
 PERFORMANCE_TAU_S: Final = 70.0
-# The whole curve: below, the grid's own damping rules; above, nothing is left of the loop.
-WHOLE_RAD_S: Final = (1e-3, 1e2)
-WHOLE_POINTS: Final = 6000
-DELAY_MOST_S: Final = 5.0
-DELAY_STEP_S: Final = 0.05
-DELAY_EXACT_S: Final = 1e-5
 
 
 class System(NamedTuple):
@@ -46,26 +43,13 @@ class System(NamedTuple):
     def plant(self, omega: Floats, performance: bool = False) -> Complexes:
         """G(j omega). omega : float64[n]  [rad/s]"""
         size_mw, energy_mws = self.performance if performance else self.stability
-        inertia_s = energy_mws / size_mw
-        return np.asarray(self.mw_per_hz * F0_HZ / size_mw / (2.0 * inertia_s * 1j * omega + LOAD_PU * F0_HZ))
+        return nyquist.mass_plant(omega, self.mw_per_hz, F0_HZ, size_mw, energy_mws / size_mw, LOAD_PU)
 
 
 STABLE: Final = (23_000.0, 120_000.0)
 PERFORMING: Final = (42_000.0, 190_000.0)
 FCR_N: Final = System(600.0 / 0.1, STABLE, PERFORMING)
 FCR_D: Final = System(1450.0 / 0.4, STABLE, PERFORMING)
-
-
-def lagged(delay_s: float, *tau_s: float) -> Response:
-    """A delay behind first-order lags: exp(-s delay) / ((1 + s tau) ...)."""
-
-    def response(omega: Floats) -> Complexes:
-        found = np.exp(-1j * omega * delay_s)
-        for tau in tau_s:
-            found = found / (1.0 + 1j * omega * tau)
-        return np.asarray(found)
-
-    return response
 
 
 def interpolated(omega: Floats, response: Complexes) -> Response:
@@ -88,26 +72,6 @@ def fine(omega: Floats) -> Floats:
         return omega
     between = [np.geomspace(a, b, FINE, endpoint=False) for a, b in pairwise(omega)]
     return np.concatenate([*between, omega[-1:]])
-
-
-def distance(loop: Complexes) -> float:
-    """Smallest |1 + L|."""
-    return float(np.abs(1.0 + loop).min())
-
-
-def encirclements(loop: Complexes, at_rest: float) -> int:
-    """How often L goes round -1, from frequency 0 to infinity and back.
-
-    loop    : complex128[n]  the curve over ascending frequency
-    at_rest : the real value at frequency 0; at infinity L is 0
-
-    What lies before the first and behind the last point is a straight line. F and G are stable, so that the closed loop
-    is stable where the curve does not go round at all.
-    """
-    path = 1.0 + np.concatenate([[at_rest], loop, [0.0]])
-    turned = np.angle(path[1:] / path[:-1]).sum()
-    # The curve of the negative frequencies is the mirror image: it turns as much again.
-    return round(float(turned) / np.pi)
 
 
 class Margins(NamedTuple):
@@ -136,33 +100,12 @@ def margins(system: System, omega: Floats, response: Complexes, *, between: bool
 
 def whole_distance(system: System, response: Response) -> float:
     """Smallest |1 + F G| on the whole curve, from the slowest swing to the fastest."""
-    omega = np.geomspace(*WHOLE_RAD_S, WHOLE_POINTS)
-    return distance(response(omega) * system.plant(omega))
+    return nyquist.whole_distance(system.plant, response)
 
 
 def delay_budget_s(system: System, *tau_s: float) -> float:
     """Largest pure delay with which the loop, with first-order lags, keeps outside 0.43 x 0.95 about -1 [s].
 
-    0 where the lags alone are too slow, or unstable. A loop that is stable without delay stays so until the curve
-    reaches the circle: the first crossing counts.
+    0 where the lags alone are too slow, or unstable.
     """
-    least, omega = RADIUS * MARGIN, np.geomspace(*WHOLE_RAD_S, WHOLE_POINTS)
-    undelayed = lagged(0.0, *tau_s)(omega) * system.plant(omega)
-    if encirclements(undelayed, float(system.plant(np.zeros(1))[0].real)):
-        return 0.0
-
-    def spare(delay_s: float) -> float:
-        return whole_distance(system, lagged(delay_s, *tau_s)) - least
-
-    low_s, high_s = 0.0, DELAY_STEP_S
-    if spare(low_s) <= 0.0:
-        return 0.0
-    # Equal steps find the first crossing, halving the exact one.
-    while spare(high_s) > 0.0:
-        if high_s >= DELAY_MOST_S:
-            return DELAY_MOST_S
-        low_s, high_s = high_s, high_s + DELAY_STEP_S
-    while high_s - low_s > DELAY_EXACT_S:
-        middle_s = 0.5 * (low_s + high_s)
-        low_s, high_s = (middle_s, high_s) if spare(middle_s) > 0.0 else (low_s, middle_s)
-    return low_s
+    return nyquist.largest_delay_s(system.plant, RADIUS * MARGIN, *tau_s)

@@ -35,10 +35,10 @@ def trace(seconds, period_s=1.0, seed=1, std_hz=0.03, nominal_hz=50.0):
     return block
 
 
-def shell_of(vehicles=30, sold_kw=60.0, product="ce_fcr", perfect=True, seed=1):
+def shell_of(vehicles=30, sold_kw=60.0, product="ce_fcr", perfect=True, seed=1, stepwise=False):
     found = load(product)
     settings = CoreSettings("ce", vehicles, (Contract(found, sold_kw),))
-    return Backtest(settings, recorded_gate(found.nominal_hz), T0, seed, perfect)
+    return Backtest(settings, recorded_gate(found.nominal_hz), T0, seed, perfect, stepwise=stepwise)
 
 
 def driven(block, **how):
@@ -90,7 +90,7 @@ def test_a_fleet_of_flesh_and_blood_scores_nearly_as_well():
 
 def test_a_fleet_that_never_answers_scores_nothing(monkeypatch):
     monkeypatch.setattr(SimulatedFleet, "apply", lambda *_: 0)
-    test = driven(trace(3600))
+    test = driven(trace(3600), stepwise=True)
     assert all(s.delivered_up_kwh == pytest.approx(0, abs=1e-9) for s in test.statements())
     assert score_of(test) == pytest.approx(0.0, abs=1e-3)
 
@@ -113,7 +113,7 @@ def test_a_fleet_that_answers_the_wrong_way_scores_nothing(monkeypatch):
         return apply(self, turned, valid_until_ns, now_ns)
 
     monkeypatch.setattr(SimulatedFleet, "apply", upside_down)
-    assert score_of(driven(trace(1800))) == pytest.approx(0.0, abs=1e-3)
+    assert score_of(driven(trace(1800), stepwise=True)) == pytest.approx(0.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("perfect", [True, False])

@@ -108,9 +108,10 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, looks):
 
 
 def test_a_run_leaves_checkpoints_behind_as_it_goes(tmp_path, monkeypatch):
-    """A run that was killed, not stopped, goes on from the last hour."""
+    """A run that was killed, not stopped, goes on from the last hour; an hour that took no time is not worth one."""
     monkeypatch.setattr(backtesting, "CHUNK", 600)
     path, out, whole = written(tmp_path / "day.csv", 9000), tmp_path / "out", tmp_path / "whole"
+    seconds = iter(range(0, 10**6, 40))
 
     def killed(now_ns, last_ns):
         if now_ns > (START.timestamp() + 8000) * 1e9:
@@ -118,7 +119,10 @@ def test_a_run_leaves_checkpoints_behind_as_it_goes(tmp_path, monkeypatch):
         return True
 
     with pytest.raises(KeyboardInterrupt):
-        backtest(path, out=out, progress=killed)
+        backtest(path, out=out, progress=killed, clock=lambda: 0.0)
+    assert pickle.loads((out / CHECKPOINT).read_bytes()).row == 4200  # noqa: S301 - made here
+    with pytest.raises(KeyboardInterrupt):
+        backtest(path, out=out, progress=killed, clock=lambda: next(seconds))
     assert pickle.loads((out / CHECKPOINT).read_bytes()).row == 7800  # noqa: S301 - made here
     backtest(path, out=out, resume=True)
     backtest(path, out=whole)

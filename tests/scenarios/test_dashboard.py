@@ -210,12 +210,16 @@ class Watched:
         self.asked: list[str] = []
         page.on("console", lambda message: self.faults.append(f"console {message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        page.on("requestfailed", self._failed)
         page.on("response", lambda answer: answer.status < 400 or self.faults.append(f"{answer.status}: {answer.url}"))
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("websocket", lambda socket: self.asked.append(socket.url))
         page.goto(url)
         self.expect("#link-text", "Live")
+
+    def _failed(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what a page asked for and left before the answer is no fault
+            self.faults.append(f"failed: {request.url} {request.failure}")
 
     def expect(self, selector: str, text: str) -> None:
         playwright.expect(self.page.locator(selector)).to_have_text(text, timeout=10_000)

@@ -164,6 +164,7 @@ def test_silence_holds_then_ramps_then_recovers(faulty: Line) -> None:
     assert [bool(alarm["cleared_ns"]) for alarm in lost] == [False, True] * (len(lost) // 2)
     assert lost
     rows = ticks(faulty)
+    rows = rows[np.argmax(rows["mode"] != 0) :]  # a busy machine may be long in starting
     # The silence: the longest stretch of ticks without a sample of their own.
     none = ~np.isfinite(rows["hz"]) & (rows["quality"] == 0)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], none.view(np.int8), [0]])))

@@ -1,0 +1,202 @@
+"""A run of any length: settled as it goes, its rows let go, and the result that of a run held whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aggregator import backtest as shell
+from aggregator import backtesting, kept
+from aggregator.backtest import Backtest
+from aggregator.backtesting import recorded_gate, run
+from aggregator.contracts import Contract, CoreSettings
+from aggregator.kept import Kept, Steps
+from aggregator.signal_file import Recorded
+from droop.products import load
+from telemetry.samples import FREQUENCY, POWER
+from telemetry.traces import open_trace
+
+START = datetime(2026, 6, 22, tzinfo=UTC)
+S = 10**9
+FILES = ("result.json", "statements.json")
+
+
+def written(path, seconds, begin=START, seed=1):
+    rng = np.random.default_rng(seed)
+    hz = 50 + 0.06 * np.convolve(rng.normal(0, 1, seconds + 99), np.ones(100) / 10, "valid")
+    rows = [f"{begin + timedelta(seconds=k):%Y-%m-%d %H:%M:%S},{hz[k]:.3f}" for k in range(seconds)]
+    path.write_text("\n".join(["dtm,f", *rows[:4000], *rows[4060:]]) + "\n", encoding="utf-8")
+    return path
+
+
+def sold(*names, kw=12.0, **more):
+    return CoreSettings("ce", 10, tuple(Contract(load(name), kw) for name in names), **more)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """What counts as long is an hour and a half."""
+    monkeypatch.setattr(shell, "HELD_ROWS", 1500)
+    monkeypatch.setattr(kept, "PIECE", 2048)
+    monkeypatch.setattr(backtesting, "PIECE", 2048)
+    monkeypatch.setattr(backtesting, "CHUNK", 400)
+
+
+@pytest.mark.parametrize("products", [("ce_fcr",), ("nordic_fcr_n", "nordic_fcr_d_up"), ("gb_dc_low",)])
+def test_settled_as_it_goes_it_is_the_same(tmp_path, monkeypatch, request, products):
+    """Dead bands, energy rules that are recorded second by second, baselines that ramp."""
+    path, settings = written(tmp_path / "day.csv", 9000), sold(*products)
+    whole = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, out=tmp_path / "whole", any_date=True)
+    request.getfixturevalue("short")
+    held = []
+    settle_along = Backtest.settle_along
+
+    def watched(test):
+        settle_along(test)
+        held.append((len(test.samples_kept), len(test.meters_kept), test.samples_kept.gone + test.samples_kept.filed))
+
+    monkeypatch.setattr(Backtest, "settle_along", watched)
+    filed = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, out=tmp_path / "filed", any_date=True)
+    nowhere = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, any_date=True)
+    assert whole == filed == nowhere
+    # An interval, its reach, and what comes between two looks.
+    assert max(samples for samples, _, _ in held) < 1500 + 2 * 1800
+    assert max(meters for _, meters, _ in held) < 1500 + 2 * 1800
+    assert held[-1][2] > 5000
+    for name in FILES:
+        assert (tmp_path / "filed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for name in ("frequency", "meter"):
+        one, other = (pq.read_table(tmp_path / folder / f"{name}.parquet") for folder in ("whole", "filed"))
+        assert one.schema == other.schema
+        for column in one.column_names:
+            np.testing.assert_array_equal(one[column].to_numpy(), other[column].to_numpy())
+        assert pq.ParquetFile(tmp_path / "filed" / f"{name}.parquet").num_row_groups == 5
+    assert sorted(path.name for path in (tmp_path / "filed").iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
+
+
+def test_stopped_and_moved_it_goes_on_to_the_same(tmp_path, short):
+    path, settings, looks = written(tmp_path / "day.csv", 9000), sold("ce_fcr"), iter(range(100))
+    whole = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, out=tmp_path / "whole")
+    traces, gate = [open_trace(path)], recorded_gate(50.0)
+    asked = {"seed": 1, "progress": lambda *_: next(looks) % 9 != 8}
+    assert run(traces, settings, gate, out=tmp_path / "a", **asked) is None
+    (tmp_path / "a").rename(tmp_path / "b")
+    # A run that was killed has written on after its checkpoint.
+    with (tmp_path / "b" / shell.SAMPLES_FILE).open("ab") as file:
+        file.write(b"x" * 999)
+    found = None
+    for _ in range(9):
+        found = found or run(traces, settings, gate, out=tmp_path / "b", resume=True, **asked)
+    assert found == whole
+    for name in (*FILES, "frequency.parquet", "meter.parquet"):
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_signal_alone_is_let_go_as_well(tmp_path, monkeypatch, request):
+    product = load("afrr_up")
+    times_ns = int(START.timestamp()) * S + 4 * S * np.arange(2000)
+    share = np.clip(np.random.default_rng(2).normal(0.4, 0.3, times_ns.size), 0, 1)
+    settings = replace(sold("afrr_up"), signal_max_kw=12.0, contracts=(Contract(product, 12.0),))
+    asked = {"seed": 1, "signal": Recorded(times_ns, share), "any_date": True}
+    whole = run([], settings, recorded_gate(50.0), out=tmp_path / "whole", **asked)
+    request.getfixturevalue("short")
+    filed = run([], settings, recorded_gate(50.0), out=tmp_path / "filed", **asked)
+    assert filed == whole
+    assert orjson.loads((tmp_path / "filed" / "statements.json").read_bytes()) == orjson.loads(
+        (tmp_path / "whole" / "statements.json").read_bytes()
+    )
+
+
+def test_what_is_drawn_in_pieces_is_what_is_drawn_whole(tmp_path, short, monkeypatch):
+    """Products whose curve does not tell what they ask: second by second, with what came before each piece."""
+    path = written(tmp_path / "day.csv", 6000)
+    for name in ("nem_r6", "ce_fcr"):
+        settings = sold(name)
+        test = Backtest(settings, recorded_gate(50.0), int(START.timestamp()) * S, 1, folder=tmp_path)
+        for block in open_trace(path):
+            test.feed(block)
+        monkeypatch.setattr(kept, "PIECE", 1 << 20)
+        whole = backtesting._series(test)
+        monkeypatch.setattr(kept, "PIECE", 2048)
+        test.settle_along()
+        assert test.samples_kept.filed > 2048
+        for (t_ns, value), (all_ns, every) in zip(backtesting._series(test), whole, strict=True):
+            # Thinned: each of its points is one of the whole's.
+            place = np.searchsorted(all_ns, t_ns)
+            assert t_ns.size > 1000
+            np.testing.assert_array_equal(all_ns[place], t_ns)
+            np.testing.assert_array_equal(every[place], value)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(1, 50), max_size=20), max_size=8), st.integers(1, 9), st.data())
+def test_rows_come_back_in_their_order_wherever_they_lie(tmp_path_factory, parts, piece, data):
+    folder = tmp_path_factory.mktemp("kept")
+    filed, nowhere, came, now = Kept(POWER, folder / "rows"), Kept(POWER), [], 0
+    before, kept.PIECE = kept.PIECE, piece
+    try:
+        for part in parts:
+            rows = np.zeros(len(part), POWER)
+            rows["t_ns"] = now + np.cumsum(part) if part else []
+            rows["power_kw"] = np.arange(len(came), len(came) + rows.size)
+            now = int(rows["t_ns"][-1]) if part else now
+            came += rows.tolist()
+            edge = data.draw(st.integers(0, now + 1))
+            for one in (filed, nowhere):
+                one.add(rows)
+                one.let_go(edge)
+            found = list(filed.pieces())
+            assert [row for block in found for row in block.tolist()] == came
+            assert [block.size for block in found[:-1]] == [piece] * (len(found) - 1)
+            assert nowhere.gone + len(nowhere) == filed.filed + len(filed) == len(came)
+            assert nowhere.held.tolist() == filed.held.tolist() == came[nowhere.gone :]
+    finally:
+        kept.PIECE = before
+
+
+def naive_gap_s(t_ns):
+    steps = np.diff(t_ns)
+    if steps.size == 0:
+        return 0.0
+    period_ns = int(np.median(steps))
+    return float((steps[steps > 1.5 * period_ns] - period_ns).sum()) / 1e9
+
+
+@given(st.lists(st.lists(st.sampled_from((1, 2, 3, 10, 11, 500)), min_size=1, max_size=9), max_size=6))
+def test_gaps_are_counted_as_if_all_rows_were_at_hand(parts):
+    steps, now, every = Steps(), 0, []
+    for part in parts:
+        t_ns = now + 100_000_000 * np.cumsum(part)
+        steps.add(t_ns)
+        every += t_ns.tolist()
+        now = every[-1]
+    assert steps.gap_s == naive_gap_s(np.array(every, np.int64))
+
+
+def test_steps_without_end_are_told_apart_by_the_microsecond(monkeypatch):
+    monkeypatch.setattr(kept, "STEPS_MAX", 100)
+    t_ns = np.cumsum(10**8 + np.random.default_rng(1).integers(-500, 500, 5000))
+    t_ns[3000:] += 7 * 10**9
+    steps = Steps()
+    for first in range(0, t_ns.size, 50):
+        steps.add(t_ns[first : first + 50])
+    assert len(steps._counts) <= 150
+    assert steps.gap_s == pytest.approx(naive_gap_s(t_ns), abs=1e-5) == pytest.approx(7.0, abs=1e-5)
+
+
+def test_rows_that_are_gone_are_not_taken_for_all():
+    one = Kept(FREQUENCY)
+    one.add(np.array([(5, 5, 50.0, 1.0, 0, 0)], FREQUENCY))
+    assert one.whole.size == 1
+    one.let_go(6)
+    with pytest.raises(AssertionError, match="let go"):
+        _ = one.whole
