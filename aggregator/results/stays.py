@@ -74,7 +74,7 @@ class Stays:
         self.now: Rows = np.zeros(n, STAY)  # as of the last edge, or as it came; in the end as it left
         self.part, self._whole = fresh(n, 0), fresh(n, 0)
         self._looked = np.zeros(n, LOOKED)
-        self._cycles, self._alone = rainflow.begin(np.zeros(n)), rainflow.begin(np.zeros(n))
+        self._cycles, self._alone = _stacks(n), _stacks(n)
         self._soc, self._alone_soc, self._net_kwh = np.zeros(n), np.zeros(n), np.zeros(n)
         self._free = list(range(n))
         self._gone: list[int] = []  # rows of stays that have ended, whose accounts are awaited
@@ -304,6 +304,12 @@ def read(cycles: Cycles) -> Counts:
     return rainflow.read(cycles, THRESHOLD)
 
 
+def _stacks(n: int) -> Cycles:
+    """Stacks of n batteries; all of their memory is the same for the same history."""
+    begun = rainflow.begin(np.zeros(n))
+    return begun._replace(scratch=np.zeros_like(begun.scratch))
+
+
 def _picked(cycles: Cycles, rows: Ints) -> Cycles:
     """Some rows of the stacks, for themselves."""
     extreme, direction, points, depth = (column[rows] for column in cycles[:4])
@@ -312,7 +318,7 @@ def _picked(cycles: Cycles, rows: Ints) -> Cycles:
 
 def _grown(cycles: Cycles, more: int) -> Cycles:
     """The same with more rows."""
-    extra = rainflow.begin(np.zeros(more))
+    extra = _stacks(more)
     extreme, direction, points, depth = (
         np.concatenate(both) for both in zip(cycles[:4], extra[:4], strict=True)
     )  # fmt: skip
