@@ -15,6 +15,7 @@ import numpy as np
 from aggregator import managing
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
+from aggregator.gateways.arrivals import Guests
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.reserved import figures
@@ -42,15 +43,16 @@ class Backtest:
     start_ns : when the fleet begins to live; at or before the first row
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     signal : a balancing authority's, for the products sold on one
+    guests : who comes to the chargers, instead of cars drawn for each
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None, signal: Recorded | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None, guests: Guests | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.core = Aggregator(settings, journal=False)
-        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour)
+        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour, guests=guests)
         self.gate = Gate(gate)
         self.rows = 0
         self.soc_min_frac, self.soc_max_frac = 1.0, 0.0

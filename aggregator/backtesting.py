@@ -27,6 +27,7 @@ from aggregator.backtest import Backtest
 from aggregator.billing import Files
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
+from aggregator.fleets.composing import Composed
 from aggregator.gateways.population import Behaviour
 from aggregator.oversold import Oversold
 from aggregator.signal_file import Recorded
@@ -83,6 +84,7 @@ def run(
     behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
     progress: Progress = lambda *_: True, any_date: bool = False,
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
+    fleet: Composed | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -92,12 +94,13 @@ def run(
     warn      : told once, after the first rows, that more is sold than the fleet can sustain
     prices    : what was paid: the result then has an `income`
     signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
+    fleet     : who comes to the chargers, instead of cars drawn for each; the result then has a `fleet`
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
     """
     check(traces, settings, signal, any_date=any_date)
-    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal)
+    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal) + _guests(fleet)
     state = _load(out, what) if resume and out is not None else State(what)
     products = [contract.product for contract in settings.contracts]
     saved_ns: int | None = None
@@ -107,7 +110,9 @@ def run(
         if not any_date:
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
-            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal)
+            state.backtest = Backtest(
+                settings, gate, first_ns, seed, perfect, behaviour, signal, None if fleet is None else fleet.guests
+            )  # fmt: skip
         saved_ns = first_ns if saved_ns is None else saved_ns
         if traces:
             state.backtest.feed(block)
@@ -127,7 +132,7 @@ def run(
     if state.backtest is None:
         raise BacktestError(f"{traces[0].path}: no usable row; `flyball inspect` says what is in the file")
     try:
-        return result(traces, state.backtest, state.rejected, out, prices)
+        return result(traces, state.backtest, state.rejected, out, prices, fleet)
     except (PriceError, PaymentError):
         if out is not None:
             _save(out, state)  # with the prices mended, --resume has nothing left to do but to settle
@@ -188,9 +193,16 @@ def _sealed(signal: Recorded | None) -> str:
     return "" if signal is None else hashlib.sha256(signal.t_ns.tobytes() + signal.share.tobytes()).hexdigest()
 
 
+def _guests(fleet: Composed | None) -> str:
+    if fleet is None:
+        return ""
+    return hashlib.sha256(b"".join(column.tobytes() for column in fleet.guests)).hexdigest()
+
+
 def result(
-    traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None
-) -> dict[str, Any]:
+    traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None,
+    fleet: Composed | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The result's keys, as scripts rely on them."""
     sums, energy = test.core.sums, test.fleet.energy()
     statements = list(test.statements())
@@ -227,6 +239,8 @@ def result(
         "modes": managing.seconds(test.core.modes()),
         "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in test.settings.contracts],
     }
+    if fleet is not None:
+        row["fleet"] = fleet.about | (test.fleet.arrivals() or {})
     bill = prices.bill(statements) if prices is not None else None
     if bill is not None:
         row["income"] = billing.summary(bill)

@@ -23,6 +23,7 @@ from aggregator.compiling import ensure
 from aggregator.config import Config, ConfigError, SiteTable, redis_url, redis_url_b
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.embedded import EmbeddedServer
+from aggregator.fleets.composing import tariff_of
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
 from aggregator.protecting import protection_of
@@ -72,7 +73,7 @@ def core_settings(config: Config) -> CoreSettings:
         rest_s=engine.rest_s, dwell_s=engine.dwell_s, retry_s=engine.retry_s, wear_price=engine.wear_price,
         losses=(engine.loss_standing_frac, engine.loss_quadratic_frac),
         derating=tuple(Derating(**config.limits.model_dump())), sites=tuple(_site(table) for table in config.site),
-        protection=protection_of(config.protection, contracts),
+        protection=protection_of(config.protection, contracts), tariff=tariff_of(config.fleet),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from aggregator.cli import (
     diagnosis,
     discovering,
     explaining,
+    fleets,
     inspecting,
     journalling,
     prequalifying,
@@ -33,7 +34,8 @@ from aggregator.cli import (
 from aggregator.cli.output import app, fail
 
 __all__ = [
-    "access", "accounts", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting",
+    "access", "accounts", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "fleets",
+    "inspecting",
     "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting", "running", "settling",
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, guests_of, keys_of
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
 from aggregator.cli.settling import Prices
@@ -44,6 +45,9 @@ def backtest(
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
     any_date: AnyDate = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
+    fleet: FleetFile = None,
+    sessions_site: SessionsSite = None,
+    sessions_shift: SessionsShift = None,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
     signal_file: Annotated[
         Path | None,
@@ -78,7 +82,7 @@ def backtest(
 
     writable(json)
     loaded = load(
-        config, fleet__vehicles=vehicles, fleet__seed=seed, fleet__perfect=perfect or None,
+        config, **keys_of(fleet, sessions_site, sessions_shift, skip_bad=skip_bad), fleet__vehicles=vehicles, fleet__seed=seed, fleet__perfect=perfect or None,
         contract=contract_of(config, product, sold_kw),
     )  # fmt: skip
     settings = core_settings(loaded)
@@ -91,6 +95,7 @@ def backtest(
     ]  # fmt: skip
     recorded = None if signal_file is None else read(signal_file, tz=tz, skip_bad=skip_bad)
     check(traces, settings, recorded, any_date=any_date)
+    coming = guests_of(loaded.fleet, settings.tariff, behaviour(loaded.fleet), traces, recorded)
     priced = Files(Asked(prices), {entry.product.id: entry.product for entry in settings.contracts})
     log = logger("backtest")
     ensure(log)  # a wrong file is named before anybody waits for a compiler
@@ -99,7 +104,7 @@ def backtest(
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
-            prices=priced, signal=recorded,
+            prices=priced, signal=recorded, fleet=coming,
             any_date=any_date, warn=log.warning,
         )  # fmt: skip
     if result is None:
