@@ -224,8 +224,8 @@ def schema(name: str) -> pa.Schema:
 def fits(found: pa.Schema, name: str) -> bool:
     """Whether a file has the columns of the table. What a list calls its elements is the writer's affair."""
     wanted = schema(name)
-    names = [RENAMED.get(given, given) for given in found.names]
-    return names == [RENAMED.get(given, given) for given in wanted.names] and all(_alike(a.type, b.type) for a, b in zip(found, wanted, strict=True))
+    names = [[RENAMED.get(name, name) for name in columns] for columns in (found.names, wanted.names)]
+    return names[0] == names[1] and all(_alike(a.type, b.type) for a, b in zip(found, wanted, strict=True))
 
 
 def _alike(a: pa.DataType, b: pa.DataType) -> bool:

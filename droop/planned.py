@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from droop.fleet import Column, Fleet
+from droop.fleet import PLUGGED, Column, Fleet
 from droop.limits import CHARGE_NOW, FAULTY, NO_VEHICLE, REFUSED, STALE, Derating, derated
 from droop.numerics import kernel
 from droop.plans import (
@@ -41,7 +41,7 @@ def _movable(fleet: Fleet, i: int, now_ns: int, priced: bool) -> bool:
     kind, why = fleet.plan_kind[i], fleet.own_up[i]
     if kind == EVEN or (kind == PRICE and not priced and fleet.depart_ns[i] > now_ns):
         return False
-    if why == NO_VEHICLE or why == FAULTY or why == STALE or why == REFUSED:
+    if fleet.state[i] != PLUGGED or why in (NO_VEHICLE, FAULTY, STALE, REFUSED):
         return False
     return not (fleet.wish[i] == CHARGE_NOW and now_ns < fleet.wish_until_ns[i])
 
@@ -106,7 +106,7 @@ def _by_price(
 
 @kernel
 def change_kw(held: Any, now_ns: int, start_ns: int, end_ns: int) -> float:
-    """Mean power of the plans in [start, end), less what they are now: to be added to the sum of the present plans [kW].
+    """Mean power of the plans in [start, end), less what they are now: what the sum of the present ones lacks [kW].
 
     held : the `Running`'s handle
     """

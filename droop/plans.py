@@ -138,7 +138,7 @@ def look(prices: Tariff, now_ns: int) -> bool:
 
 @kernel
 def fading(usable_kwh: float, kwh_per_h: float, derating: Derating) -> float:
-    """Rate at which charging's share of its rating falls within the taper [1/h]: exponential, for it is linear in SoC."""
+    """Rate at which charging's share of its rating falls within the taper [1/h]: linear in SoC, so exponential."""
     return (1.0 - derating.taper_least_frac) / (1.0 - derating.taper_from_frac) * kwh_per_h / usable_kwh
 
 

@@ -60,9 +60,9 @@ BLOCK: Final = 2048
 
 
 def scratch(prices: Tariff | None = None) -> Scratch:
-    """Room for one block."""
-    columns = (column(place, BLOCK, np.float64) for place in range(len(Scratch._fields) - 1))
-    return Scratch(*columns, tariff() if prices is None else prices)
+    """Room for one block, and the tariff; None: there is none."""
+    columns = [column(place, BLOCK, np.float64) for place in range(len(Scratch._fields) - 1)]
+    return Scratch._make([*columns, tariff() if prices is None else prices])
 
 
 # The steps of a refresh, one loop each, over a block that stays in the cache: a single loop over forty columns would

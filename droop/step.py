@@ -116,7 +116,8 @@ def engine(
     relay = protection.relay(protect_by, sold[0][0].nominal_hz if sold else 50.0)
     return Engine(
         fleet, totals, dynamics.terms(sold), dynamics.at_rest(len(sold), steps_of(sold)), watch.unaware(),
-        np.zeros(3), np.zeros(1, np.int64), np.zeros(COUNT), outbox.outbox(rows), bounds.room(caps, totals, rows, prices),
+        np.zeros(3), np.zeros(1, np.int64), np.zeros(COUNT), outbox.outbox(rows),
+        bounds.room(caps, totals, rows, prices),
         np.full(rows if wear_price > 0.0 else 0, wear_price, np.float32), np.zeros(3), column(0, rows, np.float32),
         np.zeros(SEGMENTS, np.int64), np.zeros(1, np.int64), np.full(1, np.nan), np.zeros(3),
         relay, protection.in_service(relay),

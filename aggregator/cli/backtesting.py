@@ -82,8 +82,11 @@ def backtest(
 
     writable(json)
     loaded = load(
-        config, **keys_of(fleet, sessions_site, sessions_shift, skip_bad=skip_bad), fleet__vehicles=vehicles, fleet__seed=seed, fleet__perfect=perfect or None,
-        contract=contract_of(config, product, sold_kw),
+        config, contract=contract_of(config, product, sold_kw),
+        **keys_of(
+            fleet, vehicles=vehicles, seed=seed, perfect=perfect or None, sessions_site=sessions_site,
+            sessions_shift=sessions_shift, skip_bad=skip_bad or None,
+        ),
     )  # fmt: skip
     settings = core_settings(loaded)
     traces = [

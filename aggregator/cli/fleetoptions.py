@@ -29,12 +29,14 @@ SessionsShift = Annotated[
 FILES: Final = ("sessions", "generator", "cars", "tariff")
 
 
-def keys_of(
-    fleet: Path | None, site: str | None, shift: str | None, *, skip_bad: bool = False
-) -> dict[str, Any]:  # fmt: skip
-    """The options as overrides of the configuration (`config.load`). Raises FleetError."""
+def keys_of(fleet: Path | None, **options: Any) -> dict[str, Any]:
+    """A fleet file, and options on top of it, as overrides of the configuration (`config.load`).
+
+    options : by the names of the table's keys; None: not given
+
+    Raises FleetError.
+    """
     found: dict[str, Any] = {} if fleet is None else _of_file(fleet)
-    options = {"sessions_site": site, "sessions_shift": shift, "skip_bad": skip_bad or None}
     given = {name: value for name, value in options.items() if value is not None}
     return {f"fleet__{name}": value for name, value in (found | given).items()}
 

@@ -106,7 +106,8 @@ def check_tariff(tariff: Tariff | None, first_ns: int, last_ns: int) -> None:
         return
     end_ns = tariff.start_ns + len(tariff.prices) * tariff.slot_s * 1_000_000_000
     if tariff.start_ns > first_ns or end_ns <= last_ns:
-        spans = [datetime.fromtimestamp(t // 10**9, UTC).isoformat() for t in (tariff.start_ns, end_ns, first_ns, last_ns)]
+        times_ns = (tariff.start_ns, end_ns, first_ns, last_ns)
+        spans = [datetime.fromtimestamp(t_ns // 10**9, UTC).isoformat() for t_ns in times_ns]
         raise FleetError(
             f"`fleet.tariff`: prices from {spans[0]} to {spans[1]}, and the trace is from {spans[2]} to {spans[3]}; "
             "give prices for all of it"

@@ -48,6 +48,7 @@ def fit(stays: Stays, cars: Block, seed: int = 1) -> Model:
     asked = np.isfinite(rows["asked_kwh"])
     told_h = (rows["told_leave_ns"] - rows["arrive_ns"]) / HOUR_NS
     charged = asked & (rows["energy_kwh"] > 0.0)
+    asked_for = rows["asked_kwh"][charged] / rows["energy_kwh"][charged]
     joined = joining.join(rows, cars, seed, Behaviour()).guests
     shares = np.bincount(hours, minlength=WEEK_H) / rows.size
     return Model(
@@ -62,7 +63,7 @@ def fit(stays: Stays, cars: Block, seed: int = 1) -> Model:
         told_frac=float(told.mean()),
         told_ratio=quantiles((told_h / stay_h)[told]) if told.any() else (1.0, 1.0),
         asked_frac=float(asked.mean()),
-        asked_ratio=quantiles((rows["asked_kwh"][charged] / rows["energy_kwh"][charged])) if charged.any() else (1.0, 1.0),
+        asked_ratio=quantiles(asked_for) if charged.any() else (1.0, 1.0),
         leave_missing_frac=1.0 - rows.size / stays.rows.size,
         sessions=int(rows.size),
         source=Path(stays.path).name,

@@ -18,7 +18,7 @@ from telemetry.sessions.stays import HOUR_NS, STAY, STAY_MAX_NS
 from telemetry.traces.stamps import zone_of
 
 NS: Final = 1_000_000_000
-MONDAY: Final = datetime(1970, 1, 5)  # noqa: DTZ001 - by whatever clock the model is meant
+MONDAY: Final = datetime(1970, 1, 5)
 # Numbers of stays within a week; a week of more is a model that cannot be.
 PER_WEEK: Final = 1 << 24
 

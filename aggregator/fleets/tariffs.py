@@ -11,6 +11,7 @@ import csv
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +54,7 @@ def of_day(table: Sequence[tuple[float, float]], tz: str | None = None) -> Tarif
     hours = [hour for hour, _ in table]
     quarters = [round(hour * 4) for hour in hours]
     whole = all(abs(hour * 4 - quarter) < 1e-9 for hour, quarter in zip(hours, quarters, strict=True))
-    rises = all(a < b for a, b in zip(quarters, quarters[1:], strict=False))
+    rises = all(a < b for a, b in pairwise(quarters))
     if not table or quarters[0] != 0 or not whole or not rises or quarters[-1] >= 96:
         raise FleetError("`fleet.tariff_day`: rows of [hour, price], from hour 0 on, rising, in quarters of an hour")
     if any(not math.isfinite(price) for _, price in table):
@@ -64,7 +65,7 @@ def of_day(table: Sequence[tuple[float, float]], tz: str | None = None) -> Tarif
     ]  # fmt: skip
     offset = _zone(tz).utcoffset(None)
     if offset is None:
-        raise FleetError(f"`fleet.tariff_tz`: {tz}: a table for a day takes UTC or an offset as +01:00; else give a CSV")
+        raise FleetError(f"`fleet.tariff_tz`: {tz}: a day's table takes UTC or an offset as +01:00; else give a CSV")
     return Tariff(-int(offset / timedelta(microseconds=1)) * 1000, SLOT_S, tuple(prices), repeats=True)
 
 
@@ -89,7 +90,7 @@ def _slot_s(path: Path, times: list[int]) -> int:
     if len(times) < 2 or len(times) > SLOTS_MAX:
         raise FleetError(f"{path}: {len(times)} rows; a tariff has from 2 to {SLOTS_MAX}")
     step = times[1] - times[0]
-    for k, (a, b) in enumerate(zip(times, times[1:], strict=False), 2):
+    for k, (a, b) in enumerate(pairwise(times), 2):
         if b - a != step or step < 60 * NS or step % NS:
             when = datetime.fromtimestamp(b / NS, UTC).isoformat()
             raise FleetError(f"{path}: price {k} ({when}) is not one slot after the one before; give every slot a row")

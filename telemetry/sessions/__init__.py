@@ -76,7 +76,7 @@ def open_sessions(
     name = fspath(path)
     data = _bytes(name)
     if format is not None and format not in FORMATS:
-        raise BadSessionOption(name, None, f"--format: no format {format!r} of sessions; known are {', '.join(FORMATS)}")
+        raise BadSessionOption(name, None, f"--format: no format {format!r} of sessions; known: {', '.join(FORMATS)}")
     found = format or next((known for known, reader in FORMATS.items() if reader.recognises(data[:HEAD])), None)
     if found is None:
         raise UnknownSessions(name, None, f"no charging sessions that are known ({', '.join(FORMATS)})")

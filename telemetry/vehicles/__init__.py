@@ -1,7 +1,7 @@
 """Car models: readers of the two open collections, and a small table for when there is neither.
 
-    cars = open_cars("ev-data.json")
-    cars.rows["usable_kwh"]
+cars = open_cars("ev-data.json")
+cars.rows["usable_kwh"]
 """
 
 from __future__ import annotations
