@@ -1,4 +1,4 @@
-"""Slow, obvious twin of the charging plans: one vehicle, minutes, lists. Written from docs/fleets.md, not from the code.
+"""Slow, obvious twin of the charging plans: one vehicle, small steps, lists. From docs/fleets.md, not from the code.
 
 A vehicle is a dict: energy_kwh, target_kwh, usable_kwh, charge_kw (before the taper), eta, depart_h (None: not known);
 times are hours from now. The taper is that of `Derating`: full up to `taper_from`, then linear in the state of charge
@@ -50,19 +50,19 @@ def cheapest(prices, slot_h, begun_h, depart_h, to_go_h):
     return taken
 
 
-def charging_minutes(kind, car, prices, slot_h, begun_h, minutes, lead_h):
-    """Whether the vehicle charges in each of the next minutes, looking at each anew as time goes."""
+def charging_steps(kind, car, prices, slot_h, begun_h, count, step_h, lead_h):
+    """Whether the vehicle charges in each of the next steps, looking at each anew as time goes."""
     to_go = hours_to_go(car)
     depart = car["depart_h"]
     if kind == "immediate" or depart is None or depart <= 0:
-        return [minute / 60 < to_go for minute in range(minutes)]
+        return [step * step_h < to_go for step in range(count)]
     if kind == "delayed":
         begin = max(depart - to_go - lead_h, 0.0)
-        return [begin <= minute / 60 < begin + to_go for minute in range(minutes)]
+        return [begin <= step * step_h < begin + to_go for step in range(count)]
     taken = cheapest(prices, slot_h, begun_h, depart, to_go)
     out = []
-    for minute in range(minutes):
-        slot = int((begun_h + minute / 60) / slot_h + 1e-9)
-        since = minute / 60 - max(slot * slot_h - begun_h, 0.0)
+    for step in range(count):
+        slot = int((begun_h + step * step_h) / slot_h + 1e-9)
+        since = step * step_h - max(slot * slot_h - begun_h, 0.0)
         out.append(since < taken[slot] - 1e-9)
     return out

@@ -7,6 +7,7 @@ cars.rows["usable_kwh"]
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections import Counter
 from os import PathLike, fspath
 from pathlib import Path
@@ -55,7 +56,7 @@ def open_cars(path: str | PathLike[str], *, skip_bad: bool = True) -> Cars:
     try:
         data = Path(name).read_bytes()
         data = gzip.decompress(data) if data.startswith(GZIP) else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UnknownSessions(name, None, f"cannot be read: {error}; give a file of car models") from None
     reader = next((reader for reader in READERS if reader.recognises(name, data)), None)
     if reader is None:

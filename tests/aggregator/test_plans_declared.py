@@ -79,7 +79,7 @@ cars = st.builds(
 @settings(max_examples=15, deadline=None)
 @given(st.lists(cars, min_size=1, max_size=8), st.integers(0, 89))
 def test_the_baseline_of_an_interval_is_the_mean_of_the_plans_in_it(fleet, begun_quarters):
-    """Against the twin, minute by minute; a minute's grain at each beginning and end is all that may be between them."""
+    """Against the twin in steps of six seconds; their grain, where charging begins and ends, may be between them."""
     tariff = Tariff(T0 - 6 * QUARTER, 900, PRICES, repeats=True)
     core = core_of(8, tariff)
     now_ns = T0 + begun_quarters * QUARTER + 840 * S  # a minute before an interval: when it is declared
@@ -93,10 +93,10 @@ def test_the_baseline_of_an_interval_is_the_mean_of_the_plans_in_it(fleet, begun
     ahead = [PRICES[(first + k) % len(PRICES)] for k in range(60)]
     wanted_kw = 0.0
     for kind, car in fleet:
-        on = naive.charging_minutes(KINDS[kind], car, ahead, 0.25, 840 / 3600, 16, LEAD_H)
-        edges = [naive.charged(car, sum(on[:minute]) / 60, 1e-3) for minute in (1, 16)]
+        on = naive.charging_steps(KINDS[kind], car, ahead, 0.25, 840 / 3600, 160, 1 / 600, LEAD_H)
+        edges = [naive.charged(car, sum(on[:steps]) / 600, 1e-3) for steps in (10, 160)]
         wanted_kw -= (min(edges[1], car["target_kwh"]) - min(edges[0], car["target_kwh"])) / car["eta"] / 0.25
-    grain_kw = sum(11.0 * 2 / 15 for _ in fleet)
+    grain_kw = 11.0 * 3 / 150 * len(fleet)
     assert row["power_kw"] == pytest.approx(wanted_kw, abs=grain_kw)
 
 
