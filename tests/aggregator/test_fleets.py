@@ -254,7 +254,8 @@ def test_who_comes_when_with_which_car():
     start_ns = fleet.now_ns
     rows = fleet.sessions(start_ns + 8 * H)
     there = guests.within(start_ns, start_ns + 8 * H)
-    assert (ended := rows[rows["state"] == SlotState.UNPLUGGED]).size > 20
+    ended = rows[rows["state"] == SlotState.UNPLUGGED]
+    assert ended.size > 20
     index = {key: k for k, key in enumerate(there.key.tolist())}
     begun = rows[rows["state"] == SlotState.PLUGGED]
     assert fleet.arrivals() == {"came": there.key.size, "turned_away": 0, "too_weak_a_charger": 0}
