@@ -17,6 +17,7 @@ from aggregator.gateways.population import Behaviour
 from telemetry import vehicles
 from telemetry.samples import Block
 from telemetry.sessions import Stays, open_sessions
+from telemetry.sessions.errors import Fault
 from telemetry.sessions.instants import iso_ns
 from telemetry.traces.stamps import zone_of
 
@@ -85,7 +86,7 @@ def selected(stays: Stays, table: FleetTable) -> Stays:
             continue
         try:
             edge_ns = iso_ns(given, name, zone_of(stays.zone))
-        except Exception as error:
+        except Fault as error:
             raise FleetError(f"`fleet.sessions_{name}`: {error}; give an ISO date or time") from None
         rows = rows[rows["arrive_ns"] >= edge_ns] if later else rows[rows["arrive_ns"] < edge_ns]
     if not rows.size:

@@ -24,7 +24,9 @@ from aggregator.fleetside import behaviour
 from aggregator.gateways.arrivals import Guests
 from aggregator.gateways.population import PERFECT, Behaviour, chargers
 from aggregator.gateways.simulated import SimulatedFleet
+from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
+from droop.fleet import allocate, allocate_totals
 from droop.plans import PlanKind
 from droop.tables import TableError
 from telemetry.samples import SlotState
@@ -160,6 +162,14 @@ def test_weekday_and_clock_time_stay_whatever_the_year(years, day):
         assert (after["told_leave_ns"] == 0) == (before["told_leave_ns"] == 0)
 
 
+def test_clock_time_stays_through_daylight_saving():
+    """Eight in the morning of a winter Monday in Oslo, 7 h UTC, is eight in the morning of a summer Monday, 6 h UTC."""
+    rows = stays_of(1, arrive_ns=T0 + 7 * H, leave_ns=T0 + 9 * H).rows
+    moved = shifting.moved(rows, 182, "Europe/Oslo")
+    assert moved["arrive_ns"].tolist() == [T0 + 182 * 24 * H + 6 * H]
+    assert moved["leave_ns"].tolist() == [T0 + 182 * 24 * H + 8 * H]
+
+
 def test_overlapping_sessions_stay_where_they_are():
     stays = stays_of()
     moved, days = shifting.shifted(stays, T0 + 24 * H, T0 + 48 * H)
@@ -269,6 +279,8 @@ def test_who_comes_when_with_which_car():
         assert 0 <= row["discharge_max_kw"] <= row["charge_max_kw"] <= rating[row["slot"]] + 1e-5
         assert -row["charge_max_kw"] <= row["safe_kw"] <= 0
         assert row["min_kw"] <= row["charge_max_kw"]
+    registry = Registry(allocate(120), allocate_totals())
+    assert registry.sessions(begun, start_ns + 8 * H) == 0
     for row in ended:
         k = index[int(row["vehicle"][5:])]
         assert row["t_ns"] == there.leave_ns[k]
