@@ -296,6 +296,17 @@ def test_a_guest_found_in_the_midst_of_a_stay_has_part_of_its_energy():
     assert row["soc_frac"] == pytest.approx(guests.soc_frac[0] + 0.4 * 10.0 * joining.ETA / usable, abs=1e-6)
 
 
+def test_a_charger_moves_what_it_has_told_of_the_car():
+    fleet = fleet_of(guests_from(stays_of(300, days=2).rows), vehicles=60, how=PERFECT)
+    rows = fleet.sessions(fleet.now_ns)
+    rating = chargers(1, 60, PERFECT).rating_kw[rows["slot"]]
+    assert (rows["charge_max_kw"] < rating - 0.1).sum() > 5
+    for kw, most in ((-500.0, -rows["charge_max_kw"]), (500.0, rows["discharge_max_kw"])):
+        asked(fleet, kw, fleet.now_ns)
+        fleet.advance(fleet.now_ns + S)
+        np.testing.assert_allclose(fleet.truth().power_kw[rows["slot"]], most, rtol=1e-6)
+
+
 def test_no_two_at_one_charger_and_who_finds_none_is_counted():
     """Ten come at once to four chargers; when one leaves, its charger is the next one's."""
     rows = stays_of(11).rows
