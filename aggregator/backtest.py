@@ -17,6 +17,7 @@ from aggregator import managing
 from aggregator.conductor import Conductor, able
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
+from aggregator.gateways.arrivals import Guests
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.kept import Kept, Steps
@@ -53,19 +54,20 @@ class Backtest:
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     signal : a balancing authority's, for the products sold on one
     gathered : what days, blocks, vehicles and stays come to
+    guests : who comes to the chargers, instead of cars drawn for each
     stepwise : every row by Python's steps, as live, not in compiled stretches; the same result, bit for bit, slower
     folder : where rows go that `settle_along` lets go of; None: nowhere
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None, signal: Recorded | None = None, gathered: Collector | None = None, *,
-        stepwise: bool = False, folder: Path | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None, *, gathered: Collector | None = None,
+        guests: Guests | None = None, stepwise: bool = False, folder: Path | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.stepwise = settings, stepwise
         self.core = Aggregator(settings, journal=False, accounts=True)
         self.gathered = gathered or Collector(settings, start_ns)
-        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour)
+        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour, guests=guests)
         self.gate = Gate(gate)
         self.rows = 0
         self.soc_min_frac, self.soc_max_frac = 1.0, 0.0

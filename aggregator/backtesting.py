@@ -29,6 +29,7 @@ from aggregator.backtest import Backtest
 from aggregator.billing import Files
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
+from aggregator.fleets.composing import Composed
 from aggregator.gateways.population import Behaviour
 from aggregator.kept import PIECE, Kept
 from aggregator.oversold import Oversold
@@ -93,7 +94,7 @@ def run(
     progress: Progress = lambda *_: True, any_date: bool = False,
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
     clock: Callable[[], float] = time.monotonic, source: Sequence[Mapping[str, Any]] = (),
-    battery_price: float = BATTERY_PRICE,
+    battery_price: float = BATTERY_PRICE, fleet: Composed | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -106,12 +107,14 @@ def run(
     clock     : our time [s], by which checkpoints are not too many
     source    : what was found in folders of traces, for the result to say
     battery_price : of a kilowatt-hour of battery, for what a stay wore of it
+    fleet     : who comes to the chargers, instead of cars drawn for each; the result then has a `fleet`
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
     """
     check(traces, settings, signal, any_date=any_date)
-    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal) + f"{battery_price:g}"
+    told = _sealed(signal) + _guests(fleet) + f"{battery_price:g}"
+    what = _digest(traces, settings, gate, seed, perfect, behaviour) + told
     state = _load(out, what) if resume and out is not None else State(what)
     if state.backtest is not None:
         state.backtest.gathered.move(out)
@@ -126,9 +129,10 @@ def run(
         if not any_date:
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
-            gathered = Collector(settings, first_ns, out, battery_price)
             state.backtest = Backtest(
-                settings, gate, first_ns, seed, perfect, behaviour, signal, gathered, folder=out
+                settings, gate, first_ns, seed, perfect, behaviour, signal, folder=out,
+                gathered=Collector(settings, first_ns, out, battery_price),
+                guests=None if fleet is None else fleet.guests,
             )  # fmt: skip
         saved_ns = first_ns if saved_ns is None else saved_ns
         if traces:
@@ -152,7 +156,7 @@ def run(
     if out is not None:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return result(traces, state.backtest, state.rejected, out, prices, seed, _sealed(signal), source)
+        return result(traces, state.backtest, state.rejected, out, prices, seed, _sealed(signal), source, fleet)
     except (PriceError, PaymentError):
         if out is not None:
             _save(out, state)  # with the prices mended, --resume has nothing left to do but to settle
@@ -213,9 +217,15 @@ def _sealed(signal: Recorded | None) -> str:
     return "" if signal is None else hashlib.sha256(signal.t_ns.tobytes() + signal.share.tobytes()).hexdigest()
 
 
+def _guests(fleet: Composed | None) -> str:
+    if fleet is None:
+        return ""
+    return hashlib.sha256(b"".join(column.tobytes() for column in fleet.guests)).hexdigest()
+
+
 def result(
     traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None,
-    seed: int = 1, signal_digest: str = "", source: Sequence[Mapping[str, Any]] = (),
+    seed: int = 1, signal_digest: str = "", source: Sequence[Mapping[str, Any]] = (), fleet: Composed | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The result's keys, as scripts rely on them."""
     gathered = test.finish()
@@ -258,6 +268,8 @@ def result(
     }
     if source:
         row["files"] = {part: [entry for found in source for entry in found[part]] for part in source[0]}
+    if fleet is not None:
+        row["fleet"] = fleet.about | (test.fleet.arrivals() or {})
     bill = prices.bill(statements) if prices is not None else None
     if bill is not None:
         row["income"] = billing.summary(bill)

@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from droop import plans
 from droop.bounds import Rules
 from droop.commands import Sending
 from droop.limits import Ages, Derating
@@ -75,6 +76,19 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Tariff:
+    """Prices that plans by price go by, in slots of one length; any unit, only their order counts.
+
+    start_ns : when the first slot begins; repeats : the slots come again and again (a table for a day)
+    """
+
+    start_ns: int
+    slot_s: int
+    prices: tuple[float, ...]
+    repeats: bool = False
+
+
+@dataclass(frozen=True)
 class CoreSettings:
     """The core's whole configuration; times in s, powers in kW."""
 
@@ -102,6 +116,7 @@ class CoreSettings:
     derating: tuple[float, ...] = tuple(Derating())
     sites: tuple[Site, ...] = ()
     protection: Protection | None = None
+    tariff: Tariff | None = None
     # (epoch, seq) of the last journal entry of the life this one goes on from; (0, 0): it begins anew.
     continues: tuple[int, int] = (0, 0)
 
@@ -145,6 +160,13 @@ class CoreSettings:
         fade_s = min(product.fade_s for product in products)
         return Settings(rules, sending, round(hold_s * 1e9), fade_s)
 
+    def prices_ahead(self) -> plans.Tariff | None:
+        """The tariff as the engine takes it."""
+        known = self.tariff
+        if known is None:
+            return None
+        return plans.tariff(known.prices, known.start_ns, known.slot_s * 1_000_000_000, repeats=known.repeats)
+
     def believing(self) -> Believing:
         """When a charger is no longer believed to follow."""
         return Believing(retry_ns=round(self.retry_s * 1e9))
@@ -165,9 +187,10 @@ def from_json(data: bytes) -> CoreSettings:
         Contract(parse(entry["product"], "journal"), float(entry["sold_kw"])) for entry in plain.pop("contracts")
     )
     sites = tuple(Site(**site) for site in plain.pop("sites"))
-    limits = plain.pop("protection", None)
+    limits, tariff = plain.pop("protection", None), plain.pop("tariff", None)
     return CoreSettings(
         contracts=contracts, sites=sites, derating=tuple(plain.pop("derating")),
         losses=tuple(plain.pop("losses")), continues=tuple(plain.pop("continues", (0, 0))),
-        protection=None if limits is None else record(Protection, limits, "protection."), **plain,
+        protection=None if limits is None else record(Protection, limits, "protection."),
+        tariff=None if tariff is None else Tariff(**{**tariff, "prices": tuple(tariff["prices"])}), **plain,
     )  # fmt: skip

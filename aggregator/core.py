@@ -29,7 +29,7 @@ from aggregator.journal import Entry, Kind
 from aggregator.records import DECLARATION, MODE, TICK
 from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
-from droop import sites
+from droop import planned, sites
 from droop.efficiency import Losses
 from droop.fleet import PLUGGED, SEGMENTS
 from droop.handle import hold
@@ -119,7 +119,10 @@ class Aggregator:
         self.settings = settings
         sold = [(c.product, c.sold_kw) for c in settings.contracts]
         caps, self.site_names = sites.tree([site.node() for site in settings.sites], settings.rows)
-        self.engine = engine(settings.rows, sold, caps, wear_price=settings.wear_price, protect_by=settings.protection)
+        self.engine = engine(
+            settings.rows, sold, caps, wear_price=settings.wear_price, protect_by=settings.protection,
+            prices=settings.prices_ahead(),
+        )  # fmt: skip
         self._capped = bool(settings.sites)
         self._meters = {site.meter: self.site_names.index(site.name) for site in settings.sites if site.meter}
         self._settings = settings.engine()
@@ -354,11 +357,17 @@ class Aggregator:
         totals = self.engine.totals
         # Plans come with the refresh; the one within this tick would come too late for the declaration.
         renew(self._held, now_ns)
-        power_kw = float(totals.plan_kw.sum()) + self._working_point_kw()
+        power_kw = float(totals.plan_kw.sum()) + self._to_come_kw(now_ns) + self._working_point_kw()
         rows = self._declared.declare(now_ns, power_kw, int(totals.fresh.sum()))
         self._declared_rows.append(rows)
         self._record(Kind.BASELINE, now_ns, rows.tobytes())
         self.accounting.declared(self._held, rows, now_ns)
+
+    def _to_come_kw(self, now_ns: int) -> float:
+        """What the plans will be in the interval to declare, beyond what they are now [kW]; 0 where all are even."""
+        if not self.engine.fleet.plan_kind.any():
+            return 0.0
+        return float(planned.change_kw(self._held, now_ns, *self._declared.coming(now_ns)))
 
     def _working_point_kw(self) -> float:
         """What the baseline adds to the plans, so that the energy the products reserve comes back [kW]."""

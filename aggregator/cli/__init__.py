@@ -21,6 +21,7 @@ from aggregator.cli import (
     diagnosis,
     discovering,
     explaining,
+    fleets,
     inspecting,
     journalling,
     prequalifying,
@@ -37,8 +38,8 @@ from aggregator.cli.output import app, fail
 
 __all__ = [
     "access", "accounts", "app", "backtesting", "catalogue", "comparing", "diagnosis", "discovering", "explaining",
-    "inspecting", "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting", "running",
-    "settling", "stability", "studying",
+    "fleets", "inspecting", "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting",
+    "running", "settling", "stability", "studying",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.

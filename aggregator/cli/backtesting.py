@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, guests_of, keys_of
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
 from aggregator.cli.settling import Prices, instant
@@ -51,6 +52,9 @@ def backtest(
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
     any_date: AnyDate = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
+    fleet: FleetFile = None,
+    sessions_site: SessionsSite = None,
+    sessions_shift: SessionsShift = None,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
     signal_file: Annotated[
         Path | None,
@@ -94,8 +98,11 @@ def backtest(
 
     writable(json)
     loaded = load(
-        config, fleet__vehicles=vehicles, fleet__seed=seed, fleet__perfect=perfect or None,
-        contract=contract_of(config, product, sold_kw),
+        config, contract=contract_of(config, product, sold_kw),
+        **keys_of(
+            fleet, vehicles=vehicles, seed=seed, perfect=perfect or None, sessions_site=sessions_site,
+            sessions_shift=sessions_shift, skip_bad=skip_bad or None,
+        ),
     )  # fmt: skip
     settings = whatif.sold(core_settings(loaded), deadband_hz, full_hz)
     chargers = whatif.chargers(behaviour(loaded.fleet), dead_s, ramp_kw_s)
@@ -108,6 +115,7 @@ def backtest(
     )
     recorded = None if signal_file is None else read(signal_file, tz=tz, skip_bad=skip_bad)
     check(traces, settings, recorded, any_date=any_date)
+    coming = guests_of(loaded.fleet, settings.tariff, chargers, traces, recorded)
     priced = Files(Asked(prices), {entry.product.id: entry.product for entry in settings.contracts})
     log = logger("backtest")
     ensure(log)  # a wrong file is named before anybody waits for a compiler
@@ -116,7 +124,7 @@ def backtest(
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=chargers, out=resume or out, resume=resume is not None, progress=progress,
-            prices=priced, signal=recorded, battery_price=battery_price,
+            prices=priced, signal=recorded, battery_price=battery_price, fleet=coming,
             any_date=any_date, warn=log.warning, source=[found.to_dict() for found in folders],
         )  # fmt: skip
     if result is None:
