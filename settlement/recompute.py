@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from droop.products import Product, ProductError, parse
@@ -19,7 +18,7 @@ from settlement.baseline import BaselineError
 from settlement.evidence import EvidenceError
 from settlement.facts import Facts
 from settlement.interval import Sold
-from settlement.statement import TOLERANCE, VERSION, Statement, StatementError, VerifyError, from_dict
+from settlement.statement import TOLERANCE, Statement, StatementError, VerifyError, from_dict
 from settlement.verifier import RECORD
 
 KINDS: Final = ("contract", "statement", "correction", "pool", "facts", "head")
@@ -113,8 +112,7 @@ def _statement(
         return products[name]
 
     try:
-        # Which revision it is, and of which version, the rows cannot tell.
-        interval.verify(replace(stated, revision=0, version=VERSION), own, load)
+        interval.verify(stated, own, load)
     except VerifyError as error:
         return [Mismatch(line, f"statement {stated.key}", error.field, error.stated, error.found)]
     except (AlignError, BaselineError, StatementError) as error:
