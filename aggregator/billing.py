@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aggregator import contracts, journal_reader, pricefile
 from aggregator.journal import Kind, Problem
-from aggregator.settle import settle_folder
+from aggregator.resettled import closed
 from droop.products import Product
 from settlement import invoice
 from settlement.invoice import BLOCK, DAY, Invoice, Total
@@ -35,11 +35,20 @@ class Asked(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """Statements, every product the run sold, and the statements' bill where there were prices."""
+    """Statements, every product the run sold, and the statements' bill where there were prices.
+
+    rules : statement key -> the product as it was in force then
+    """
 
     statements: list[Statement]
     products: dict[str, Product]
     bill: Invoice | None
+    rules: dict[str, Product]
+
+    @property
+    def corrected(self) -> int:
+        """Intervals that were settled more than once; each statement says how often."""
+        return sum(item.revision > 0 for item in self.statements)
 
 
 def products_of(folder: Path) -> dict[str, Product]:
@@ -73,11 +82,11 @@ class Files:
         if leaps:
             self._notes.append(f"{leaps} leap-second stamps counted as the second after them")
 
-    def bill(self, statements: Sequence[Statement]) -> Invoice | None:
-        """The statements' bill; None where no prices were asked for."""
+    def bill(self, statements: Sequence[Statement], rules: Mapping[str, Product] | None = None) -> Invoice | None:
+        """The statements' bill; None where no prices were asked for. rules : `Settled.rules`"""
         if self._prices is None:
             return None
-        found = invoice.bill(statements, self._products, self._prices, self._sales)
+        found = invoice.bill(statements, self._products, self._prices, self._sales, rules)
         fees = tuple(self._fees(statements))
         settled = (*found.settled, *(item.key for item in fees))
         return Invoice((*found.items, *fees), settled, (*self._notes, *found.notes))
@@ -116,11 +125,15 @@ def prepare(folder: Path, asked: Asked) -> Prepared:
 def settle(folder: Path, asked: Asked, problems: list[Problem], prepared: Prepared | None = None) -> Settled:
     """Settle a journal's folder and price it."""
     prepared = prepared or prepare(folder, asked)
-    found = settle_folder(folder, problems=problems)
-    statements = [item for item in found if _within(item, asked, prepared.wanted)]
+    statements, rules = [], {}
+    for interval in closed(folder, problems):
+        own = {item.product.id: item.product for item in interval.sold}
+        kept = [item for item in interval.statements if _within(item, asked, prepared.wanted)]
+        statements += kept
+        rules |= {item.key: own[item.product] for item in kept}
     if not statements:
         raise BillingError("no interval was settled in the time asked; `flyball journal` says what the run holds")
-    return Settled(statements, prepared.known, prepared.files.bill(statements))
+    return Settled(statements, prepared.known, prepared.files.bill(statements, rules), rules)
 
 
 def _within(item: Statement, asked: Asked, wanted: Mapping[str, Product]) -> bool:

@@ -88,11 +88,16 @@ def _tell(settled: Settled, told: dict[str, Any], json: str | None) -> None:
         document = {"statements": rows, "lines": lines, "income": summary(settled.bill), **told}
     elif told:
         document = {"statements": rows, **told}
+    if isinstance(document, dict):
+        document["corrected"] = settled.corrected
     emit(document, json)
     if json is not None:
         return
     for row in rows:
-        emit(row, None, figures(row["key"], row))
+        again = f", revision {row['revision']}" if row["revision"] else ""
+        emit(row, None, figures(row["key"] + again, row))
+    if settled.corrected:
+        emit(None, None, figures("corrected", {"intervals settled more than once": settled.corrected}))
     if settled.bill is not None:
         found = summary(settled.bill)
         totals = {f"{row['product']} [{row['currency']}]": row["amount"] for row in found["totals"]}
