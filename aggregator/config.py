@@ -306,6 +306,14 @@ class JournalTable(Table):
         return Limits(self.keep_days, self.keep_kind_days, round(self.keep_gb * 1e9))
 
 
+class SettlementTable(Table):
+    """What the settlement does besides."""
+
+    prices: Path | None = Field(
+        None, description="file of prices: what it earns is sealed too; read anew as it changes"
+    )
+
+
 class Config(Table):
     """The whole configuration."""
 
@@ -326,6 +334,7 @@ class Config(Table):
     api: ApiTable = ApiTable()
     store: StoreTable = StoreTable()
     journal: JournalTable = JournalTable()
+    settlement: SettlementTable = SettlementTable()
     utility: UtilityTable | None = None
 
     @model_validator(mode="after")
@@ -514,7 +523,8 @@ def _keys(place: list[str]) -> list[str]:
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "source": SourceTable,
         "choice": ChoiceTable, "worker": WorkerTable, "quality": QualityTable, "protection": ProtectionTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
-        "journal": JournalTable, "tls": UnitTlsTable, "utility": UtilityTable, "client": UtilityClientTable,
+        "journal": JournalTable, "settlement": SettlementTable, "tls": UnitTlsTable, "utility": UtilityTable,
+        "client": UtilityClientTable,
     }  # fmt: skip
     for part in place:
         model = tables.get(part, model)

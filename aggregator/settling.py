@@ -23,6 +23,7 @@ from aggregator.evidence_keys import evidence_keys
 from aggregator.journal_files import JournalWriter, lock
 from aggregator.journal_keeping import Limits, Removed
 from aggregator.keys import KeyFault
+from aggregator.pricing import Pricer
 from aggregator.process import Log, Stats, Stop, lower_nice, patient
 from aggregator.sealing import Sealer
 from aggregator.settle import Settler
@@ -39,7 +40,7 @@ Feeds = dict[str, Callable[[str, bytes], None]]  # stream -> what takes an entry
 def serve(
     area: str, url: str, folder: Path, names: dict[str, str], stop: Stop, log: Log,
     since: dict[str, str] | None = None, limits: Limits | None = None, keys: Path | None = None,
-    ingests: Sequence[str] = (),
+    ingests: Sequence[str] = (), prices: Path | None = None,
 ) -> None:  # fmt: skip
     """Follow the journal, late history and what sources said, until told to stop.
 
@@ -47,6 +48,7 @@ def serve(
     folder : the journal's; names : worker and ingest: whose streams; limits : how long the journal is kept
     since  : newest entries when the run began: older ones are another's
     ingests : whose sources are on record; names["ingest"] alone if there are no others
+    prices : file by which what is sealed is priced; None: nothing is
     """
     client = patient(url, stop, log)
     if client is None:
@@ -61,7 +63,7 @@ def serve(
 
     stats = Stats(client, area, "settle")
     ingests = ingests or (names["ingest"],)
-    settler = _open(folder, tell, limits, stats, stop, log, partial(_sealer, area, folder, keys, log), ingests)
+    settler = _open(folder, tell, limits, stats, stop, log, partial(_sealer, area, folder, keys, log, prices), ingests)
     if settler is None:
         return
     stream, late = f"journal:{area}:{names['worker']}", f"backfill:{area}:{names['ingest']}"
@@ -116,7 +118,7 @@ def _open(
     return None
 
 
-def _sealer(area: str, folder: Path, keys: Path | None, log: Log) -> Sealer | None:
+def _sealer(area: str, folder: Path, keys: Path | None, log: Log, prices: Path | None = None) -> Sealer | None:
     """What makes evidence beside the journal; None where it is not wanted, or cannot go on: statements go on without.
 
     Raises OSError where the disk does not let it be opened.
@@ -132,7 +134,7 @@ def _sealer(area: str, folder: Path, keys: Path | None, log: Log) -> Sealer | No
     if files.cut_bytes:
         log.warning("evidence goes on before a batch that was never signed", cut_bytes=files.cut_bytes)
     log.info("sealing", folder=str(folder.parent / FOLDER), key=signing[-1].public)
-    return Sealer(files)
+    return Sealer(files, pricer=None if prices is None else Pricer(prices))
 
 
 def _tell_stall(settler: Settler, before: bool, log: Log) -> bool:
@@ -215,5 +217,7 @@ def _sealed(sealer: Sealer | None) -> dict[str, int | str]:
     return {
         "sealed": sealer.sealed, "seal_waiting": sealer.waiting, "seal_refused": sealer.refused,
         "seal_unreadable": sealer.unreadable, "seal_why": sealer.why, "evidence_key": sealer.files.public,
-        "evidence_head": sealer.files.head,
+        "evidence_head": sealer.files.head, "priced": sealer.priced,
+        "unpriced": sealer.pricer.waiting + sealer.pricer.dropped if sealer.pricer else 0,
+        "unpriced_why": sealer.pricer.why if sealer.pricer else "",
     }  # fmt: skip

@@ -138,6 +138,12 @@ def seal_correction(ledger: Ledger, closed: Closed, corrects: Mapping[str, str],
     return hashes
 
 
+def seal_prices(ledger: Ledger, data: Mapping[str, Any], sealed_ns: int) -> None:
+    """Add money to a ledger, head included. data : `settlement.money.plain`"""
+    ledger.record("price", data, sealed_ns)
+    ledger.head(sealed_ns)
+
+
 def cut(closed: Closed) -> Facts:
     """The rows that an interval's statements may use, its history and its sequel included; copies."""
     tail_ns = interval.tail_s(closed.sold) * NS

@@ -258,7 +258,7 @@ def _error(
         raise PaymentError(f"{product.id}: field `score.k_scope` takes one of {', '.join(SCOPES)}, not {scope!r}")
     if own is None or scope == SCOPES[0]:
         return None if own is None else exact(float(own), "error")
-    return worst[_place(statement, product)]
+    return worst[place(statement, product)]
 
 
 def _worst(
@@ -269,12 +269,13 @@ def _worst(
     for statement in statements:
         own = statement.kpis.get(ERROR)
         if own is not None:
-            place = _place(statement, rules[statement.key])
-            found[place] = max(found.get(place, Fraction(0)), exact(float(own), "error"))
+            at = place(statement, rules[statement.key])
+            found[at] = max(found.get(at, Fraction(0)), exact(float(own), "error"))
     return found
 
 
-def _place(statement: Statement, product: Product) -> tuple[str, str, str]:
+def place(statement: Statement, product: Product) -> tuple[str, str, str]:
+    """(product, day, block) that a statement is in."""
     day = calendar.day_of(statement.start_ns, product.market).isoformat()
     return product.id, day, _block(product, statement.start_ns).name
 

@@ -44,7 +44,9 @@ def settle(
             raise ValueError("FOLDER is missing; give the folder of a run, e.g. var/run-...")
         run_role("settle", config)
         return
-    from aggregator import billing, exporting, sharing
+    import time
+
+    from aggregator import billing, exporting, sealing_bill, sharing
     from aggregator import nordic as nordic_files
     from aggregator.cli.journalling import warn
     from aggregator.compiling import ensure
@@ -74,6 +76,7 @@ def settle(
             rows = list(sharing.vehicle_rows(attributions, sites))
             beside[f"vehicles.{format}"] = exporting.table(rows, format)
         told = exporting.export(out, format, settled, beside)
+        told |= sealing_bill.seal_bill(folder, settled, time.time_ns())
     _tell(settled, told, json)
 
 

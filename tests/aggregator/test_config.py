@@ -13,7 +13,7 @@ from aggregator.running import core_settings
 TABLES = {
     "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",
     "limits": "bypass_k", "store": "maxmemory_mb", "journal": "keep_days", "choice": "policy",
-    "protection": "ride_through", "worker": "ingests",
+    "protection": "ride_through", "worker": "ingests", "settlement": "prices",
 }  # fmt: skip
 
 
