@@ -123,6 +123,11 @@ class CoreSettings:
         return self.contracts[0].product.interval_s
 
     @property
+    def intervals_s(self) -> tuple[int, ...]:
+        """Settlement intervals of all contracts."""
+        return tuple(c.product.interval_s for c in self.contracts)
+
+    @property
     def ramp_s(self) -> int:
         """The declared baseline's ramp into an interval, of the first contract as the interval."""
         return baselines.ramp_s(self.contracts[0].product)

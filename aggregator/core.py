@@ -126,7 +126,7 @@ class Aggregator:
         self._settings = settings.engine()
         self._held = hold(Running(self.engine, self._settings))
         self.registry = Registry(self.engine.fleet, self.engine.totals, settings.believing(), Losses(*settings.losses))
-        self.accounting = Accounting(settings.rows, settings.interval_s)
+        self.accounting = Accounting(settings.rows, settings.intervals_s)
         self.alarms = Alarms()
         self.sums = Sums()
         self.last: Tick | None = None
