@@ -141,6 +141,8 @@ class Aggregator:
         self._band_hz = tuple((1 + side * WIDEST_BAND_FRAC) * settings.nominal_hz for side in (-1, 1))
         self._declared = Declarations(settings.interval_s, settings.ramp_s)
         self._declared_rows: list[Block] = []
+        # What is sold on a signal alone answers no frequency; protection does.
+        self._hears = settings.protection is not None or any(c.product.input == "frequency" for c in settings.contracts)
         self._ruled = bool(self.engine.terms.duties.any.any())  # products with energy rules
         self._mode_rows: list[Block] = []
         self._told_second = self._told_minute = 0
@@ -414,7 +416,9 @@ class Aggregator:
         self.sums.delivered_down_kwh += max(-delivered_kw, 0.0) * hours
 
     def _lost(self, mode: int, now_ns: int) -> bool:
-        """Whether the frequency, unusable now, has been so for longer than is held, or since the start."""
+        """Whether the frequency, unusable now, has been so for longer than is held, or since the start, and is missed."""
+        if not self._hears:
+            return False
         if mode == Mode.STARTING:
             return now_ns - self._first_ns > START_NS
         memory = self.engine.memory

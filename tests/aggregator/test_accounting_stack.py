@@ -1,4 +1,4 @@
-"""Products settled in intervals of several lengths on one fleet: each finds its vehicles' accounts, folded to its own."""
+"""Products settled in intervals of several lengths on one fleet: each finds its vehicles' accounts, folded."""
 
 from __future__ import annotations
 
