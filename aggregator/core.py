@@ -416,7 +416,7 @@ class Aggregator:
         self.sums.delivered_down_kwh += max(-delivered_kw, 0.0) * hours
 
     def _lost(self, mode: int, now_ns: int) -> bool:
-        """Whether the frequency, unusable now, has been so for longer than is held, or since the start, and is missed."""
+        """Whether the frequency, unusable now, has been so for longer than is held, or since the start."""
         if not self._hears:
             return False
         if mode == Mode.STARTING:

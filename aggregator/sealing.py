@@ -92,6 +92,8 @@ class Sealer:
         self.sealed = 0  # intervals, by this life
         self.refused = 0  # intervals that cannot be sealed, and why the last one could not
         self.why = ""
+        self.dropped = 0  # decisions beyond memory: the sealed seconds lack them
+        self.stopped = ""  # why nothing is sealed any more; empty again with the next interval that is
         self.vehicles = vehicles
         self._waiting: deque[_Due] = deque()
         self._corrected: deque[Closed] = deque()
@@ -152,13 +154,13 @@ class Sealer:
                     self._seal(due._replace(closed=due.closed._replace(statements=fresh)), now_ns)
             except (EvidenceError, LedgerError) as error:
                 # Statements go on without it; `flyball seal` can still make evidence of the journal.
-                self.refused, self.why = self.refused + 1, str(error)
+                self._refuse(error)
             self._waiting.popleft()
         while self._corrected:
             try:
                 self._seal_correction(self._corrected[0], now_ns)
             except (EvidenceError, LedgerError) as error:
-                self.refused, self.why = self.refused + 1, str(error)
+                self._refuse(error)
             self._to_price(self._corrected[0])
             self._corrected.popleft()
         if self.pricer is not None:
@@ -166,7 +168,7 @@ class Sealer:
                 try:
                     self._seal_prices(data, now_ns)
                 except LedgerError as error:
-                    self.refused, self.why = self.refused + 1, str(error)
+                    self._refuse(error)
 
     def end(self, now_ns: int) -> None:
         """The line ends, and the file with it; what comes after it begins another. Raises OSError."""
@@ -174,7 +176,10 @@ class Sealer:
         try:
             self.files.close(now_ns)
         except LedgerError as error:
-            self.why = str(error)
+            self._refuse(error)
+
+    def _refuse(self, error: ValueError) -> None:
+        self.refused, self.why, self.stopped = self.refused + 1, str(error), str(error)
 
     def _to_price(self, closed: Closed) -> None:
         if self.pricer is not None:
@@ -195,7 +200,7 @@ class Sealer:
             return evidence.seal(ledger, *due, now_ns, contract), evidence.sold(due.closed.sold)
 
         self.files.append(day(due.closed.start_ns), fill, now_ns)
-        self.sealed += 1
+        self.sealed, self.stopped = self.sealed + 1, ""
 
     def _seal_correction(self, closed: Closed, now_ns: int) -> None:
         found = {item.key: self.files.hash_of(item.key) for item in closed.statements}
@@ -231,7 +236,9 @@ class Sealer:
         made = np.zeros(rows.size, DECIDED)
         made["t_ns"], made["asked_kw"] = rows["t_ns"], rows["request_kw"]
         made["commanded_kw"], made["commands"] = rows["commanded_kw"], rows["commands"]
+        before = self._ticks.dropped
         self._ticks.extend(made)
+        self.dropped += self._ticks.dropped - before
 
     def _commands(self, entry: Entry) -> None:
         """What each vehicle was told; the signature was for the gateway, the journal has what left."""

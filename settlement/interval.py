@@ -266,6 +266,7 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         energy_balance=fleet.energy_balance,
         notes=(*facts.notes, *metering.too_slow(product, facts.meters), *_notes(fleet)),
         history=fleet.history,
+        modes=_modes(product, facts),
         state_of_energy=fleet.energy if soe.asks(product) else None,
     )
 
@@ -368,6 +369,11 @@ def _notes(fleet: _Fleet) -> list[str]:
     if fleet.mirror.alarm:
         notes.append(f"baseline mirrors the frequency: correlation {fleet.mirror.correlation:.2f}")
     return notes
+
+
+def _modes(product: Product, facts: Facts) -> Used | None:
+    rows = facts.modes.get(product.id)
+    return None if rows is None or not rows.from_ns.size else _used(rows.from_ns, *rows[1:])
 
 
 def _used(t_ns: Ints, *columns: Ints | Floats | Bools) -> Used:

@@ -18,7 +18,7 @@ from settlement.balance import EnergyBalance
 VERSION: Final = 3
 READABLE: Final = (1, 2, 3)  # version 1 knew neither late history nor corrections
 # What a version before did not state: nothing of it can differ.
-ADDED: Final = {3: ("state_of_energy",)}
+ADDED: Final = {3: ("state_of_energy", "modes")}
 TOLERANCE: Final = 1e-9  # relative, for another machine's sums
 
 
@@ -109,6 +109,7 @@ class Statement:
     history: HistoryUsed = field(default_factory=HistoryUsed)
     revision: int = 0  # 0: the first; a correction is a new statement with the next number, the old one stays
     version: int = field(default=VERSION)
+    modes: Used | None = None  # what the product's energy rules had turned on; None: nothing is on record
     state_of_energy: StateOfEnergy | None = None  # of the whole fleet; None: no product sold asks for one
 
     @property
@@ -153,6 +154,7 @@ def from_dict(plain: Mapping[str, Any]) -> Statement:
         "energy_balance": EnergyBalance,
         "history": HistoryUsed,
         "state_of_energy": StateOfEnergy,
+        "modes": Used,
     }
     for name, shape in shapes.items():
         if values.get(name) is None:
