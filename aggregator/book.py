@@ -25,7 +25,7 @@ from settlement import baselines, interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
 from settlement.evidence import Closed, cut
-from settlement.facts import Declarations, Facts, Meters, Samples, Shortfall, Signal
+from settlement.facts import NO_CLASSES, Declarations, Facts, Meters, Samples, Shortfall, Signal
 from settlement.interval import Sold
 from settlement.statement import Statement, iso
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Quality
@@ -155,6 +155,7 @@ class Book:
         self._run = 0
         self._signal_max_kw = np.inf
         self._beside: list[int] = []
+        self._classes = NO_CLASSES
         self._start_ns: int | None = None
         self.tail_s = interval.tail_s([])
         self._seen_ns = self._served_ns = 0
@@ -233,6 +234,7 @@ class Book:
         """
         self._signal_max_kw = settings.signal_max_kw
         # What flows beside the vehicles behind a cap is no delivery of theirs.
+        self._classes = settings.classes()
         self._beside = [site.meter for site in settings.sites if site.meter]
         self._number(settings.contracts)
         restarted = bool(self._run)
@@ -388,4 +390,5 @@ class Book:
             self._late.between(start_ns - interval.heard_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
             managing.by_product(self._rows[Kind.MODES].view, self._contracts),
             managing.energy(self._rows[Kind.MODES].view),
+            self._classes,
         )

@@ -136,6 +136,21 @@ class Energy(NamedTuple):
 NO_ENERGY: Final = Energy(_NONE, np.zeros(0), np.zeros(0))
 
 
+class Classes(NamedTuple):
+    """How exact the meters are that have a class on record, each of its reading.
+
+    meter                    : int64[n]
+    random_frac, common_frac : float64[n]  independent of the others, and shared by all of its model
+    """
+
+    meter: Ints
+    random_frac: Floats
+    common_frac: Floats
+
+
+NO_CLASSES: Final = Classes(_NONE, np.zeros(0), np.zeros(0))
+
+
 class FleetEnergy(NamedTuple):
     """What the vehicles' own reports say about the interval (see `settlement.balance`)."""
 
@@ -157,6 +172,7 @@ class Facts(NamedTuple):
     history: History = NO_HISTORY
     modes: Mapping[str, Modes] = MappingProxyType({})  # by product
     energy: Energy = NO_ENERGY
+    classes: Classes = NO_CLASSES
 
 
 def ints(*values: int) -> Ints:

@@ -266,6 +266,7 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         energy_balance=fleet.energy_balance,
         notes=(*facts.notes, *metering.too_slow(product, facts.meters), *_notes(fleet)),
         history=fleet.history,
+        accuracy=metering.accuracy(product, facts.meters, facts.classes, span.start_ns, span.until_ns),
         modes=_modes(product, facts),
         state_of_energy=fleet.energy if soe.asks(product) else None,
     )

@@ -18,7 +18,7 @@ from settlement.balance import EnergyBalance
 VERSION: Final = 3
 READABLE: Final = (1, 2, 3)  # version 1 knew neither late history nor corrections
 # What a version before did not state: nothing of it can differ.
-ADDED: Final = {3: ("state_of_energy", "modes")}
+ADDED: Final = {3: ("state_of_energy", "modes", "accuracy")}
 TOLERANCE: Final = 1e-9  # relative, for another machine's sums
 
 
@@ -79,6 +79,17 @@ class StateOfEnergy:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """How far the sum of the meters can be wrong over the interval (`settlement.metering.budget`)."""
+
+    error_kw: float | None  # None: unknown, the note says why
+    error_frac: float | None  # of the magnitudes read
+    limit_frac: float | None  # the product's own; None: it names none
+    precise: bool | None  # within it; None: one of the two is not known
+    note: str
+
+
+@dataclass(frozen=True)
 class Statement:
     """All figures of one product over one interval. Positive power is into the grid; energies are 0 or more."""
 
@@ -109,6 +120,7 @@ class Statement:
     history: HistoryUsed = field(default_factory=HistoryUsed)
     revision: int = 0  # 0: the first; a correction is a new statement with the next number, the old one stays
     version: int = field(default=VERSION)
+    accuracy: Accuracy | None = None
     modes: Used | None = None  # what the product's energy rules had turned on; None: nothing is on record
     state_of_energy: StateOfEnergy | None = None  # of the whole fleet; None: no product sold asks for one
 
@@ -155,6 +167,7 @@ def from_dict(plain: Mapping[str, Any]) -> Statement:
         "history": HistoryUsed,
         "state_of_energy": StateOfEnergy,
         "modes": Used,
+        "accuracy": Accuracy,
     }
     for name, shape in shapes.items():
         if values.get(name) is None:
