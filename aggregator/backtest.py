@@ -232,6 +232,8 @@ class Backtest:
             ),
             Signal(said["t_ns"], said["valid_until_ns"], said["power_kw"].astype(np.float64)), no_shortfall(),
             modes=managing.by_product(self.core.mode_rows(), self.settings.contracts),
+            energy=managing.energy(self.core.mode_rows()),
+            classes=self.settings.classes(),
         )  # fmt: skip
 
     def statements(self) -> Iterator[Statement]:

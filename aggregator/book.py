@@ -19,13 +19,13 @@ from aggregator.contracts import Contract, CoreSettings
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
 from aggregator.late import Late
-from aggregator.records import DECLARATION, MODE, TICK, Block, DeclarationFlag
+from aggregator.records import DECLARATION, FLEET, MODE, TICK, Block, DeclarationFlag
 from droop.reasons import Reason
 from settlement import baselines, interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
 from settlement.evidence import Closed, cut
-from settlement.facts import Declarations, Facts, Meters, Samples, Shortfall, Signal
+from settlement.facts import NO_CLASSES, Declarations, Facts, Meters, Samples, Shortfall, Signal
 from settlement.interval import Sold
 from settlement.statement import Statement, iso
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Quality
@@ -155,6 +155,7 @@ class Book:
         self._run = 0
         self._signal_max_kw = np.inf
         self._beside: list[int] = []
+        self._classes = NO_CLASSES
         self._start_ns: int | None = None
         self.tail_s = interval.tail_s([])
         self._seen_ns = self._served_ns = 0
@@ -233,6 +234,7 @@ class Book:
         """
         self._signal_max_kw = settings.signal_max_kw
         # What flows beside the vehicles behind a cap is no delivery of theirs.
+        self._classes = settings.classes()
         self._beside = [site.meter for site in settings.sites if site.meter]
         self._number(settings.contracts)
         restarted = bool(self._run)
@@ -262,6 +264,7 @@ class Book:
         """MODE rows name a product by its place among the contracts of their run: which of all known that is."""
         known = {contract.product.id: k for k, contract in enumerate(self._contracts)}
         place = np.full(256, -1)
+        place[FLEET] = FLEET
         for k, contract in enumerate(contracts):
             if contract.product.id not in [item.product.id for item in contracts[:k]]:  # the first speaks
                 place[k] = known.setdefault(contract.product.id, len(known))
@@ -320,14 +323,14 @@ class Book:
             self.note(f"nothing was recorded after {iso(self._start_ns)}")
             self._start_ns = now_ns - now_ns % self.length_ns
             self._turn()
-        self._forget(self._start_ns - interval.reach_ns(self.sold))
+        self._forget(self._start_ns - interval.reach_ns(self.sold), self._start_ns - interval.heard_ns(self.sold))
         return done
 
-    def _forget(self, low_ns: int) -> None:
-        """Drop the rows that no later interval can use."""
-        for kind in (Kind.SAMPLES, Kind.METERS, Kind.TICKS):
+    def _forget(self, low_ns: int, heard_ns: int) -> None:
+        """Drop the rows that no later interval can use. heard_ns : from when on the frequency is needed"""
+        for kind, from_ns in ((Kind.SAMPLES, heard_ns), (Kind.METERS, low_ns), (Kind.TICKS, heard_ns)):
             rows = self._rows[kind]
-            rows.keep(rows.view["t_ns"] >= low_ns)
+            rows.keep(rows.view["t_ns"] >= from_ns)
             rows.dropped = 0
         modes = self._rows[Kind.MODES]
         modes.keep(modes.view["from_ns"] >= low_ns - managed.LASTS_NS)
@@ -384,6 +387,8 @@ class Book:
                 *(f"meter {meter}: not one reading" for meter in silent),
                 *(f"{count} rows of {name} beyond memory" for name, count in dropped.items()),
             ),
-            self._late.between(start_ns - interval.reach_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
+            self._late.between(start_ns - interval.heard_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
             managing.by_product(self._rows[Kind.MODES].view, self._contracts),
+            managing.energy(self._rows[Kind.MODES].view),
+            self._classes,
         )

@@ -94,8 +94,8 @@ class Books:
 
     @property
     def reach_ns(self) -> tuple[int, int]:
-        """How far before its start, and after its end, rows can change an interval's statements."""
-        before_ns = max((interval.reach_ns(book.sold) for book in self._books.values()), default=interval.LEAD_S * NS)
+        """How far before its start, and after its end, a frequency can change an interval's statements."""
+        before_ns = max((interval.heard_ns(book.sold) for book in self._books.values()), default=interval.LEAD_S * NS)
         return before_ns, self.tail_s * NS
 
     @property

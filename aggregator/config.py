@@ -249,6 +249,14 @@ class SiteTable(Table):
         return self
 
 
+class MeterTable(Table):
+    """How exact a meter at a grid connection is, each error of its reading."""
+
+    number: int = Field(1, ge=1, le=2**32 - 1, description="1 is the fleet's own")
+    random_frac: float = Field(0.0, ge=0, le=1, description="independent of the others, e.g. 0.01 of class B (MID)")
+    common_frac: float = Field(0.0, ge=0, le=1, description="shared by all of its model: it does not average out")
+
+
 class ProtectionTable(Table):
     """The interconnection's trip limits, and how service is entered again; its own figures, or whose."""
 
@@ -341,6 +349,14 @@ class JournalTable(Table):
         return Limits(self.keep_days, self.keep_kind_days, round(self.keep_gb * 1e9))
 
 
+class SettlementTable(Table):
+    """What the settlement does besides."""
+
+    prices: Path | None = Field(
+        None, description="file of prices: what it earns is sealed too; read anew as it changes"
+    )
+
+
 class Config(Table):
     """The whole configuration."""
 
@@ -361,6 +377,8 @@ class Config(Table):
     api: ApiTable = ApiTable()
     store: StoreTable = StoreTable()
     journal: JournalTable = JournalTable()
+    settlement: SettlementTable = SettlementTable()
+    meter: tuple[MeterTable, ...] = ()
     utility: UtilityTable | None = None
 
     @model_validator(mode="after")
@@ -549,7 +567,9 @@ def _keys(place: list[str]) -> list[str]:
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "source": SourceTable,
         "choice": ChoiceTable, "worker": WorkerTable, "quality": QualityTable, "protection": ProtectionTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
-        "journal": JournalTable, "tls": UnitTlsTable, "utility": UtilityTable, "client": UtilityClientTable,
+        "journal": JournalTable, "settlement": SettlementTable, "meter": MeterTable, "tls": UnitTlsTable,
+        "utility": UtilityTable,
+        "client": UtilityClientTable,
     }  # fmt: skip
     for part in place:
         model = tables.get(part, model)

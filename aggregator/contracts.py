@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Final
 
+import numpy as np
 import orjson
 
 from droop import plans
@@ -25,6 +26,7 @@ from droop.sites import Node
 from droop.step import Settings
 from droop.tables import record, table
 from settlement import baselines
+from settlement.facts import Classes
 
 # What a restart of the settlement reads back (`settle.recent`).
 INTERVAL_MAX_S: Final = 3600
@@ -117,6 +119,8 @@ class CoreSettings:
     sites: tuple[Site, ...] = ()
     protection: Protection | None = None
     tariff: Tariff | None = None
+    # (number, random, common): error of each meter whose class is known, of its reading.
+    meter_classes: tuple[tuple[int, float, float], ...] = ()
     # (epoch, seq) of the last journal entry of the life this one goes on from; (0, 0): it begins anew.
     continues: tuple[int, int] = (0, 0)
 
@@ -127,6 +131,11 @@ class CoreSettings:
                 raise ValueError(f"{c.product.id}: field `baseline.fn`: `{name}` goes with one product alone: "
                                  "several share one delivery; give schedule, or sell it by itself")  # fmt: skip
 
+    def classes(self) -> Classes:
+        """The meters' classes as settlement takes them."""
+        number, random, common = zip(*self.meter_classes, strict=True) if self.meter_classes else ((), (), ())
+        return Classes(np.array(number, np.int64), np.array(random, np.float64), np.array(common, np.float64))
+
     @property
     def nominal_hz(self) -> float:
         """The grid's nominal frequency; all contracts share it."""
@@ -136,6 +145,11 @@ class CoreSettings:
     def interval_s(self) -> int:
         """Settlement interval of the first contract; the baseline is declared by it."""
         return self.contracts[0].product.interval_s
+
+    @property
+    def intervals_s(self) -> tuple[int, ...]:
+        """Settlement intervals of all contracts."""
+        return tuple(c.product.interval_s for c in self.contracts)
 
     @property
     def ramp_s(self) -> int:
@@ -190,7 +204,9 @@ def from_json(data: bytes) -> CoreSettings:
     limits, tariff = plain.pop("protection", None), plain.pop("tariff", None)
     return CoreSettings(
         contracts=contracts, sites=sites, derating=tuple(plain.pop("derating")),
-        losses=tuple(plain.pop("losses")), continues=tuple(plain.pop("continues", (0, 0))),
+        losses=tuple(plain.pop("losses")),
+        meter_classes=tuple((int(n), float(r), float(c)) for n, r, c in plain.pop("meter_classes", ())),
+        continues=tuple(plain.pop("continues", (0, 0))),
         protection=None if limits is None else record(Protection, limits, "protection."),
         tariff=None if tariff is None else Tariff(**{**tariff, "prices": tuple(tariff["prices"])}), **plain,
     )  # fmt: skip

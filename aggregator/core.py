@@ -40,6 +40,7 @@ from droop.reasons import COUNT, Reason
 from droop.step import Running, Tick, engine, renew, tick_held
 from droop.watch import Mode, Verdict
 from droop.working_point import working_point_kw
+from settlement import soe
 from telemetry import wire
 from telemetry.samples import Block, Quality
 
@@ -61,6 +62,7 @@ FADING = (int(Mode.RAMP), int(Mode.BASELINE))
 NEGLIGIBLE_KW: Final = 1e-3
 # A line that never saw a frequency says so after this time; sources need a moment to connect.
 START_NS: Final = 10_000_000_000
+MINUTE_NS: Final = 60_000_000_000
 # A stamp further ahead of us is a broken clock's: taken as it is, it would outdate all that follow it.
 
 
@@ -128,7 +130,7 @@ class Aggregator:
         self._settings = settings.engine()
         self._held = hold(Running(self.engine, self._settings))
         self.registry = Registry(self.engine.fleet, self.engine.totals, settings.believing(), Losses(*settings.losses))
-        self.accounting = Accounting(settings.rows, settings.interval_s)
+        self.accounting = Accounting(settings.rows, settings.intervals_s)
         self.alarms = Alarms()
         self.sums = Sums()
         self.last: Tick | None = None
@@ -143,9 +145,12 @@ class Aggregator:
         self._band_hz = tuple((1 + side * WIDEST_BAND_FRAC) * settings.nominal_hz for side in (-1, 1))
         self._declared = Declarations(settings.interval_s, settings.ramp_s)
         self._declared_rows: list[Block] = []
+        # What is sold on a signal alone answers no frequency; protection does.
+        self._hears = settings.protection is not None or any(c.product.input == "frequency" for c in settings.contracts)
         self._ruled = bool(self.engine.terms.duties.any.any())  # products with energy rules
         self._mode_rows: list[Block] = []
-        self._told_second = 0
+        self._told_second = self._told_minute = 0
+        self._banked = any(soe.asks(c.product) for c in settings.contracts)  # products with a state of energy
         self._first_ns = self._last_ns = 0
         self._sequence = 0
         self._commands: list[Command] = []
@@ -337,6 +342,9 @@ class Aggregator:
         self._watch(result, lost, now_ns)
         if self._ruled:
             self._tell_modes(t_ns, now_ns)
+        if self._banked and now_ns // MINUTE_NS != self._told_minute:
+            self._told_minute = now_ns // MINUTE_NS
+            self._keep_modes(managing.energies(self.engine.totals, t_ns), now_ns)
         if self._journal:
             self._record(Kind.TICKS, now_ns, self._row(result, sample, now_ns, count))
 
@@ -390,8 +398,11 @@ class Aggregator:
         self._record_alarms(now_ns)
         rows = managing.rows(self.engine.terms.duties, modes, self.engine.totals, t_ns)
         if rows.size:
-            self._mode_rows.append(rows)
-            self._record(Kind.MODES, now_ns, rows.tobytes())
+            self._keep_modes(rows, now_ns)
+
+    def _keep_modes(self, rows: Block, now_ns: int) -> None:
+        self._mode_rows.append(rows)
+        self._record(Kind.MODES, now_ns, rows.tobytes())
 
     def _close(self, accounts: list[Block], now_ns: int) -> None:
         """Vehicles' accounts that are closed go on record. accounts : ROW blocks of `droop.accounts`"""
@@ -428,6 +439,8 @@ class Aggregator:
 
     def _lost(self, mode: int, now_ns: int) -> bool:
         """Whether the frequency, unusable now, has been so for longer than is held, or since the start."""
+        if not self._hears:
+            return False
         if mode == Mode.STARTING:
             return now_ns - self._first_ns > START_NS
         memory = self.engine.memory

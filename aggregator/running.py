@@ -75,6 +75,7 @@ def core_settings(config: Config) -> CoreSettings:
         losses=(engine.loss_standing_frac, engine.loss_quadratic_frac),
         derating=tuple(Derating(**config.limits.model_dump())), sites=tuple(_site(table) for table in config.site),
         protection=protection_of(config.protection, contracts), tariff=tariff_of(config.fleet),
+        meter_classes=tuple((one.number, one.random_frac, one.common_frac) for one in config.meter),
     )  # fmt: skip
 
 
