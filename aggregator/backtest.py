@@ -17,6 +17,7 @@ from aggregator import managing
 from aggregator.conductor import Conductor, able
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
+from aggregator.desk import STEP_MAX_NS
 from aggregator.gateways.arrivals import Guests
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
@@ -24,7 +25,6 @@ from aggregator.kept import Kept, Steps
 from aggregator.reserved import figures
 from aggregator.results.collector import Collector
 from aggregator.signal_file import Recorded
-from aggregator.stretch import STEP_MAX_NS
 from droop.dynamics import terms
 from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Modes, Samples, Signal, no_shortfall
