@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.gateways.physics import _turned
@@ -47,6 +47,7 @@ def test_a_calendar_life_ends_where_the_law_says_and_shares_add_up(law):
     assert warm.calendar[0] > 1.3 * day.calendar[0]
 
 
+@settings(deadline=None)
 @given(powers=st.lists(st.sampled_from([0.0, 3.7, -3.7, 11.0, -0.5, 1e-6]), max_size=60))
 def test_reversals_are_changes_of_sign_that_a_pause_does_not_hide(powers):
     turns = 0.0

@@ -21,10 +21,12 @@ from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.results import collector, periods, spool
 from aggregator.results.rows import SUMS
 from droop.products import load
+from droop.rainflow import THRESHOLD
 from settlement.calendar import instant
 from telemetry.samples import FREQUENCY
 from telemetry.traces import open_trace
 from tests import naive_results as naive
+from tests import naive_wear
 
 S = 10**9
 # Midnight in Brussels, a border of blocks and of days, falls within an hour and a half from here.
@@ -134,6 +136,9 @@ def test_every_stay_is_what_its_seconds_say(second_by_second):
         if whole:
             assert row["commanded_kwh"] == pytest.approx(net, abs=1e-3)
             assert row["short_kwh"] < 2e-3
+            history = [row["soc_start_frac"], *twin.soc, row["soc_end_frac"]]
+            counted = naive_wear.rainflow(naive_wear.turning_points(history, THRESHOLD))
+            assert row["rainflow_cycles"] == pytest.approx(sum(size * count for size, _, count in counted), abs=1e-9)
 
 
 def test_days_and_blocks_are_what_the_seconds_say(second_by_second):
@@ -332,3 +337,31 @@ def test_what_is_gathered_does_not_grow_with_time(monkeypatch):
         sizes.append(len(pickle.dumps(test.gathered)))
     assert test.gathered.summary.stays > 30
     assert sizes[1] < sizes[0] * 1.1
+
+
+def worn(std_hz):
+    """Stays that ended, of a fleet that is asked for so much."""
+    test = Backtest(settings_of(24, 60.0), recorded_gate(50.0), T0, 2, behaviour=LIVELY)
+    test.gathered.sessions = Kept()
+    test.feed(trace(std_hz=std_hz))
+    test.finish()
+    return test.gathered.sessions.all()
+
+
+def test_without_regulation_a_stay_wears_what_its_plan_alone_does_and_with_it_more():
+    quiet, busy = worn(0.0), worn(0.15)
+    told = quiet[quiet["departure"] == b"kept"]
+    assert told.size > 10
+    for law in ("lfp", "nmc"):
+        for share in ("cycle", "calendar"):
+            with_it, alone = (told[f"{law}_{how}{share}_frac"] for how in ("", "alone_"))
+            # Not quite: the others cover the declared plan of a car that leaves early.
+            assert with_it.sum() == pytest.approx(alone.sum(), rel=0.06), (law, share)
+            assert with_it.sum() > 0.0
+        cost = told[f"{law}_cost"].sum()
+        assert abs(told[f"{law}_marginal_cost"].sum()) < 0.06 * cost
+        kept = busy[busy["departure"] == b"kept"]
+        assert kept[f"{law}_cycle_frac"].sum() > 1.02 * kept[f"{law}_alone_cycle_frac"].sum()
+        nominal = kept["usable_kwh"]
+        whole = kept[f"{law}_cycle_frac"] + kept[f"{law}_calendar_frac"]
+        assert (kept[f"{law}_cost"] >= 100.0 * nominal * whole - 1e-12).all()  # nominal is at least what is left of it

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import whatif
@@ -17,6 +17,7 @@ from droop.curve import fractions
 from droop.products import load
 
 
+@settings(deadline=None)
 @given(band=st.floats(0.0, 0.1), full=st.floats(0.15, 0.5), dev=st.floats(-0.6, 0.6))
 def test_a_step_dead_band_and_a_droop_are_what_they_say(band, full, dev):
     product = whatif.changed(load("ce_fcr"), band, full)
@@ -24,6 +25,7 @@ def test_a_step_dead_band_and_a_droop_are_what_they_say(band, full, dev):
     assert fractions(product.response, [dev])[0] == pytest.approx(wanted, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(band=st.floats(0.001, 0.1), dev=st.floats(-0.7, 0.7))
 def test_an_offset_dead_band_moves_with_its_edge(band, dev):
     """Dynamic Regulation: nothing to the edge of the dead band, then straight to the end of its curve."""
