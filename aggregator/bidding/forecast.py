@@ -100,13 +100,13 @@ class Shrunk(NamedTuple):
         """float64[n, q] of classes."""
         of = hour * WEEK + weekday
         weight = self._weight(of)[:, None]
-        return weight * self.own[of] + (1.0 - weight) * self.hour[hour]
+        return np.asarray(weight * self.own[of] + (1.0 - weight) * self.hour[hour])
 
     def noise(self, hour: Ints, weekday: Ints) -> Floats:
         """float64[n]: variance of these means, in that of one block."""
         of = hour * WEEK + weekday
         rest = (1.0 - self._weight(of)) ** 2 / np.maximum(self.many[hour], 1.0)
-        return rest + (1.0 / (self.days[of] + self.kappa) if np.isfinite(self.kappa) else 0.0)
+        return np.asarray(rest + (1.0 / (self.days[of] + self.kappa) if np.isfinite(self.kappa) else 0.0))
 
     def _weight(self, of: Ints) -> Floats:
         days = self.days[of]
@@ -141,19 +141,12 @@ def _means(values: Floats, of: Ints, count: Floats) -> Floats:
     return np.asarray(sums / np.maximum(count, 1.0)[:, None])
 
 
-class Expected(NamedTuple):
-    """What history says of one class of blocks: `basis` as offers are sized from, and the mean."""
-
-    basis: Basis
-    mean_kw: float
-
-
 class Model:
     """What was learned from blocks. Raises TooLittle where they are too few.
 
     share     : present of chargers; size: of one that counts, its parts, and its energies
     presence  : correlation and its error; None where nobody ever comes or goes
-    worst     : ascending, shares of the expected sum that were there
+    worst     : ascending, how far above its expectation each block was, in its standard deviations
     """
 
     def __init__(self, blocks: Blocks, bundle: Bundle) -> None:
@@ -183,11 +176,17 @@ class Model:
             self.presence = _presence(blocks, expected, self.share.used)
         found = self.size.at(hour, weekday)[:, 0]
         self.size_sd = _size_sd(blocks[there], each[there], found[there], self.size.used)
-        free = max(blocks.size - self.share.used, 1.0)
-        ratio = blocks["kw"] / np.maximum(expected * chargers * found, 1e-9)
-        self.worst = np.sort(1.0 - (1.0 - ratio) * np.sqrt(blocks.size / free))
+        self.worst = np.sort(self._deviations(blocks, expected, self.size.at(hour, weekday)))
 
-    def at(self, minute: int, weekday: int, confidence: float, caution: float, empirical: bool) -> Expected:
+    def _deviations(self, blocks: Blocks, expected: Floats, size: Floats) -> Floats:
+        """How far above the expected sum each block was, in the standard deviations that the model gives it."""
+        mean_kw = np.maximum(expected * blocks["chargers"] * size[:, 0], 1e-9)
+        free = max(blocks.size - self.share.used, 1.0)
+        apart = (blocks["kw"] / mean_kw - 1.0) * np.sqrt(blocks.size / free)
+        rho = 0.0 if self.presence is None else self.presence.rho
+        return np.asarray(apart / _relative_sd(blocks["chargers"], expected, size[:, 1 : PARTS + 1], rho, self.size_sd))
+
+    def at(self, minute: int, weekday: int, confidence: float, caution: float, empirical: bool) -> Basis:
         """What to expect of a class of blocks. Raises TooLittle for an hour that was never seen.
 
         caution   : standard errors that the correlation is taken higher
@@ -201,20 +200,29 @@ class Model:
         size = np.maximum(self.size.at(hour, day)[0], 0.0)
         noise, size_noise = float(self.share.noise(hour, day)[0]), float(self.size.noise(hour, day)[0])
         rho = 0.0 if self.presence is None else min(self.presence.rho + caution * self.presence.error, 1.0)
+        parts = np.sort(size[1 : PARTS + 1])
         basis = Basis(
-            self.chargers, share, np.sort(size[1 : PARTS + 1]), size[PARTS + 1] * self.chargers,
+            self.chargers, share, parts, size[PARTS + 1] * self.chargers,
             size[PARTS + 2] * self.chargers, size[PARTS + 3] * self.chargers,
             widened(rho, self.chargers, noise), self.size_sd * np.sqrt(1.0 + size_noise),
-            self._worst(confidence, noise) if empirical else np.inf,
         )  # fmt: skip
-        return Expected(basis, self.chargers * share * float(size[0]))
+        if empirical and share > 0.0 and (apart := self._worst(confidence)) is not None:
+            here = _relative_sd(np.array([self.chargers]), np.array([share]), parts[None, :], rho, self.size_sd)
+            basis = basis._replace(worst_frac=max(1.0 + apart * float(here[0]) * np.sqrt(1.0 + noise), 0.0))
+        return basis
 
-    def _worst(self, confidence: float, noise: float) -> float:
-        """The order statistic that the next block stays above with the confidence; inf where there are too few."""
+    def _worst(self, confidence: float) -> float | None:
+        """The order statistic that the next block stays above with the confidence; None where there are too few."""
         place = int((self.worst.size + 1) * (1.0 - confidence) + 1e-9)
-        if place < 1 or place > self.worst.size:
-            return np.inf
-        return max(1.0 - (1.0 - float(self.worst[place - 1])) * float(np.sqrt(1.0 + noise)), 0.0)
+        return float(self.worst[place - 1]) if 1 <= place <= self.worst.size else None
+
+
+def _relative_sd(chargers: Ints, present_frac: Floats, parts: Floats, rho: float, size_sd: float) -> Floats:
+    """Standard deviation of the sum over its mean, float64[n]; never so little that a deviation means nothing."""
+    squares = (parts**2).mean(axis=1) / np.maximum(parts.mean(axis=1), 1e-9) ** 2
+    away = (1.0 - present_frac) / np.maximum(present_frac, 1e-9)
+    presence = away * (squares * (1.0 - rho) / np.maximum(chargers, 1) + rho)
+    return np.asarray(np.maximum(np.sqrt(presence + size_sd**2), 1e-3))
 
 
 def _presence(blocks: Blocks, expected: Floats, used: float) -> Correlation | None:

@@ -85,16 +85,16 @@ def bids(rule: Rule, bundle: Bundle, blocks: Blocks, day: date) -> tuple[list[Bi
 def one(rule: Rule, bundle: Bundle, model: Model, block: Block) -> Bid:
     """The bid for one block."""
     minute, weekday = bundle.place(block.start_ns)
-    found = model.at(minute, weekday, rule.confidence, rule.caution, rule.how == "smallest")
+    basis = model.at(minute, weekday, rule.confidence, rule.caution, rule.how == "smallest")
     step_kw, least_kw = bundle.step_kw()
     hours = (block.end_ns - block.start_ns) / HOUR_NS
     terms = Terms(bundle.needs, step_kw, least_kw, rule.drift, hours, rule.buy_back)
-    offer = sized(found.basis, terms, rule.confidence, rule.method)
-    mean_kw, kw = expected_kw(found.basis, found.basis.profile_kw), offer.kw
+    offer = sized(basis, terms, rule.confidence, rule.method)
+    mean_kw, kw = expected_kw(basis, basis.profile_kw), offer.kw
     left_h, back_kw = float("inf"), 0.0
     if rule.drift is not None and kw > 0.0:
         needs = bundle.needs
         up_kwh, down_kwh = (max(have - need * kw, 0.0) for have, need in (
-            (found.basis.up_kwh, needs.up_h), (found.basis.down_kwh, needs.down_h)))  # fmt: skip
+            (basis.up_kwh, needs.up_h), (basis.down_kwh, needs.down_h)))  # fmt: skip
         left_h, back_kw = hours_left(rule.drift, kw, up_kwh, down_kwh), bought_back_kw(rule.drift, kw)
-    return Bid(block, offer, mean_kw, found.basis.present_frac, left_h, back_kw)
+    return Bid(block, offer, mean_kw, basis.present_frac, left_h, back_kw)

@@ -16,6 +16,7 @@ from aggregator.cli import (
     access,
     accounts,
     backtesting,
+    bidding,
     catalogue,
     diagnosis,
     discovering,
@@ -33,8 +34,9 @@ from aggregator.cli import (
 from aggregator.cli.output import app, fail
 
 __all__ = [
-    "access", "accounts", "app", "backtesting", "catalogue", "diagnosis", "discovering", "explaining", "inspecting",
-    "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting", "running", "settling",
+    "access", "accounts", "app", "backtesting", "bidding", "catalogue", "diagnosis", "discovering", "explaining",
+    "inspecting", "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting", "running",
+    "settling",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
