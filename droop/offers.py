@@ -28,6 +28,8 @@ ROUNDING_KW: Final = 1e-9
 # What of a product without any energy need is assumed to be kept each way: the sanity reserve that bids in PJM are
 # planned with, a planning value and no rule (rulebook 5.1, mark V2) [h].
 ASSUMED_H: Final = 0.25
+# Nordic pools that go one way keep so much of full activation; energy management does not apply to them (rulebook 3.6).
+ONE_WAY_H: Final = 2.0
 
 
 class Able(NamedTuple):
@@ -106,16 +108,22 @@ def _counted(gain: npt.NDArray[np.float32]) -> Floats:
     return np.where(np.abs(wide - 1.0) <= METER_FRAC, 1.0, np.clip(wide, SHARE_LEAST, GAIN_MOST))
 
 
-def each_kw(able: Able, needs: Needs) -> Floats:
-    """What can be sold of a product with each vehicle: `capability.offer`, nothing below its least power [kW]."""
+def each_kw(able: Able, needs: Needs, one_way: Needs | None = None) -> Floats:
+    """What can be sold of a product with each vehicle: `capability.offer`, nothing below its least power [kW].
+
+    one_way : what the product takes of vehicles that only charge, where its rules tell them apart
+    """
     kw = np.asarray(offer(able.up_kw, able.down_kw, able.up_kwh, able.down_kwh, needs), np.float64)
+    if one_way is not None:
+        charging = np.asarray(offer(able.up_kw, able.down_kw, able.up_kwh, able.down_kwh, one_way), np.float64)
+        kw = np.where(able.up_kw > 0.0, kw, charging)
     return np.where(kw >= able.least_kw, kw, 0.0)
 
 
-def power_kw(able: Able, needs: Needs) -> Floats:
+def power_kw(able: Able, needs: Needs, one_way: Needs | None = None) -> Floats:
     """The same with energy without end: what the energy takes is the difference [kW]."""
     endless = np.full(able.up_kw.shape, np.inf)
-    return each_kw(able._replace(up_kwh=endless, down_kwh=endless), needs)
+    return each_kw(able._replace(up_kwh=endless, down_kwh=endless), needs, one_way)
 
 
 class Basis(NamedTuple):

@@ -58,7 +58,7 @@ def _span(model: Model, blocks: Blocks, incomplete: int) -> dict[str, Any]:
     used = model.blocks
     return {
         "blocks": int(used.size), "days": len(set(used["day"].tolist())), "incomplete": incomplete,
-        "too_late": int(blocks.size - used.size), "chargers": model.chargers,
+        "not_used": int(blocks.size - used.size), "chargers": model.chargers,
         "start": iso(int(used["start_ns"].min())), "end": iso(int(used["end_ns"].max())),
     }  # fmt: skip
 

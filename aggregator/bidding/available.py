@@ -45,14 +45,17 @@ SLICE: Final = np.dtype(
 Slices = npt.NDArray[Any]
 
 
-def row(start_ns: int, end_ns: int, chargers: int, can: Able, stayed: npt.NDArray[np.bool_], needs: Needs) -> Slices:
+def row(
+    start_ns: int, end_ns: int, chargers: int, can: Able, stayed: npt.NDArray[np.bool_], needs: Needs,
+    one_way: Needs | None = None,
+) -> Slices:  # fmt: skip
     """SLICE[1]: what the vehicles that stayed could sell. stayed : bool[n] of the rows of `can`"""
-    each = np.where(stayed, each_kw(can, needs), 0.0)
+    each = np.where(stayed, each_kw(can, needs, one_way), 0.0)
     counts = each > 0.0
     found = np.zeros(1, SLICE)
     found["start_ns"], found["end_ns"] = start_ns, end_ns
     found["chargers"], found["present"] = chargers, int(np.count_nonzero(counts))
-    found["kw"], found["power_kw"] = each.sum(), power_kw(can, needs)[stayed].sum()
+    found["kw"], found["power_kw"] = each.sum(), power_kw(can, needs, one_way)[stayed].sum()
     found["up_kwh"], found["down_kwh"] = can.up_kwh[counts].sum(), can.down_kwh[counts].sum()
     found["profile_kw"] = profile(each[counts])
     return found
@@ -76,7 +79,7 @@ class Watcher:
     """
 
     def __init__(self, bundle: Bundle, chargers: int | None = None, silent_s: float = 300.0) -> None:
-        self.needs, self.slice_ns = bundle.needs, bundle.slice_s * NS
+        self.needs, self.one_way, self.slice_ns = bundle.needs, bundle.one_way_needs, bundle.slice_s * NS
         self.within_s, self.silent_s, self._chargers = bundle.within_s, silent_s, chargers
         self.next_ns = 0
         self._before: tuple[int, Able, Any, int] | None = None
@@ -92,7 +95,7 @@ class Watcher:
             begun_ns, can, session, chargers = self._before
             if begun_ns + self.slice_ns == start_ns:
                 stayed = (fleet.state == PLUGGED) & (fleet.session == session)
-                self._rows.append(row(begun_ns, start_ns, chargers, can, stayed, self.needs))
+                self._rows.append(row(begun_ns, start_ns, chargers, can, stayed, self.needs, self.one_way))
         self.next_ns = start_ns + self.slice_ns
         if late:
             self._before = None

@@ -244,9 +244,9 @@ def _size_sd(blocks: Blocks, each: Floats, expected: Floats, used: float) -> flo
     return float(np.sqrt(max(between - drawn, 0.0)))
 
 
-def known(blocks: Blocks, before_ns: int) -> Blocks:
-    """Blocks that were over by a time."""
-    return blocks[blocks["end_ns"] <= before_ns]
+def known(blocks: Blocks, before_ns: int, since_ns: int) -> Blocks:
+    """Blocks that were over by a time, from another time on."""
+    return blocks[(blocks["end_ns"] <= before_ns) & (blocks["start_ns"] >= since_ns)]
 
 
 def check_span(blocks: Blocks, day_start_ns: int, day: str) -> None:

@@ -34,7 +34,7 @@ def of_signal(bundle: Bundle, recorded: Recorded, efficiency_frac: float = ROUND
 
 
 def of_traces(bundle: Bundle, traces: Sequence[Trace], efficiency_frac: float = ROUND_TRIP_FRAC) -> Drift:
-    """The drift of the answer to recorded frequencies. Raises BidError for another grid's, and for a signal's product."""
+    """The drift of the answer to recorded frequencies. Raises BidError for another grid's, or a signal's product."""
     if any(product.input != "frequency" or product.trigger is not None for product in bundle.products):
         raise BidError(f"--trace: {bundle.name} is not answered by a curve all the time; leave --trace out")
     times, values = [], []

@@ -12,7 +12,7 @@ from datetime import date
 
 from droop.capability import Needs
 from droop.entitlement import needs, together
-from droop.offers import assumed
+from droop.offers import ONE_WAY_H, assumed
 from droop.products import Product, check_date
 from droop.promises import Market
 from settlement import calendar
@@ -54,6 +54,14 @@ class Bundle:
     def needs(self) -> Needs:
         """What one kW of the bundle takes; see `assumption`."""
         return self._sized()[0]
+
+    @property
+    def one_way_needs(self) -> Needs | None:
+        """Of vehicles that only charge, where the rules tell them apart: Nordic FCR-D down (rulebook 3.6, 10)."""
+        rules = [product.reservoir for product in self.products]
+        if not all(p.direction == "down" for p in self.products) or any(r is None or r.nem is None for r in rules):
+            return None
+        return Needs(0.0, sum(self.ratios), 0.0, ONE_WAY_H * sum(self.ratios))
 
     @property
     def assumption(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final, Literal, NamedTuple
 
-from aggregator.bidding.forecast import Blocks, Model, known
+from aggregator.bidding.forecast import LEAST_DAYS, Blocks, Model, known
 from aggregator.bidding.products import HOUR_NS, BidError, Bundle
 from droop.drift import Drift, bought_back_kw, hours_left
 from droop.offers import Offer, Terms, check_confidence, expected_kw, sized
@@ -28,6 +28,7 @@ class Rule:
     confidence : that what is offered will be available, of each block
     how        : distribution of the sum; `smallest`: the beta-binomial one or what history has seen, whichever is less
     lead_h     : what ended less than so long before the market's day begins is not known yet; 24 h cover every gate
+    window_days : how far back is learned from: fleets grow and habits change, and a mean over years knows neither
     caution    : standard errors that the correlation is taken higher
     drift      : of the signal or of the answer to the frequency; None: none
     buy_back   : the drift is bought back through the baseline within the block
@@ -36,6 +37,7 @@ class Rule:
     confidence: float = 0.99
     how: How = "smallest"
     lead_h: float = 24.0
+    window_days: float = 28.0
     caution: float = 1.0
     drift: Drift | None = None
     buy_back: bool = False
@@ -49,6 +51,8 @@ class Rule:
             raise BidError(f"--how {self.how}: takes one of {', '.join(HOWS)}")
         if not self.lead_h >= 0.0 or not self.caution >= 0.0:
             raise BidError("--lead-h and caution take numbers of 0 or more")
+        if not self.window_days >= LEAST_DAYS:
+            raise BidError(f"--window-days {self.window_days:g}: takes {LEAST_DAYS} days or more")
 
     @property
     def method(self) -> Method:
@@ -75,10 +79,12 @@ class Bid(NamedTuple):
 def bids(rule: Rule, bundle: Bundle, blocks: Blocks, day: date) -> tuple[list[Bid], Model]:
     """What to offer for each block of a market's day. Raises TooLittle.
 
-    blocks : BLOCK[n] of history; those that were not over `lead_h` before the day are not looked at
+    blocks : BLOCK[n] of history; those that were not over `lead_h` before the day, and those of before the window, are
+             not looked at
     """
     before_ns = bundle.day_start_ns(day) - round(rule.lead_h * HOUR_NS)
-    model = Model(known(blocks, before_ns), bundle)
+    since_ns = before_ns - round(min(rule.window_days, 36_500.0) * 24 * HOUR_NS)
+    model = Model(known(blocks, before_ns, since_ns), bundle)
     return [one(rule, bundle, model, block) for block in bundle.blocks(day)], model
 
 

@@ -27,6 +27,7 @@ def bid(
         str, typer.Option(help="Distribution of the sum: smallest (of model and history), beta_binomial or normal.")
     ] = "smallest",
     lead_h: Annotated[float, typer.Option(help="Not known yet: what ended so long before the day begins [h].")] = 24.0,
+    window_days: Annotated[float, typer.Option(help="How far back is learned from [days].")] = 28.0,
     signal: Annotated[Path | None, typer.Option(help="Recorded signal that the drift is learned from.")] = None,
     trace: Annotated[
         list[Path] | None, typer.Option(help="Recorded frequency that the drift is learned from; may be repeated.")
@@ -59,7 +60,7 @@ def bid(
     sold = bundle([load(name) for name in product])
     sold.check(day)
     drift = _drift(sold, signal, trace or [], tz, round_trip, skip_bad)
-    rule = Rule(confidence, how, lead_h, drift=drift, buy_back=buy_back)  # type: ignore[arg-type]  # checked there
+    rule = Rule(confidence, how, lead_h, window_days, drift=drift, buy_back=buy_back)  # type: ignore[arg-type]  # checked there
     car = Car(power_kw=car_kw, capacity_kwh=car_kwh, both_ways=not one_way)
     with console.status("reading history"):
         found = recorded.history(history, sold, car, chargers=chargers, site=site, tz=tz, skip_bad=skip_bad)
