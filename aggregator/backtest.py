@@ -7,12 +7,15 @@ code that judges a live day.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from aggregator import managing
+from aggregator.bidding.available import Watcher
+from aggregator.bidding.products import BidError, bundle
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
 from aggregator.gateways.population import Behaviour
@@ -26,6 +29,12 @@ from settlement.interval import Sold, reach_ns, settle, tail_s
 from settlement.statement import Statement
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block, Quality
+
+if TYPE_CHECKING:
+    from aggregator.bidding.selling import Seller
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 # Longest step without a decision: commands would expire, and a gap in the trace is lived through, not jumped.
 STEP_MAX_NS: Final = 2_000_000_000
@@ -42,11 +51,12 @@ class Backtest:
     start_ns : when the fleet begins to live; at or before the first row
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     signal : a balancing authority's, for the products sold on one
+    seller : who says what is sold of each block; None: the contracts stand
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None, signal: Recorded | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None, seller: Seller | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.core = Aggregator(settings, journal=False)
@@ -63,6 +73,10 @@ class Backtest:
         self._samples: list[Block] = []
         self.points = np.zeros(0, SIGNAL) if signal is None else set_points(signal, settings)
         self.told = 0  # set-points that have been said
+        self.seller = seller
+        self.watcher = watching(settings) if seller is None else seller.watcher
+        self.sales: list[tuple[int, tuple[float, ...]]] = []  # from when on so much was sold of each contract [ns, kW]
+        self._recorded = signal
         self._meters = bytearray()  # POWER rows: to join a day of one-row blocks would take numpy a second
 
     def feed(self, block: Block) -> None:
@@ -73,6 +87,11 @@ class Backtest:
         if not judged.size:
             return
         self._samples.append(judged)
+        for part in (judged,) if self.seller is None else self.seller.parts(self, judged):
+            self._drive(part)
+
+    def _drive(self, judged: Block) -> None:
+        """Rows that were judged, in time. judged : FREQUENCY[n]"""
         for k, now_ns in enumerate(judged["rx_ns"].tolist()):
             self._idle_until(now_ns)
             self._world(now_ns)
@@ -82,10 +101,37 @@ class Backtest:
     def follow(self, count: int) -> None:
         """Set-points alone, without any frequency: the next `count` of them, a decision at each."""
         for now_ns in self.points["t_ns"][self.told : self.told + count].tolist():
+            if self.seller is not None:
+                self.seller.turn(self, now_ns)
             self._idle_until(now_ns)
             self._world(now_ns)
             self.core.on_time(now_ns)
             self._obey(now_ns)
+
+    def sell(self, sold_kw: Sequence[float], now_ns: int) -> None:
+        """From `now_ns` on, the edge of a block, so much is sold of each contract [kW]."""
+        self.core.sell(sold_kw, now_ns)
+        self.settings = self.core.settings
+        self.sales.append((now_ns, tuple(sold_kw)))
+        if self._recorded is not None:
+            self.points["power_kw"][self.told :] = set_points(self._recorded, self.settings)["power_kw"][self.told :]
+
+    def sold_kw(self, t_ns: Ints) -> Floats:
+        """float64[n, contracts]: what was sold at these times; nothing before the first sale, where there are any."""
+        if not self.sales:
+            return np.tile([contract.sold_kw for contract in self.settings.contracts], (t_ns.size, 1))
+        place = np.searchsorted([at_ns for at_ns, _ in self.sales], t_ns, side="right")
+        return np.array([(0.0,) * len(self.settings.contracts), *(kw for _, kw in self.sales)])[place]
+
+    def sold_at(self, t_ns: int) -> list[Sold]:
+        """What is settled of an interval that begins then: products of which anything was sold."""
+        powers = self.sold_kw(np.array([t_ns]))[0].tolist()
+        pairs = zip(self.settings.contracts, powers, strict=True)
+        return [Sold(contract.product, kw) for contract, kw in pairs if kw > 0.0 or not self.sales]
+
+    def idle_until(self, now_ns: int) -> None:
+        """Live up to a time at which the trace says nothing."""
+        self._idle_until(now_ns)
 
     def _idle_until(self, now_ns: int) -> None:
         """Time in which the trace says nothing, in steps short enough to keep the fleet commanded."""
@@ -118,6 +164,8 @@ class Backtest:
             self._count_hours(now_ns)
         if now_ns >= self._look_ns:
             self._look_ns = now_ns + LOOK_NS
+            if self.watcher is not None:
+                self.watcher.look(core.engine.fleet, now_ns)
             if core.last is not None:
                 core.supervise(figures(core, now_ns)["short"], now_ns)
             soc = fleet.truth().soc_frac
@@ -156,6 +204,11 @@ class Backtest:
         return float((steps[steps > 1.5 * period_ns] - period_ns).sum()) / 1e9
 
     @property
+    def last_ns(self) -> int:
+        """How far the run has got."""
+        return self._last_ns
+
+    @property
     def samples(self) -> Block:
         """FREQUENCY[n]: the judged rows that were decided on."""
         return np.concatenate(self._samples) if self._samples else np.zeros(0, FREQUENCY)
@@ -186,14 +239,25 @@ class Backtest:
         times_ns = np.concatenate([self.samples["t_ns"], self.points["t_ns"][: self.told]])
         if not times_ns.size:
             return
-        sold = [Sold(contract.product, contract.sold_kw) for contract in self.settings.contracts]
         length_ns = self.settings.interval_s * 1_000_000_000
         first_ns, last_ns = int(times_ns.min()), int(times_ns.max())
         facts = self.facts()
         for start_ns in range(first_ns - first_ns % length_ns, last_ns + 1, length_ns):
             until_ns = min(start_ns + length_ns, last_ns + 1)
+            if not (sold := self.sold_at(start_ns)):
+                continue
             near = between(facts, start_ns - reach_ns(sold), until_ns + tail_s(sold) * NS)
             yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=until_ns)
+
+
+def watching(settings: CoreSettings) -> Watcher | None:
+    """Who keeps what the fleet had to sell; None where what is sold together is sold in different blocks."""
+    powers = [contract.sold_kw for contract in settings.contracts]
+    ratios = [kw / powers[0] for kw in powers] if all(powers) else None
+    try:
+        return Watcher(bundle([contract.product for contract in settings.contracts], ratios))
+    except BidError:
+        return None
 
 
 def set_points(signal: Recorded, settings: CoreSettings) -> Block:

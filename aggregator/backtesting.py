@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import orjson
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from aggregator import billing, exporting, managing, reserved
 from aggregator.backtest import Backtest
+from aggregator.bidding import available
 from aggregator.billing import Files
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
@@ -42,6 +43,9 @@ from settlement.statement import Statement
 from telemetry.quality import GateSettings
 from telemetry.samples import SIGNAL, Block
 from telemetry.traces import Trace
+
+if TYPE_CHECKING:
+    from aggregator.bidding.selling import Seller
 
 CHECKPOINT: Final = "checkpoint.pkl"
 CHECKPOINT_NS: Final = 3_600_000_000_000
@@ -83,6 +87,7 @@ def run(
     behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
     progress: Progress = lambda *_: True, any_date: bool = False,
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
+    seller: Seller | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -92,12 +97,13 @@ def run(
     warn      : told once, after the first rows, that more is sold than the fleet can sustain
     prices    : what was paid: the result then has an `income`
     signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
+    seller    : who says what is sold of each block; None: what the contracts say
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
     """
     check(traces, settings, signal, any_date=any_date)
-    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal)
+    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal) + _asked_of(seller)
     state = _load(out, what) if resume and out is not None else State(what)
     products = [contract.product for contract in settings.contracts]
     saved_ns: int | None = None
@@ -107,7 +113,7 @@ def run(
         if not any_date:
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
-            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal)
+            state.backtest = Backtest(settings, gate, first_ns, seed, perfect, behaviour, signal, seller)
         saved_ns = first_ns if saved_ns is None else saved_ns
         if traces:
             state.backtest.feed(block)
@@ -188,6 +194,12 @@ def _sealed(signal: Recorded | None) -> str:
     return "" if signal is None else hashlib.sha256(signal.t_ns.tobytes() + signal.share.tobytes()).hexdigest()
 
 
+def _asked_of(seller: Seller | None) -> str:
+    if seller is None:
+        return ""
+    return repr((seller.rule, seller.bundle.key, hashlib.sha256(seller.known().tobytes()).hexdigest()))
+
+
 def result(
     traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None
 ) -> dict[str, Any]:
@@ -225,8 +237,10 @@ def result(
         "commands": sums.commands,
         "alarms": test.core.alarms.raised,
         "modes": managing.seconds(test.core.modes()),
-        "products": [{"id": c.product.id, "sold_kw": c.sold_kw} for c in test.settings.contracts],
+        "products": _products(test),
     }
+    if test.seller is not None:
+        row["bids"] = test.seller.result()
     bill = prices.bill(statements) if prices is not None else None
     if bill is not None:
         row["income"] = billing.summary(bill)
@@ -235,6 +249,17 @@ def result(
         if bill is not None:
             (out / "lines.csv").write_bytes(exporting.table(billing.line_rows(bill), "csv"))
     return row
+
+
+def _products(test: Backtest) -> list[dict[str, Any]]:
+    """What was sold [kW]; the mean over the settled intervals where it changed."""
+    first_ns = test.sales[0][0] if test.sales else test.last_ns - 1
+    starts_ns = np.arange(first_ns, test.last_ns, NS * test.settings.interval_s, dtype=np.int64)
+    mean = test.sold_kw(starts_ns).mean(axis=0) if starts_ns.size else np.zeros(len(test.settings.contracts))
+    return [
+        {"id": contract.product.id, "sold_kw": float(kw)}
+        for contract, kw in zip(test.settings.contracts, mean, strict=True)
+    ]
 
 
 def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Statement]) -> None:
@@ -248,7 +273,9 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
     for name, block in (("frequency", test.samples), ("meter", test.meters)):
         columns = {column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()}
         pq.write_table(pa.table(columns), out / f"{name}.parquet")
-    title = ", ".join(f"{c.sold_kw:g} kW of {c.product.id}" for c in test.settings.contracts)
+    title = ", ".join(f"{sold['sold_kw']:g} kW of {sold['id']}" for sold in row["products"])
+    if test.watcher is not None:
+        available.write(out / available.FILE, test.watcher.rows, test.watcher.bundle)
     report.write(out / "report.html", title, *_series(test), statements, _facts(row))
     (out / CHECKPOINT).unlink(missing_ok=True)
 
@@ -289,13 +316,21 @@ def _asked(test: Backtest, hz: Any) -> tuple[Any, Any]:
     sold = [(contract.product, contract.sold_kw) for contract in test.settings.contracts]
     t_ns = test.samples["t_ns"]
     if all(product.input == "frequency" and product.trigger is None for product, _ in sold):
-        parts = [kw * fractions(product.response, hz - product.nominal_hz) for product, kw in sold]
+        powers = test.sold_kw(t_ns)
+        parts = [
+            powers[:, k] * fractions(product.response, hz - product.nominal_hz) for k, (product, _) in enumerate(sold)
+        ]
         return t_ns, np.sum(parts, axis=0)
     facts = test.facts()
     times_ns = np.concatenate([t_ns, facts.signal.start_ns])
     grid = Grid(int(times_ns.min()), NS, int(np.ptp(times_ns)) // NS + 1)
-    cells = [expected.of(sold, k, facts, grid).mean for k in range(len(sold))]
-    return grid.edges_ns[:-1], np.sum(cells, axis=0)
+    asked: Any = np.zeros(grid.cells)
+    for powers in {tuple(row) for row in test.sold_kw(grid.edges_ns[:-1]).tolist()}:
+        then = (test.sold_kw(grid.edges_ns[:-1]) == powers).all(axis=1)
+        held = [(product, kw) for (product, _), kw in zip(sold, powers, strict=True) if kw > 0.0]
+        cells = [expected.of(held, k, facts, grid).mean for k in range(len(held))]
+        asked = np.where(then, np.sum(cells, axis=0), asked) if held else asked
+    return grid.edges_ns[:-1], asked
 
 
 def _digest(

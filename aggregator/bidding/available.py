@@ -79,6 +79,7 @@ class Watcher:
     """
 
     def __init__(self, bundle: Bundle, chargers: int | None = None, silent_s: float = 300.0) -> None:
+        self.bundle = bundle
         self.needs, self.one_way, self.slice_ns = bundle.needs, bundle.one_way_needs, bundle.slice_s * NS
         self.within_s, self.silent_s, self._chargers = bundle.within_s, silent_s, chargers
         self.next_ns = 0
@@ -86,10 +87,15 @@ class Watcher:
         self._rows: list[Slices] = []
 
     def look(self, fleet: Fleet, now_ns: int) -> None:
-        """Close the slice that has ended and begin the next; to be called at, or soon after, `next_ns`."""
+        """Close the slice that has ended and begin the next; to be called at, or soon after, `next_ns`.
+
+        The first call only says where slices begin: nobody has reported yet.
+        """
+        start_ns = now_ns - now_ns % self.slice_ns
+        if self.next_ns == 0:
+            self.next_ns = start_ns + self.slice_ns
         if now_ns < self.next_ns:
             return
-        start_ns = now_ns - now_ns % self.slice_ns
         late = now_ns - start_ns > LATE_S * NS
         if self._before is not None and not late:
             begun_ns, can, session, chargers = self._before

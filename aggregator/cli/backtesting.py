@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from aggregator.cli.bidding import seller_of
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
 from aggregator.cli.settling import Prices
@@ -42,6 +43,13 @@ def backtest(
         int | None, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet; 1000.")
     ] = None,
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
+    sold: Annotated[
+        str, typer.Option(help="fixed: as --sold-kw says; bid: of each block what the bid-sizing rule would have sold.")
+    ] = "fixed",
+    history: Annotated[
+        list[Path] | None, typer.Option(help="Of --sold bid: history from before the run, as of `flyball bid`.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of --sold bid: that what is sold will be there.")] = 0.99,
     any_date: AnyDate = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
@@ -82,6 +90,7 @@ def backtest(
         contract=contract_of(config, product, sold_kw),
     )  # fmt: skip
     settings = core_settings(loaded)
+    settings, seller = seller_of(sold, settings, history or [], confidence)
     traces = [
         open_trace(
             path, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
@@ -100,7 +109,7 @@ def backtest(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
             prices=priced, signal=recorded,
-            any_date=any_date, warn=log.warning,
+            any_date=any_date, warn=log.warning, seller=seller,
         )  # fmt: skip
     if result is None:
         where = resume or out
@@ -108,8 +117,9 @@ def backtest(
             "stopped before the end"
             + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
         )
-    sold = ", ".join(f"{entry.sold_kw:g} kW of {entry.product.id}" for entry in settings.contracts)
-    emit(result, json, figures(f"{sold}, {settings.rows} vehicles", result))
+    shown = {name: value for name, value in result.items() if name != "bids"}
+    said = ", ".join(f"{entry['sold_kw']:g} kW of {entry['id']}" for entry in result["products"])
+    emit(result, json, figures(f"{said}, {settings.rows} vehicles", shown))
 
 
 @contextmanager

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date as Day
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from aggregator.cli.output import Json, app, console, emit, text, writable
 from aggregator.cli.traceoptions import SkipBad, Zone
+from aggregator.contracts import CoreSettings, contracts_sold
+
+if TYPE_CHECKING:
+    from aggregator.bidding.selling import Seller
 
 
 @app.command(
@@ -107,3 +112,29 @@ def _shown(answer: Any, facts: dict[str, str]) -> Table:
             bid.block.name, f"{bid.offer.kw:.6g}", f"{bid.offer.firm_kw:.6g}", f"{bid.mean_kw:.6g}", text(cuts)
         )
     return table
+
+
+def seller_of(
+    how: str, settings: CoreSettings, history: list[Path], confidence: float
+) -> tuple[CoreSettings, Seller | None]:  # fmt: skip
+    """Who sells in a backtest, and the settings it begins with: `--sold bid` sells nothing before a rule says so."""
+    from aggregator.bidding import recorded
+    from aggregator.bidding.products import bundle
+    from aggregator.bidding.rule import Rule
+    from aggregator.bidding.selling import ANY_KW, Seller
+
+    if how not in ("fixed", "bid"):
+        raise ValueError(f"--sold {how}: takes fixed or bid")
+    if how == "fixed":
+        if history:
+            raise ValueError("--history: goes with --sold bid")
+        return settings, None
+    rule = Rule(confidence)
+    powers = [contract.sold_kw for contract in settings.contracts]
+    if not all(powers):
+        raise ValueError("sold_kw: with --sold bid it is the proportion of what is sold together; give more than 0")
+    sold = bundle([contract.product for contract in settings.contracts], [kw / powers[0] for kw in powers])
+    before = recorded.history(history, sold).slices if history else None
+    none = contracts_sold(settings.contracts, [0.0] * len(powers))
+    # What is sold on a signal changes, and with it what its authority may ask.
+    return replace(settings, contracts=none, signal_max_kw=ANY_KW), Seller(rule, sold, before)
