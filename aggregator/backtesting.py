@@ -325,9 +325,9 @@ def _asked(test: Backtest, hz: Any) -> tuple[Any, Any]:
     times_ns = np.concatenate([t_ns, facts.signal.start_ns])
     grid = Grid(int(times_ns.min()), NS, int(np.ptp(times_ns)) // NS + 1)
     asked: Any = np.zeros(grid.cells)
-    for powers in {tuple(row) for row in test.sold_kw(grid.edges_ns[:-1]).tolist()}:
-        then = (test.sold_kw(grid.edges_ns[:-1]) == powers).all(axis=1)
-        held = [(product, kw) for (product, _), kw in zip(sold, powers, strict=True) if kw > 0.0]
+    for kws in {tuple(row) for row in test.sold_kw(grid.edges_ns[:-1]).tolist()}:
+        then = (test.sold_kw(grid.edges_ns[:-1]) == kws).all(axis=1)
+        held = [(product, kw) for (product, _), kw in zip(sold, kws, strict=True) if kw > 0.0]
         cells = [expected.of(held, k, facts, grid).mean for k in range(len(held))]
         asked = np.where(then, np.sum(cells, axis=0), asked) if held else asked
     return grid.edges_ns[:-1], asked

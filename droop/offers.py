@@ -85,7 +85,8 @@ def able(fleet: Fleet, now_ns: int, hours: float, within_s: float = np.inf, sile
     asked = np.where(now_ns < fleet.wish_until_ns, fleet.wish, 0)
     counts = (fleet.state == PLUGGED) & (fleet.reason_up != STALE) & (fleet.refused_ns == 0)
     counts &= (fleet.dead_s <= within_s) & (asked != CHARGE_NOW) & (asked != LEAVE_ALONE)
-    counts &= now_ns - fleet.report_ns <= min(silent_s, 1e9) * 1e9
+    if silent_s < math.inf:
+        counts &= now_ns - fleet.report_ns <= round(silent_s * 1e9)
     gain_up, gain_dn = (_counted(gain) for gain in (fleet.gain_up, fleet.gain_dn))
     into = fleet.charge_max_kw.astype(np.float64) * np.minimum(gain_dn, 1.0)
     out = fleet.discharge_max_kw.astype(np.float64) * np.minimum(gain_up, 1.0) * (asked != NO_DISCHARGE)
@@ -196,7 +197,7 @@ def sized(basis: Basis, terms: Terms, confidence: float, method: Method = "beta_
     mean_kw = expected_kw(basis, basis.profile_kw)
     power = max(basis.power_kw, mean_kw)
     firm = firm_kw(basis, basis.profile_kw, confidence, method)
-    cuts, kept = [Cut("energy", power - mean_kw), Cut("quantile", mean_kw - firm)], firm
+    cuts, kept = [Cut("energy", float(power - mean_kw)), Cut("quantile", float(mean_kw - firm))], firm
     if terms.drift is not None and firm > 0.0:
         # The share of the energy that is there is that of the vehicles, whatever their sizes.
         one = np.ones(1)
@@ -206,17 +207,17 @@ def sized(basis: Basis, terms: Terms, confidence: float, method: Method = "beta_
             confidence, terms.buy_back,
         )  # fmt: skip
         kept = min(firm, most)
-        cuts.append(Cut("drift", firm - kept))
+        cuts.append(Cut("drift", float(firm - kept)))
     kw, rounding = rounded(kept, terms.step_kw, terms.min_kw)
-    return Offer(kw, kept, power, (*cuts, *rounding))
+    return Offer(kw, float(kept), float(power), (*cuts, *rounding))
 
 
 def rounded(kw: float, step_kw: float, min_kw: float) -> tuple[float, tuple[Cut, ...]]:
     """Down to the market's step, and to nothing below its smallest bid; with what either takes."""
     if not 0.0 <= kw < math.inf or not 0.0 <= step_kw < math.inf or not 0.0 <= min_kw < math.inf:
         raise ValueError(f"an offer, its step and its least are finite numbers of 0 or more: {kw}, {step_kw}, {min_kw}")
-    down = math.floor((kw + ROUNDING_KW) / step_kw) * step_kw if step_kw > 0.0 else kw
-    cuts = [Cut("step", max(kw - down, 0.0))]
+    down = float(math.floor((kw + ROUNDING_KW) / step_kw) * step_kw if step_kw > 0.0 else kw)
+    cuts = [Cut("step", float(max(kw - down, 0.0)))]
     if down + ROUNDING_KW < min_kw:
         cuts.append(Cut("minimum", down))
         down = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from scipy.special import betaln, gammaln, xlog1py, xlogy
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Method = Literal["normal", "beta_binomial"]
+
+# Shares and correlations nearer to none, or to all, cannot be told from it in these numbers.
+TINY: Final = 1e-8
 
 
 class Correlation(NamedTuple):
@@ -34,7 +37,7 @@ def log_probabilities(count: int, present_frac: float, correlation: float) -> Fl
     """float64[count + 1]: log of the probability that 0, 1, .. count vehicles are there; 0 < present_frac < 1."""
     k = np.arange(count + 1, dtype=np.float64)
     ways = gammaln(count + 1.0) - gammaln(k + 1.0) - gammaln(count - k + 1.0)
-    if correlation == 0.0:
+    if correlation < TINY:
         return np.asarray(ways + xlogy(k, present_frac) + xlog1py(count - k, -present_frac))
     a, b = (share * (1.0 - correlation) / correlation for share in (present_frac, 1.0 - present_frac))
     return np.asarray(ways + betaln(k + a, count - k + b) - betaln(a, b))
@@ -54,8 +57,8 @@ def firm_count(count: int, present_frac: float, confidence: float, correlation: 
         raise ValueError(f"a confidence above 0 and below 1 and a count of 0 or more, got {confidence} and {count}")
     if method not in ("normal", "beta_binomial"):
         raise ValueError(f"method takes normal or beta_binomial, got {method}")
-    if count == 0 or present_frac in (0.0, 1.0):
-        return count * present_frac
+    if count == 0 or not TINY < present_frac < 1.0 - TINY:
+        return float(count) * (present_frac >= 0.5)
     if method == "normal":
         spread = math.sqrt(count * present_frac * (1.0 - present_frac) * (1.0 + (count - 1) * correlation))
         return min(max(count * present_frac - NormalDist().inv_cdf(confidence) * spread, 0.0), float(count))
