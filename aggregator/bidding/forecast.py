@@ -190,7 +190,7 @@ class Model:
         """What to expect of a class of blocks. Raises TooLittle for an hour that was never seen.
 
         caution   : standard errors that the correlation is taken higher
-        empirical : the share that history has seen left is looked at, where it is long enough for the confidence
+        empirical : how far below its expectation history has seen a block is looked at too
         """
         k = int(np.searchsorted(self.minutes, minute))
         if k == self.minutes.size or self.minutes[k] != minute:
@@ -202,19 +202,21 @@ class Model:
         rho = 0.0 if self.presence is None else min(self.presence.rho + caution * self.presence.error, 1.0)
         parts = np.sort(size[1 : PARTS + 1])
         basis = Basis(
-            self.chargers, share, parts, size[PARTS + 1] * self.chargers,
-            size[PARTS + 2] * self.chargers, size[PARTS + 3] * self.chargers,
-            widened(rho, self.chargers, noise), self.size_sd * np.sqrt(1.0 + size_noise),
+            self.chargers, share, parts, *(float(of) * self.chargers for of in size[PARTS + 1 : PARTS + 4]),
+            widened(rho, self.chargers, noise), float(self.size_sd * np.sqrt(1.0 + size_noise)),
         )  # fmt: skip
-        if empirical and share > 0.0 and (apart := self._worst(confidence)) is not None:
+        if empirical and share > 0.0:
+            apart = self._worst(confidence)
             here = _relative_sd(np.array([self.chargers]), np.array([share]), parts[None, :], rho, self.size_sd)
-            basis = basis._replace(worst_frac=max(1.0 + apart * float(here[0]) * np.sqrt(1.0 + noise), 0.0))
+            basis = basis._replace(worst_frac=max(1.0 + apart * float(here[0] * np.sqrt(1.0 + noise)), 0.0))
         return basis
 
-    def _worst(self, confidence: float) -> float | None:
-        """The order statistic that the next block stays above with the confidence; None where there are too few."""
+    def _worst(self, confidence: float) -> float:
+        """The order statistic that the next block stays above with the confidence; where the blocks are too few for
+        it the worst of all.
+        """
         place = int((self.worst.size + 1) * (1.0 - confidence) + 1e-9)
-        return float(self.worst[place - 1]) if 1 <= place <= self.worst.size else None
+        return float(self.worst[min(max(place, 1), self.worst.size) - 1])
 
 
 def _relative_sd(chargers: Ints, present_frac: Floats, parts: Floats, rho: float, size_sd: float) -> Floats:

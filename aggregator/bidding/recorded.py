@@ -14,7 +14,7 @@ import numpy as np
 
 from aggregator.bidding import available, stays
 from aggregator.bidding.available import FILE, SLICE, Slices, Watcher
-from aggregator.bidding.products import BidError, Bundle
+from aggregator.bidding.products import BidError, Bundle, TooLittle
 from aggregator.bidding.stays import Car
 from aggregator.contracts import from_json
 from aggregator.journal import Kind
@@ -65,7 +65,7 @@ def history(
             left_out = {name: left_out.get(name, 0) + told.get(name, 0) for name in {**left_out, **told}}
     rows = available.checked(np.concatenate([np.zeros(0, SLICE), *parts]), ", ".join(map(str, paths)))
     if not rows.size:
-        raise BidError(f"--history {', '.join(map(str, paths))}: is empty: not one whole settlement interval in it")
+        raise TooLittle(f"--history {', '.join(map(str, paths))}: is empty: not one whole settlement interval in it")
     return History(rows, tuple(dict.fromkeys(said)), left_out)
 
 

@@ -87,6 +87,8 @@ def slices(stays: Stays, bundle: Bundle, car: Car, chargers: int | None = None) 
     first = -(-rows["arrive_ns"] // length_ns)
     last = rows["leave_ns"] // length_ns
     begin, end = int(first.min()), int(last.max())
+    if end <= begin:
+        return np.zeros(0, SLICE), int(unknown.sum())
     many = np.maximum(last - first, 0)
     who = np.repeat(np.arange(rows.size), many)
     of = np.arange(who.size) - np.repeat(np.cumsum(many) - many, many) + np.repeat(first, many)

@@ -39,17 +39,21 @@ def walk(rule: Rule, bundle: Bundle, blocks: Blocks, level: float = LEVEL) -> Wa
     """
     made: list[Bid] = []
     had: list[float] = []
+    tried = 0
     for number in np.unique(blocks["day"]).tolist():
         today = {int(row["start_ns"]): float(row["kw"]) for row in blocks[blocks["day"] == number]}
         try:
             found, _ = bids(rule, bundle, blocks, date.fromordinal(number))
         except TooLittle:
             continue
+        tried += len(found)
         for bid in found:
             kw = today.get(bid.block.start_ns)
             if kw is not None and bid.offer.firm_kw > 0.0:
                 made.append(bid)
                 had.append(kw)
+    if not made and tried:
+        raise TooLittle(f"--history: at a confidence of {rule.confidence:g} nothing would have been offered in it")
     if not made:
         raise TooLittle("--history: too short to test the rule on it: no day has enough history before it")
     exceeded = np.array([short(bid, kw) for bid, kw in zip(made, had, strict=True)])
