@@ -10,7 +10,7 @@ from benchmarks.measure import write
 
 NAMES = (
     "split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "peers", "traces", "c37118",
-    "iec61850", "utility", "journal", "streams", "scores", "settle", "billing", "verify", "soak",
+    "iec61850", "utility", "journal", "streams", "scores", "settle", "billing", "verify", "bids", "soak",
 )  # fmt: skip
 # Even their quick form would make the quick figures take too long.
 LONG = ("soak",)

@@ -77,7 +77,7 @@ def firm(
 
     profile_kw : float64[m]  what a vehicle can do, of m equal parts of the fleet, in any order; 0 or more
 
-    With one size it is that size times `firm_count` (`entitlement.firm_kw`, for `normal`). With several the fleet is
+    With one size it is that size times `firm_count`. With several the fleet is
     cut into layers, of those that reach at least so much, and their quantiles are added up: as if all layers had their
     bad moment at once, which they nearly have where drivers move together. So it is never above the quantile of the
     sum in the tail that bids are made in, and more vehicles or larger ones never make it less.

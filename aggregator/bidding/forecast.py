@@ -201,8 +201,9 @@ class Model:
         noise, size_noise = float(self.share.noise(hour, day)[0]), float(self.size.noise(hour, day)[0])
         rho = 0.0 if self.presence is None else min(self.presence.rho + caution * self.presence.error, 1.0)
         parts = np.sort(size[1 : PARTS + 1])
+        power_kw, up_kwh, down_kwh = (float(of) * self.chargers for of in size[PARTS + 1 : PARTS + 4])
         basis = Basis(
-            self.chargers, share, parts, *(float(of) * self.chargers for of in size[PARTS + 1 : PARTS + 4]),
+            self.chargers, share, parts, power_kw, up_kwh, down_kwh,
             widened(rho, self.chargers, noise), float(self.size_sd * np.sqrt(1.0 + size_noise)),
         )  # fmt: skip
         if empirical and share > 0.0:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from aggregator.bidding.selling import Seller
 
 
-@app.command(
-    epilog="Example: flyball bid --product ce_fcr --history var/backtest --date 2026-11-23 --out bids.html"
-)
+@app.command(epilog="Example: flyball bid --product ce_fcr --history var/backtest --date 2026-11-23 --out bids.html")
 def bid(
     product: Annotated[list[str], typer.Option(help="Product, by id or .toml file; several are sold together.")],
     history: Annotated[
@@ -38,9 +36,7 @@ def bid(
         list[Path] | None, typer.Option(help="Recorded frequency that the drift is learned from; may be repeated.")
     ] = None,
     round_trip: Annotated[float, typer.Option(help="Efficiency there and back, of the drift.")] = 0.9,
-    buy_back: Annotated[
-        bool, typer.Option("--buy-back", help="The baseline undoes the drift meanwhile.")
-    ] = False,
+    buy_back: Annotated[bool, typer.Option("--buy-back", help="The baseline undoes the drift meanwhile.")] = False,
     chargers: Annotated[int | None, typer.Option(min=1, help="Of a session file: how many there are.")] = None,
     site: Annotated[str | None, typer.Option(help="Of a session file: only this site.")] = None,
     car_kw: Annotated[float, typer.Option(help="Of a session file: power of charger and car [kW].")] = 11.0,

@@ -9,6 +9,7 @@ Formats are recognised by content, plain or gzipped.
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections import Counter
 from datetime import tzinfo
 from os import PathLike, fspath
@@ -56,7 +57,7 @@ def recognise(path: str | PathLike[str]) -> str | None:
         if head.startswith(GZIP):
             with gzip.open(name) as file:
                 head = file.read(HEAD)
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         # Whoever opens it says why it cannot be read.
         return None
     return next((known for known, reader in FORMATS.items() if reader.recognises(head)), None)
@@ -74,9 +75,9 @@ def open_sessions(
     Raises SessionError.
     """
     name = fspath(path)
-    data = _bytes(name)
     if format is not None and format not in FORMATS:
-        raise BadSessionOption(name, None, f"--format: no format {format!r} of sessions; known are {', '.join(FORMATS)}")
+        raise BadSessionOption(name, None, f"--format: no format {format!r} of sessions; known: {', '.join(FORMATS)}")
+    data = _bytes(name)
     found = format or next((known for known, reader in FORMATS.items() if reader.recognises(data[:HEAD])), None)
     if found is None:
         raise UnknownSessions(name, None, f"no charging sessions that are known ({', '.join(FORMATS)})")
@@ -114,5 +115,5 @@ def _bytes(name: str) -> bytes:
         return gzip.decompress(data) if data.startswith(GZIP) else data
     except FileNotFoundError:
         raise UnknownSessions(name, None, "no such file") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UnknownSessions(name, None, f"cannot be read: {error}") from None

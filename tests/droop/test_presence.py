@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droop.entitlement import firm_kw
 from droop.presence import correlation, firm, firm_count, log_probabilities, widened
 from tests import naive_bids as twin
 
@@ -27,9 +27,17 @@ class TestFirm:
         assert firm(500, 0.6, 7.0 * ONE, 0.999, 0.01, method="normal") == pytest.approx(1520.1, abs=0.1)
 
     @given(st.integers(1, 900), shares, st.floats(0.5, 0.9999), rhos)
-    def test_of_equal_vehicles_the_normal_one_is_what_was_there_before(self, count, share, quantile, rho):
-        expected = firm_kw(count, share, 7.0, quantile, rho)
+    def test_of_equal_vehicles_the_normal_one_is_the_rule_books(self, count, share, quantile, rho):
+        """Rulebook 10: mean n p P, sd P sqrt(n p (1 - p) (1 + (n - 1) rho))."""
+        spread = 7.0 * math.sqrt(count * share * (1 - share) * (1 + (count - 1) * rho))
+        expected = max(7.0 * count * share - NormalDist().inv_cdf(quantile) * spread, 0.0)
         assert firm(count, share, 7.0 * ONE, quantile, rho, "normal") == pytest.approx(expected, abs=1e-9)
+
+    def test_more_correlation_is_less(self):
+        steps = [firm(500, 0.6, 7.0 * ONE, 0.999, rho, "normal") for rho in (0.0, 0.01, 0.1, 1.0)]
+        assert steps == sorted(steps, reverse=True)
+        assert steps[-1] == 0.0
+        assert firm(500, 0.6, 7.0 * ONE, 0.5, 0.3, "normal") == pytest.approx(2100.0)
 
     @pytest.mark.parametrize("rho", [0.0, 0.01, 0.2])
     @pytest.mark.parametrize("confidence", [0.9, 0.99])
