@@ -23,6 +23,8 @@ Ints = npt.NDArray[np.int64]
 # Fewer days say nothing about days.
 LEAST_DAYS: Final = 7
 WEEK: Final = 7
+# However alike the days of a class were, one that was never seen is not known.
+KAPPA_LEAST: Final = 0.01
 
 BLOCK: Final = np.dtype(
     [
@@ -113,9 +115,13 @@ class Shrunk(NamedTuple):
         return np.asarray(days / (days + self.kappa)) if np.isfinite(self.kappa) else np.zeros(of.size)
 
 
-def shrunk(values: Floats, hour: Ints, weekday: Ints, lead: int = 0) -> Shrunk:
-    """Learn means of values, float64[n, q], by hour and weekday; `lead` is the column that kappa is taken from."""
-    hours = int(hour.max()) + 1
+def shrunk(values: Floats, hour: Ints, weekday: Ints, hours: int = 0, lead: int = 0) -> Shrunk:
+    """Learn means of values, float64[n, q], by hour and weekday.
+
+    hours : how many there are, where not all are in `hour`: the mean of such a one is 0
+    lead  : column that kappa is taken from
+    """
+    hours = max(hours, int(hour.max()) + 1)
     of = hour * WEEK + weekday
     many = np.bincount(hour, minlength=hours).astype(np.float64)
     days = np.bincount(of, minlength=hours * WEEK).astype(np.float64)
@@ -130,7 +136,7 @@ def shrunk(values: Floats, hour: Ints, weekday: Ints, lead: int = 0) -> Shrunk:
         squares = (days.reshape(-1, WEEK) ** 2).sum(axis=1)[many > 0] / many[many > 0]
         typical = (values.shape[0] - float(squares.sum())) / between_free
         apart = (between - within) / typical if typical > 0.0 else 0.0
-        kappa = within / apart if apart > 0.0 else np.inf
+        kappa = max(within / apart, KAPPA_LEAST) if apart > 0.0 else np.inf
     weights = days[days > 0] / (days[days > 0] + kappa) if np.isfinite(kappa) else np.zeros(1)
     extra = float(weights.sum()) * max(between_free, 0) / max(float((days > 0).sum()), 1.0)
     return Shrunk(by_hour, own, many, days, float(kappa), float((many > 0).sum()) + extra)
@@ -169,7 +175,7 @@ class Model:
             each, blocks["profile_kw"], blocks["power_kw"] / chargers, blocks["up_kwh"] / chargers,
             blocks["down_kwh"] / chargers,
         ])  # fmt: skip
-        self.size = shrunk(sizes[there], hour[there], weekday[there]) if there.all() else shrunk(sizes, hour, weekday)
+        self.size = shrunk(sizes[there], hour[there], weekday[there], self.minutes.size)
         expected = np.clip(self.share.at(hour, weekday)[:, 0], 0.0, 1.0)
         self.presence: Correlation | None = None
         if 0.0 < expected.mean() < 1.0:
@@ -240,10 +246,12 @@ def _presence(blocks: Blocks, expected: Floats, used: float) -> Correlation | No
 def _size_sd(blocks: Blocks, each: Floats, expected: Floats, used: float) -> float:
     """Relative standard deviation of what a vehicle is good for between blocks, beyond who happens to be there."""
     free = max(each.size - used, 1.0)
-    between = float(((each / np.maximum(expected, 1e-9) - 1.0) ** 2).sum()) / free
+    # A block of few vehicles says less of what one is good for.
+    weight = blocks["present"] / blocks["present"].sum() * each.size
+    between = float((weight * (each / np.maximum(expected, 1e-9) - 1.0) ** 2).sum()) / free
     spread = blocks["profile_kw"].var(axis=1) / np.maximum(each, 1e-9) ** 2
     absent = 1.0 - blocks["present"] / np.maximum(blocks["chargers"], 1)
-    drawn = float((spread * absent / np.maximum(blocks["present"], 1)).mean())
+    drawn = float((weight * spread * absent / np.maximum(blocks["present"], 1)).mean())
     return float(np.sqrt(max(between - drawn, 0.0)))
 
 

@@ -133,6 +133,18 @@ class TestModel:
         assert model.presence is None
         assert model.at(0, 2, 0.9, 1.0, empirical=True).present_frac == 1.0
 
+    def test_an_hour_at_which_nobody_is_ever_there_sells_nothing(self):
+        sold = ce()
+        rows = made(sold, 14)
+        blocks, _ = by_block(rows, sold)
+        for name in ("present", "kw", "power_kw", "up_kwh", "down_kwh", "profile_kw"):
+            blocks[name][blocks["minute"] == 1200] = 0
+        model = Model(blocks, sold)
+        assert model.at(1200, 2, 0.9, 1.0, empirical=True).present_frac < 0.05
+        assert not model.at(1200, 2, 0.9, 1.0, empirical=True).profile_kw.any()
+        assert model.at(0, 2, 0.9, 1.0, empirical=True).profile_kw == pytest.approx([7.0] * PARTS)
+        assert model.size_sd < 1e-6
+
     def test_too_little_is_refused_by_name(self):
         sold = ce()
         with pytest.raises(TooLittle, match=r"on 6 days; .* at least 7 days"):
