@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from aggregator import managing
-from aggregator.contracts import Contract, CoreSettings
+from aggregator.contracts import Contract, CoreSettings, contracts_sold
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
 from aggregator.late import Late
@@ -149,6 +150,7 @@ class Book:
         self.sold: list[Sold] = []
         self._ahead: deque[_Ahead] = deque()  # contracts of intervals to come
         self._after: list[Sold] | None = None  # what is sold once the running interval is over, where it changed
+        self._settings: CoreSettings | None = None
         self._contracts: tuple[Contract, ...] = ()  # one of each product that was ever sold
         self._place = np.full(256, -1)
         self.undecodable = 0
@@ -232,6 +234,7 @@ class Book:
         restart takes back what was promised. What begins within RESTART_S of an interval's start, when nothing was
         served in it yet, is sold for all of it.
         """
+        self._settings = settings
         self._signal_max_kw = settings.signal_max_kw
         # What flows beside the vehicles behind a cap is no delivery of theirs.
         self._classes = settings.classes()
@@ -241,6 +244,17 @@ class Book:
         # A life that goes on from another's state is held to the baseline that the other declared.
         self._run += settings.continues == (0, 0) or not self._run
         self._ahead.append(_Ahead(at_ns, self._served_ns, _sold(settings.contracts), restarted))
+        self._turn()
+
+    def resell(self, sold_kw: Sequence[float], at_ns: int) -> None:
+        """Within a run: other powers sold from `at_ns` on. At an interval's beginning they hold for all of it; within
+        one it is settled by the larger, as after a restart.
+        """
+        if self._settings is None:
+            return
+        contracts = contracts_sold(self._settings.contracts, sold_kw)
+        self._settings = replace(self._settings, contracts=contracts)
+        self._ahead.append(_Ahead(at_ns, self._served_ns, _sold(contracts), False))
         self._turn()
 
     def _turn(self) -> None:

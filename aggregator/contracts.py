@@ -7,7 +7,8 @@ nor the catalogue of the day. Keys are named by their id, never written.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -48,6 +49,13 @@ class Contract:
         # A baseline that could not be settled is refused before anything is sold.
         baselines.check(self.product)
         baselines.ramp_s(self.product)
+
+
+def contracts_sold(contracts: Sequence[Contract], sold_kw: Sequence[float]) -> tuple[Contract, ...]:
+    """The same products with other powers sold. Raises ValueError for another number of them, or for bad ones."""
+    if len(sold_kw) != len(contracts):
+        raise ValueError(f"sold_kw: {len(sold_kw)} powers for {len(contracts)} contracts; give one for each")
+    return tuple(replace(contract, sold_kw=float(kw)) for contract, kw in zip(contracts, sold_kw, strict=True))
 
 
 @dataclass(frozen=True)

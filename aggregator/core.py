@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,14 +23,14 @@ import orjson
 from aggregator import managing, records, setpoints
 from aggregator.accounting import Accounting
 from aggregator.alarms import Alarms
-from aggregator.contracts import CoreSettings
+from aggregator.contracts import CoreSettings, contracts_sold
 from aggregator.declared import Declarations
 from aggregator.intake import AHEAD_NS
 from aggregator.journal import Entry, Kind
 from aggregator.records import DECLARATION, MODE, TICK
 from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
-from droop import planned, sites
+from droop import dynamics, planned, sites
 from droop.efficiency import Losses
 from droop.fleet import PLUGGED, SEGMENTS
 from droop.handle import hold
@@ -261,6 +262,18 @@ class Aggregator:
         """Owners' overrides of running sessions. block : WISH[n]"""
         self._record(Kind.WISHES, now_ns, wire.encode(block) if self._journal else b"")
         self.registry.wishes(block, now_ns)
+
+    def sell(self, sold_kw: Sequence[float], now_ns: int) -> None:
+        """From now on so much is sold of each contract, in their order [kW]; the products stay what they are.
+
+        To be called at the edge of a block: settlement takes what was sold at an interval's beginning for all of it.
+        """
+        contracts = contracts_sold(self.settings.contracts, sold_kw)
+        self._record(Kind.SOLD, now_ns, orjson.dumps([float(kw) for kw in sold_kw]))
+        self.settings = replace(self.settings, contracts=contracts)
+        fresh = dynamics.terms([(contract.product, contract.sold_kw) for contract in contracts])
+        # In place: the kernels hold these very arrays.
+        self.engine.terms.sold_kw[:], self.engine.terms.signal_kw[:] = fresh.sold_kw, fresh.signal_kw
 
     def on_time(self, now_ns: int) -> None:
         """Time went by without a sample: hold, ramp, renew what expires."""

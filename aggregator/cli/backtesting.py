@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from aggregator.cli.bidding import seller_of
 from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, guests_of, keys_of
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
@@ -33,7 +34,7 @@ from aggregator.cli.traceoptions import (
 from aggregator.cli.whatifoptions import BatteryPrice, DeadbandHz, DeadS, FullHz, RampKwS
 
 # Too long to read on a terminal.
-LISTED = ("days", "blocks", "worst_blocks", "vehicles", "drivers", "wear", "trace")
+LISTED = ("bids", "days", "blocks", "worst_blocks", "vehicles", "drivers", "wear", "trace")
 
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
@@ -50,6 +51,13 @@ def backtest(
         int | None, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet; 1000.")
     ] = None,
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
+    sold: Annotated[
+        str, typer.Option(help="fixed: as --sold-kw says; bid: of each block what the bid-sizing rule would have sold.")
+    ] = "fixed",
+    history: Annotated[
+        list[Path] | None, typer.Option(help="Of --sold bid: history from before the run, as of `flyball bid`.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of --sold bid: that what is sold will be there.")] = 0.99,
     any_date: AnyDate = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
     fleet: FleetFile = None,
@@ -105,6 +113,7 @@ def backtest(
         ),
     )  # fmt: skip
     settings = whatif.sold(core_settings(loaded), deadband_hz, full_hz)
+    settings, seller = seller_of(sold, settings, history or [], confidence)
     chargers = whatif.chargers(behaviour(loaded.fleet), dead_s, ramp_kw_s)
     opened = partial(
         open_trace, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
@@ -124,7 +133,7 @@ def backtest(
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=chargers, out=resume or out, resume=resume is not None, progress=progress,
-            prices=priced, signal=recorded, battery_price=battery_price, fleet=coming,
+            prices=priced, signal=recorded, battery_price=battery_price, fleet=coming, seller=seller,
             any_date=any_date, warn=log.warning, source=[found.to_dict() for found in folders],
         )  # fmt: skip
     if result is None:
@@ -133,8 +142,8 @@ def backtest(
             "stopped before the end"
             + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
         )
-    sold = ", ".join(f"{entry.sold_kw:g} kW of {entry.product.id}" for entry in settings.contracts)
-    emit(result, json, figures(f"{sold}, {settings.rows} vehicles", _shown(result)))
+    said = ", ".join(f"{entry['sold_kw']:g} kW of {entry['id']}" for entry in result["products"])
+    emit(result, json, figures(f"{said}, {settings.rows} vehicles", _shown(result)))
 
 
 def _shown(result: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from aggregator.journal_files import JournalWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
-    "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest", "worker",
-    "gateway", "api", "utility", "settle", "replay", "explain", "journal", "discover", "acl",
+    "run", "backtest", "bid", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest",
+    "worker", "gateway", "api", "utility", "settle", "replay", "explain", "journal", "discover", "acl",
     "verify", "seal", "prove", "redact", "evidence", "account", "prequalify", "report", "compare", "fleet fit",
     "stability", "study",
 )  # fmt: skip
