@@ -89,6 +89,7 @@ def run(
     progress: Progress = lambda *_: True, any_date: bool = False,
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
     clock: Callable[[], float] = time.monotonic, source: Sequence[Mapping[str, Any]] = (),
+    end_ns: int = 0,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -100,6 +101,7 @@ def run(
     signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
     clock     : our time [s], by which checkpoints are not too many
     source    : what was found in folders of traces, for the result to say
+    end_ns    : time of the last row, where that is known; 0: only as far as the traces have been read
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
@@ -132,7 +134,7 @@ def run(
         if out is not None and now_ns - saved_ns >= CHECKPOINT_NS and clock() - saved_s >= CHECKPOINT_S:
             saved_ns, saved_s = now_ns, clock()
             _save(out, state)
-        if not progress(now_ns, last_ns):
+        if not progress(now_ns, max(last_ns, end_ns)):
             if out is not None:
                 _save(out, state)
             return None

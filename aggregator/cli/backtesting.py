@@ -107,6 +107,7 @@ def backtest(
             behaviour=behaviour(loaded.fleet), out=resume or out, resume=resume is not None, progress=progress,
             prices=priced, signal=recorded,
             any_date=any_date, warn=log.warning, source=[found.to_dict() for found in folders],
+            end_ns=max((found.files[-1].last_ns for found in folders), default=0),
         )  # fmt: skip
     if result is None:
         where = resume or out
@@ -115,7 +116,8 @@ def backtest(
             + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
         )
     sold = ", ".join(f"{entry.sold_kw:g} kW of {entry.product.id}" for entry in settings.contracts)
-    emit(result, json, figures(f"{sold}, {settings.rows} vehicles", result))
+    counted = {"files": {part: len(found) for part, found in result["files"].items()}} if "files" in result else {}
+    emit(result, json, figures(f"{sold}, {settings.rows} vehicles", result | counted))
 
 
 @contextmanager
