@@ -94,6 +94,7 @@ def run(
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
     clock: Callable[[], float] = time.monotonic, source: Sequence[Mapping[str, Any]] = (),
     battery_price: float = BATTERY_PRICE, fleet: Composed | None = None, seller: Seller | None = None,
+    end_ns: int = 0,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -108,6 +109,7 @@ def run(
     battery_price : of a kilowatt-hour of battery, for what a stay wore of it
     fleet     : who comes to the chargers, instead of cars drawn for each; the result then has a `fleet`
     seller    : who says what is sold of each block; None: what the contracts say
+    end_ns    : time of the last row, where that is known; 0: only as far as the traces have been read
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
@@ -147,7 +149,7 @@ def run(
         if out is not None and now_ns - saved_ns >= CHECKPOINT_NS and clock() - saved_s >= CHECKPOINT_S:
             saved_ns, saved_s = now_ns, clock()
             _save(out, state)
-        if not progress(now_ns, last_ns):
+        if not progress(now_ns, max(last_ns, end_ns)):
             if out is not None:
                 _save(out, state)
             return None

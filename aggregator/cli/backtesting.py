@@ -135,6 +135,7 @@ def backtest(
             behaviour=chargers, out=resume or out, resume=resume is not None, progress=progress,
             prices=priced, signal=recorded, battery_price=battery_price, fleet=coming, seller=seller,
             any_date=any_date, warn=log.warning, source=[found.to_dict() for found in folders],
+            end_ns=max((found.files[-1].last_ns for found in folders), default=0),
         )  # fmt: skip
     if result is None:
         where = resume or out
@@ -150,6 +151,8 @@ def _shown(result: dict[str, Any]) -> dict[str, Any]:
     """The figures of the whole run; days, blocks and what they rest on are for files and pages."""
     drivers, wear = result["drivers"], result["wear"]
     plain = {name: value for name, value in result.items() if name not in LISTED}
+    if "files" in result:
+        plain["files"] = {part: len(found) for part, found in result["files"].items()}
     return plain | {
         "cars that left short": f"{drivers['left_short']} of {drivers['left']}, {drivers['left_short_kwh']:.4g} kWh",
         "wear by regulation [M]": ", ".join(
