@@ -28,6 +28,8 @@ NO_SLOT: Final = int(np.iinfo(np.int64).min)
 NS_PER_H: Final = 3.6e12
 # A delayed plan begins this long before the bounds would begin for it: reports are grained, and powers rounded.
 LEAD_H: Final = 1.0 / 30.0
+# The rest of what a plan holds for a slot is charged with this time constant.
+SETTLE_H: Final = 1.0 / 12.0
 
 
 class PlanKind(IntEnum):
@@ -184,18 +186,21 @@ def target_kwh(kind: int, depart_kwh: float, ceiling_kwh: float) -> float:
 
 
 @kernel
-def charges_now(kind: int, to_go_h: float, depart_in_h: float, cheaper_h: float) -> bool:
-    """Whether a plan, other than the even one, charges now.
+def charging_frac(kind: int, to_go_h: float, depart_in_h: float, cheaper_h: float) -> float:
+    """Share of all there is that a plan, other than the even one, charges with now.
 
     to_go_h   : hours of charging that are missing
     cheaper_h : of the time up to the departure, what is used before the present slot [h]
 
-    Who may leave at any moment can put nothing off; who puts it off to the end is called by the bounds in time.
+    Who may leave at any moment can put nothing off; who puts it off to the end is called by the bounds in time. What is
+    left for less than `SETTLE_H` is charged slower and slower: a plan that jumped between nothing and everything, as
+    regulation takes and gives a little around the energy wanted, would be no baseline.
     """
     if to_go_h <= 0.0:
-        return False
+        return 0.0
     if kind == IMMEDIATE or depart_in_h == np.inf or depart_in_h <= 0.0:
-        return True
+        return min(to_go_h / SETTLE_H, 1.0)
     if kind == DELAYED:
-        return to_go_h + LEAD_H >= depart_in_h
-    return to_go_h > cheaper_h
+        late = min(max((to_go_h + LEAD_H - depart_in_h) / LEAD_H, 0.0), 1.0)
+        return min(to_go_h / SETTLE_H, late)
+    return min(max((to_go_h - cheaper_h) / SETTLE_H, 0.0), 1.0)

@@ -33,7 +33,7 @@ from droop.limits import (
     wished,
 )
 from droop.numerics import kernel
-from droop.plans import EVEN, PRICE, Tariff, charges_now, charging_h, look, target_kwh, tariff, until_h
+from droop.plans import EVEN, PRICE, Tariff, charging_frac, charging_h, look, target_kwh, tariff, until_h
 from droop.weights import LEAST, Means, factors, share
 
 NEVER: Final = np.iinfo(np.int64).max
@@ -187,7 +187,8 @@ def _planned(fleet: Fleet, a: int, b: int, now_ns: int, derating: Derating, s: S
             prices = s.tariff
             since_ns = prices.start_ns[0] + prices.at[0] * prices.slot_ns[0]
             cheaper_h = until_h(prices, prices.cheaper_h, since_ns, depart_ns[i])
-        t[i] = min(max(-flat_kw[i] if charges_now(kind[i], to_go_h, depart_h[i], cheaper_h) else 0.0, lo[i]), hi[i])
+        share = charging_frac(kind[i], to_go_h, depart_h[i], cheaper_h)
+        t[i] = min(max(-flat_kw[i] * share, lo[i]), hi[i])
 
 
 @kernel

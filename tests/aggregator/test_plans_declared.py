@@ -106,7 +106,7 @@ def test_the_engine_charges_when_the_plan_says():
     fleet = [
         (PlanKind.EVEN, plain), (PlanKind.IMMEDIATE, plain), (PlanKind.DELAYED, plain), (PlanKind.PRICE, plain),
         (PlanKind.PRICE, plain | {"depart_h": 1.25}),  # the dearest quarter is spared, and no more than that
-        (PlanKind.DELAYED, plain | {"depart_h": 1.02}), (PlanKind.IMMEDIATE, plain | {"target_kwh": 0.0}),
+        (PlanKind.DELAYED, plain | {"depart_h": 1.0}), (PlanKind.IMMEDIATE, plain | {"target_kwh": 0.0}),
         (PlanKind.EVEN, plain | {"target_kwh": 0.0}),
     ]  # fmt: skip
     core = core_of(8, tariff)

@@ -86,27 +86,33 @@ def test_without_a_taper_charging_is_even(shape):
     assert plans.charged_kwh(10.0, 20.0, 50.0, 10.0, shape) == 50.0
 
 
-DECISIONS = [
-    # kind, to go, departs in, cheaper before it, charges
-    ("IMMEDIATE", 1.0, 5.0, 9.0, True),
-    ("IMMEDIATE", 0.0, 5.0, 0.0, False),
-    ("DELAYED", 1.0, 5.0, 0.0, False),
-    ("DELAYED", 1.0, 1.0 + plans.LEAD_H / 2, 0.0, True),
-    ("DELAYED", 1.0, 1.0 + plans.LEAD_H * 2, 0.0, False),
-    ("DELAYED", 1.0, 0.5, 0.0, True),  # too late for all of it
-    ("DELAYED", 1.0, 0.0, 0.0, True),  # said to have left
-    ("DELAYED", 1.0, np.inf, 0.0, True),  # may leave at any moment
-    ("PRICE", 1.0, np.inf, 5.0, True),
-    ("PRICE", 1.0, 0.0, 5.0, True),
-    ("PRICE", 2.0, 5.0, 2.0, False),
-    ("PRICE", 2.0, 5.0, 1.9, True),
-    ("PRICE", 0.0, 5.0, 0.0, False),
+SETTLE, LEAD = plans.SETTLE_H, plans.LEAD_H
+SHARES = [
+    # kind, to go, departs in, cheaper before it, share of all there is
+    ("IMMEDIATE", 1.0, 5.0, 9.0, 1.0),
+    ("IMMEDIATE", 0.0, 5.0, 0.0, 0.0),
+    ("IMMEDIATE", SETTLE / 4, 5.0, 0.0, 0.25),  # the last of it comes slower and slower
+    ("DELAYED", 1.0, 5.0, 0.0, 0.0),
+    ("DELAYED", 1.0, 1.0 + LEAD / 2, 0.0, 0.5),
+    ("DELAYED", 1.0, 1.0 + LEAD * 2, 0.0, 0.0),
+    ("DELAYED", 1.0, 1.0, 0.0, 1.0),
+    ("DELAYED", 1.0, 0.5, 0.0, 1.0),  # too late for all of it
+    ("DELAYED", SETTLE / 2, SETTLE / 2, 0.0, 0.5),
+    ("DELAYED", 1.0, 0.0, 0.0, 1.0),  # said to have left
+    ("DELAYED", 1.0, np.inf, 0.0, 1.0),  # may leave at any moment
+    ("PRICE", 1.0, np.inf, 5.0, 1.0),
+    ("PRICE", 1.0, 0.0, 5.0, 1.0),
+    ("PRICE", 2.0, 5.0, 2.0, 0.0),
+    ("PRICE", 2.0, 5.0, 2.5, 0.0),
+    ("PRICE", 2.0, 5.0, 2.0 - SETTLE / 2, 0.5),
+    ("PRICE", 2.0, 5.0, 1.9, 1.0),
+    ("PRICE", 0.0, 5.0, 0.0, 0.0),
 ]
 
 
-@pytest.mark.parametrize(("kind", "to_go", "departs", "cheaper", "charges"), DECISIONS)
-def test_who_charges_now(kind, to_go, departs, cheaper, charges):
-    assert plans.charges_now(int(PlanKind[kind]), to_go, departs, cheaper) == charges
+@pytest.mark.parametrize(("kind", "to_go", "departs", "cheaper", "share"), SHARES)
+def test_who_charges_now(kind, to_go, departs, cheaper, share):
+    assert plans.charging_frac(int(PlanKind[kind]), to_go, departs, cheaper) == pytest.approx(share, abs=1e-9)
 
 
 def test_a_charger_that_nobody_manages_fills_the_car_of_who_said_nothing():
