@@ -61,7 +61,7 @@ class Recorded(Backtest):
     """A backtest that leaves a record of every second."""
 
     def __init__(self, *args, **how):
-        super().__init__(*args, **how)
+        super().__init__(*args, **how, stepwise=True)
         self.record, self._told = [], []
         apply = self.fleet.apply
 
@@ -289,6 +289,7 @@ def test_a_fleet_that_cannot_lose_scores_one_and_one_that_never_answers_nothing(
     assert [row["score"] for row in found["days"]] == pytest.approx([1.0], abs=1e-3)
     assert found["vehicles"]["short_kwh"] < 0.05
     monkeypatch.setattr(SimulatedFleet, "apply", lambda *_: 0)
+    monkeypatch.setattr("aggregator.backtest.able", lambda _: False)  # compiled stretches know no such fleet
     deaf = run([day], settings, recorded_gate(50.0), seed=1, perfect=True)
     assert [row["score"] for row in deaf["days"]] == pytest.approx([0.0], abs=1e-3)
     sums = deaf["vehicles"]
@@ -322,6 +323,25 @@ def test_not_served_is_told_by_reason_in_days_and_blocks(tmp_path):
     assert day["unserved_kwh"] == pytest.approx(found["unserved_kwh"])
     assert day["unserved_kwh"] > 1.0
     assert found["worst_blocks"][0]["unserved_kwh"] > 0.0
+
+
+def test_compiled_stretches_and_single_steps_gather_the_same():
+    """Edges of accounting intervals and looks are met by both, at the same decisions."""
+    found = []
+    for stepwise in (True, False):
+        test = Backtest(
+            settings_of(30, 60.0), recorded_gate(50.0), T0, 2, behaviour=Behaviour(stay_h=0.5), stepwise=stepwise
+        )  # fmt: skip
+        gathered = test.gathered
+        gathered.vehicles, gathered.sessions = Kept(), Kept()
+        test.feed(trace(3600))
+        test.finish()
+        found.append((
+            gathered.vehicles.all().tobytes(), gathered.sessions.all().tobytes(), gathered.spans.rows.tobytes(),
+            gathered.told(),
+        ))  # fmt: skip
+    assert found[0] == found[1]
+    assert len(found[0][1]) > 20
 
 
 def test_what_is_gathered_does_not_grow_with_time(monkeypatch):
