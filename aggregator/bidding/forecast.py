@@ -150,7 +150,9 @@ def _means(values: Floats, of: Ints, count: Floats) -> Floats:
 class Model:
     """What was learned from blocks. Raises TooLittle where they are too few.
 
-    share     : present of chargers; size: of one that counts, its parts, and its energies
+    share     : present of chargers
+    size      : of one that counts: its mean, and of each part of them
+    whole     : by charger, whoever is there: power without end of energy, and energies each way
     presence  : correlation and its error; None where nobody ever comes or goes
     worst     : ascending, how far above its expectation each block was, in its standard deviations
     """
@@ -171,10 +173,9 @@ class Model:
         there = blocks["present"] > 0
         if not there.any():
             raise TooLittle(f"--history: not one vehicle could ever sell {bundle.name}; look at powers and energies")
-        sizes = np.column_stack([
-            each, blocks["profile_kw"], blocks["power_kw"] / chargers, blocks["up_kwh"] / chargers,
-            blocks["down_kwh"] / chargers,
-        ])  # fmt: skip
+        whole = [blocks[name] / chargers for name in ("power_kw", "up_kwh", "down_kwh")]
+        self.whole = shrunk(np.column_stack(whole), hour, weekday)
+        sizes = np.column_stack([each, blocks["profile_kw"]])
         self.size = shrunk(sizes[there], hour[there], weekday[there], self.minutes.size)
         expected = np.clip(self.share.at(hour, weekday)[:, 0], 0.0, 1.0)
         self.presence: Correlation | None = None
@@ -207,7 +208,7 @@ class Model:
         noise, size_noise = float(self.share.noise(hour, day)[0]), float(self.size.noise(hour, day)[0])
         rho = 0.0 if self.presence is None else min(self.presence.rho + caution * self.presence.error, 1.0)
         parts = np.sort(size[1 : PARTS + 1])
-        power_kw, up_kwh, down_kwh = (float(of) * self.chargers for of in size[PARTS + 1 : PARTS + 4])
+        power_kw, up_kwh, down_kwh = (float(of) * self.chargers for of in np.maximum(self.whole.at(hour, day)[0], 0.0))
         basis = Basis(
             self.chargers, share, parts, power_kw, up_kwh, down_kwh,
             widened(rho, self.chargers, noise), float(self.size_sd * np.sqrt(1.0 + size_noise)),

@@ -56,7 +56,6 @@ class Seller:
         """Every edge of a slice up to `now_ns`, in order."""
         if not self._begun:
             self._begun = True
-            self._before = self._before[self._before["end_ns"] <= now_ns]
             self._look(test, now_ns)
         while self.watcher.next_ns <= now_ns:
             edge_ns = self.watcher.next_ns
