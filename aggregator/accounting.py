@@ -1,7 +1,8 @@
 """The core's accounts of its vehicles: opened with a session, closed with it or with the accounting interval.
 
-An accounting interval is a quarter of an hour, or the longest part of one in which no settlement interval begins or
-ends, so that an account's amounts belong to one statement and its part of the baseline is one number. Closed accounts
+An accounting interval is a quarter of an hour, or the longest part of one in which no product's settlement interval
+begins or ends, so that an account's amounts belong to one statement of each product and its part of the baseline is one
+number; the settlement folds them up (`settlement.accounts.folded`). It is a minute at least. Closed accounts
 are rows for the journal (`Kind.ACCOUNT`); they are results of the calls, like set-points: the same calls give the
 same bytes. No decision rests on them.
 
@@ -12,6 +13,7 @@ is the others' to cover (`aggregator.declared`). Both differences show in the su
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +24,7 @@ from droop.accounts import LOOK_NS, ROW, Accounts
 from droop.handle import hold
 
 QUARTER_S: Final = 900
+LEAST_S: Final = 60
 NS: Final = 1_000_000_000
 # Rows of a journal entry: an entry is one message.
 ENTRY_ROWS: Final = 8_192
@@ -33,9 +36,9 @@ TURNS: Final = 32
 EDGE, NEXT_START, NEXT_END, DECLARED_END, SHORT_SINCE = range(5)
 
 
-def interval_ns(settlement_s: int) -> int:
-    """Length of the accounting interval for a settlement interval of so many seconds."""
-    return math.gcd(QUARTER_S, settlement_s) * NS
+def interval_ns(settlement_s: Iterable[int]) -> int:
+    """Length of the accounting interval for products settled in intervals of so many seconds: part of each of them."""
+    return max(math.gcd(QUARTER_S, *settlement_s), LEAST_S) * NS
 
 
 class Accounting:
@@ -44,7 +47,7 @@ class Accounting:
     `held` is the core's handle on its engine and how it is run (`droop.step.Running`).
     """
 
-    def __init__(self, rows: int, settlement_s: int) -> None:
+    def __init__(self, rows: int, settlement_s: Iterable[int]) -> None:
         self.interval_ns = interval_ns(settlement_s)
         self.columns: Accounts = accounts.allocate(rows, TURNS)
         self._book = hold(self.columns)

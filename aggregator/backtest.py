@@ -7,23 +7,27 @@ code that judges a live day.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from aggregator import managing
+from aggregator.bidding.available import Watcher
+from aggregator.bidding.products import BidError, bundle
 from aggregator.conductor import Conductor, able
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
+from aggregator.desk import STEP_MAX_NS
+from aggregator.gateways.arrivals import Guests
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.kept import Kept, Steps
 from aggregator.reserved import figures
 from aggregator.results.collector import Collector
 from aggregator.signal_file import Recorded
-from aggregator.stretch import STEP_MAX_NS
 from droop.dynamics import terms
 from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Modes, Samples, Signal, no_shortfall
@@ -33,6 +37,12 @@ from settlement.statement import Statement
 from settlement.window import take
 from telemetry.quality import Gate, GateSettings
 from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block, Quality
+
+if TYPE_CHECKING:
+    from aggregator.bidding.selling import Seller
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 # How often all vehicles are looked at: their true state of charge, alarms that concern the whole fleet.
 LOOK_NS: Final = 60_000_000_000
@@ -53,19 +63,21 @@ class Backtest:
     behaviour : how imperfect the fleet is; takes precedence over `perfect`
     signal : a balancing authority's, for the products sold on one
     gathered : what days, blocks, vehicles and stays come to
+    guests : who comes to the chargers, instead of cars drawn for each
+    seller : who says what is sold of each block; None: the contracts stand
     stepwise : every row by Python's steps, as live, not in compiled stretches; the same result, bit for bit, slower
     folder : where rows go that `settle_along` lets go of; None: nowhere
     """
 
     def __init__(
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, perfect: bool = False,
-        behaviour: Behaviour | None = None, signal: Recorded | None = None, gathered: Collector | None = None, *,
-        stepwise: bool = False, folder: Path | None = None,
+        behaviour: Behaviour | None = None, signal: Recorded | None = None, *, gathered: Collector | None = None,
+        guests: Guests | None = None, seller: Seller | None = None, stepwise: bool = False, folder: Path | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.stepwise = settings, stepwise
         self.core = Aggregator(settings, journal=False, accounts=True)
         self.gathered = gathered or Collector(settings, start_ns)
-        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour)
+        self.fleet = SimulatedFleet(settings.rows, seed, start_ns, perfect=perfect, behaviour=behaviour, guests=guests)
         self.gate = Gate(gate)
         self.rows = 0
         self.soc_min_frac, self.soc_max_frac = 1.0, 0.0
@@ -82,6 +94,10 @@ class Backtest:
         self._stated_ns: int | None = None  # up to where
         self.points = np.zeros(0, SIGNAL) if signal is None else set_points(signal, settings)
         self.told = 0  # set-points that have been said
+        self.seller = seller
+        self.watcher = watching(settings) if seller is None else seller.watcher
+        self.sales: list[tuple[int, tuple[float, ...]]] = []  # from when on so much was sold of each contract [ns, kW]
+        self._recorded = signal
 
     def feed(self, block: Block) -> None:
         """Recorded rows, in file order. block : FREQUENCY[n] with rx_ns == t_ns"""
@@ -93,6 +109,11 @@ class Backtest:
             return
         self.samples_kept.add(judged)
         self._steps.add(judged["t_ns"])
+        for part in (judged,) if self.seller is None else self.seller.parts(self, judged):
+            self._drive(part)
+
+    def _drive(self, judged: Block) -> None:
+        """Rows that were judged, in time. judged : FREQUENCY[n]"""
         if able(self) and not self.stepwise:
             Conductor(self, judged).run()
             return
@@ -110,10 +131,37 @@ class Backtest:
     def follow(self, count: int) -> None:
         """Set-points alone, without any frequency: the next `count` of them, a decision at each."""
         for now_ns in self.points["t_ns"][self.told : self.told + count].tolist():
+            if self.seller is not None:
+                self.seller.turn(self, now_ns)
             self._idle_until(now_ns)
             self._world(now_ns)
             self.core.on_time(now_ns)
             self._obey(now_ns)
+
+    def sell(self, sold_kw: Sequence[float], now_ns: int) -> None:
+        """From `now_ns` on, the edge of a block, so much is sold of each contract [kW]."""
+        self.core.sell(sold_kw, now_ns)
+        self.settings = self.core.settings
+        self.sales.append((now_ns, tuple(sold_kw)))
+        if self._recorded is not None:
+            self.points["power_kw"][self.told :] = set_points(self._recorded, self.settings)["power_kw"][self.told :]
+
+    def sold_kw(self, t_ns: Ints) -> Floats:
+        """float64[n, contracts]: what was sold at these times; nothing before the first sale, where there are any."""
+        if not self.sales:
+            return np.tile([contract.sold_kw for contract in self.settings.contracts], (t_ns.size, 1))
+        place = np.searchsorted([at_ns for at_ns, _ in self.sales], t_ns, side="right")
+        return np.array([(0.0,) * len(self.settings.contracts), *(kw for _, kw in self.sales)])[place]
+
+    def sold_at(self, t_ns: int) -> list[Sold]:
+        """What is settled of an interval that begins then: products of which anything was sold."""
+        powers = self.sold_kw(np.array([t_ns]))[0].tolist()
+        pairs = zip(self.settings.contracts, powers, strict=True)
+        return [Sold(contract.product, kw) for contract, kw in pairs if kw > 0.0 or not self.sales]
+
+    def idle_until(self, now_ns: int) -> None:
+        """Live up to a time at which the trace says nothing."""
+        self._idle_until(now_ns)
 
     def _idle_until(self, now_ns: int) -> None:
         """Time in which the trace says nothing, in steps short enough to keep the fleet commanded."""
@@ -163,6 +211,8 @@ class Backtest:
         self._count_hours(now_ns)
         core, self._look_ns = self.core, now_ns + LOOK_NS
         self.gathered.look(self.fleet)
+        if self.watcher is not None:
+            self.watcher.look(core.engine.fleet, now_ns)
         if core.last is not None:
             core.supervise(figures(core, now_ns)["short"], now_ns)
         soc = self.fleet.truth().soc_frac
@@ -205,6 +255,11 @@ class Backtest:
         return self._steps.gap_s
 
     @property
+    def last_ns(self) -> int:
+        """How far the run has got."""
+        return self._last_ns
+
+    @property
     def samples(self) -> Block:
         """FREQUENCY[n]: the judged rows that were decided on."""
         return self.samples_kept.whole
@@ -230,6 +285,8 @@ class Backtest:
             ),
             Signal(said["t_ns"], said["valid_until_ns"], said["power_kw"].astype(np.float64)), no_shortfall(),
             modes=managing.by_product(self.core.mode_rows(), self.settings.contracts),
+            energy=managing.energy(self.core.mode_rows()),
+            classes=self.settings.classes(),
         )  # fmt: skip
 
     def statements(self) -> Iterator[Statement]:
@@ -276,12 +333,24 @@ class Backtest:
 
     def _settled(self, first_ns: int, last_ns: int, until_ns: int) -> Iterator[Statement]:
         """Statements of the intervals from `first_ns` that begin before `until_ns`, of the rows in memory."""
-        sold, length_ns = self._sold(), self._length_ns
-        facts = self.facts(self.samples_kept.held, self.meters_kept.held, first_ns - reach_ns(sold))
+        length_ns = self._length_ns
+        facts = self.facts(self.samples_kept.held, self.meters_kept.held, first_ns - reach_ns(self._sold()))
         for start_ns in range(first_ns, until_ns, length_ns):
+            if not (sold := self.sold_at(start_ns)):
+                continue
             end_ns = min(start_ns + length_ns, last_ns + 1)
             near = between(facts, start_ns - reach_ns(sold), end_ns + tail_s(sold) * NS)
             yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=end_ns)
+
+
+def watching(settings: CoreSettings) -> Watcher | None:
+    """Who keeps what the fleet had to sell; None where what is sold together is sold in different blocks."""
+    powers = [contract.sold_kw for contract in settings.contracts]
+    ratios = [kw / powers[0] for kw in powers] if all(powers) else None
+    try:
+        return Watcher(bundle([contract.product for contract in settings.contracts], ratios))
+    except BidError:
+        return None
 
 
 def set_points(signal: Recorded, settings: CoreSettings) -> Block:

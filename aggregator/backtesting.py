@@ -17,38 +17,38 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from aggregator import backtest_series as series
 from aggregator import billing, exporting, managing, reserved, whatif
 from aggregator.backtest import Backtest
+from aggregator.bidding import available
 from aggregator.billing import Files
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
+from aggregator.fleets.composing import Composed
 from aggregator.gateways.population import Behaviour
-from aggregator.kept import PIECE, Kept
 from aggregator.oversold import Oversold
 from aggregator.results import periods, writing
 from aggregator.results.collector import Collector
 from aggregator.results.wear import BATTERY_PRICE
 from aggregator.signal_file import Recorded
 from aggregator.validity import check_valid
-from droop.curve import fractions
 from droop.split import LAM_MAX
-from settlement import expected
-from settlement.align import NS, Grid
-from settlement.interval import Sold, reach_ns
+from settlement.align import NS
 from settlement.payment import PaymentError
 from settlement.prices import PriceError
 from settlement.scores import weighted_score
 from settlement.statement import Statement
 from telemetry.quality import GateSettings
-from telemetry.samples import FREQUENCY, POWER, SIGNAL, Block
+from telemetry.samples import SIGNAL, Block
 from telemetry.traces import Trace
+
+if TYPE_CHECKING:
+    from aggregator.bidding.selling import Seller
 
 CHECKPOINT: Final = "checkpoint.pkl"
 # Between two checkpoints there lies an hour of the recording, and of our time what it takes to be worth one.
@@ -93,7 +93,8 @@ def run(
     progress: Progress = lambda *_: True, any_date: bool = False,
     warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
     clock: Callable[[], float] = time.monotonic, source: Sequence[Mapping[str, Any]] = (),
-    battery_price: float = BATTERY_PRICE,
+    battery_price: float = BATTERY_PRICE, fleet: Composed | None = None, seller: Seller | None = None,
+    end_ns: int = 0,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The result of driving the fleet over the traces, one after the other; None if stopped.
 
@@ -106,12 +107,16 @@ def run(
     clock     : our time [s], by which checkpoints are not too many
     source    : what was found in folders of traces, for the result to say
     battery_price : of a kilowatt-hour of battery, for what a stay wore of it
+    fleet     : who comes to the chargers, instead of cars drawn for each; the result then has a `fleet`
+    seller    : who says what is sold of each block; None: what the contracts say
+    end_ns    : time of the last row, where that is known; 0: only as far as the traces have been read
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
     """
     check(traces, settings, signal, any_date=any_date)
-    what = _digest(traces, settings, gate, seed, perfect, behaviour) + _sealed(signal) + f"{battery_price:g}"
+    told = _sealed(signal) + _guests(fleet) + _asked_of(seller) + f"{battery_price:g}"
+    what = _digest(traces, settings, gate, seed, perfect, behaviour) + told
     state = _load(out, what) if resume and out is not None else State(what)
     if state.backtest is not None:
         state.backtest.gathered.move(out)
@@ -126,9 +131,10 @@ def run(
         if not any_date:
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
-            gathered = Collector(settings, first_ns, out, battery_price)
             state.backtest = Backtest(
-                settings, gate, first_ns, seed, perfect, behaviour, signal, gathered, folder=out
+                settings, gate, first_ns, seed, perfect, behaviour, signal, folder=out,
+                gathered=Collector(settings, first_ns, out, battery_price),
+                guests=None if fleet is None else fleet.guests, seller=seller,
             )  # fmt: skip
         saved_ns = first_ns if saved_ns is None else saved_ns
         if traces:
@@ -143,7 +149,7 @@ def run(
         if out is not None and now_ns - saved_ns >= CHECKPOINT_NS and clock() - saved_s >= CHECKPOINT_S:
             saved_ns, saved_s = now_ns, clock()
             _save(out, state)
-        if not progress(now_ns, last_ns):
+        if not progress(now_ns, max(last_ns, end_ns)):
             if out is not None:
                 _save(out, state)
             return None
@@ -152,7 +158,7 @@ def run(
     if out is not None:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return result(traces, state.backtest, state.rejected, out, prices, seed, _sealed(signal), source)
+        return result(traces, state.backtest, state.rejected, out, prices, seed, _sealed(signal), source, fleet)
     except (PriceError, PaymentError):
         if out is not None:
             _save(out, state)  # with the prices mended, --resume has nothing left to do but to settle
@@ -213,9 +219,21 @@ def _sealed(signal: Recorded | None) -> str:
     return "" if signal is None else hashlib.sha256(signal.t_ns.tobytes() + signal.share.tobytes()).hexdigest()
 
 
+def _guests(fleet: Composed | None) -> str:
+    if fleet is None:
+        return ""
+    return hashlib.sha256(b"".join(column.tobytes() for column in fleet.guests)).hexdigest()
+
+
+def _asked_of(seller: Seller | None) -> str:
+    if seller is None:
+        return ""
+    return repr((seller.rule, seller.bundle.key, hashlib.sha256(seller.known().tobytes()).hexdigest()))
+
+
 def result(
     traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None,
-    seed: int = 1, signal_digest: str = "", source: Sequence[Mapping[str, Any]] = (),
+    seed: int = 1, signal_digest: str = "", source: Sequence[Mapping[str, Any]] = (), fleet: Composed | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The result's keys, as scripts rely on them."""
     gathered = test.finish()
@@ -252,12 +270,14 @@ def result(
         "commands": sums.commands,
         "alarms": test.core.alarms.raised,
         "modes": managing.seconds(test.core.modes()),
-        "products": [
-            {"id": c.product.id, "sold_kw": c.sold_kw, **whatif.told(c.product)} for c in test.settings.contracts
-        ],
+        "products": _products(test),
     }
     if source:
         row["files"] = {part: [entry for found in source for entry in found[part]] for part in source[0]}
+    if fleet is not None:
+        row["fleet"] = fleet.about | (test.fleet.arrivals() or {})
+    if test.seller is not None:
+        row["bids"] = test.seller.result()
     bill = prices.bill(statements) if prices is not None else None
     if bill is not None:
         row["income"] = billing.summary(bill)
@@ -281,6 +301,17 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
+def _products(test: Backtest) -> list[dict[str, Any]]:
+    """What was sold [kW]; the mean over the settled intervals where it changed."""
+    first_ns = test.sales[0][0] if test.sales else test.last_ns - 1
+    starts_ns = np.arange(first_ns, test.last_ns, NS * test.settings.interval_s, dtype=np.int64)
+    mean = test.sold_kw(starts_ns).mean(axis=0) if starts_ns.size else np.zeros(len(test.settings.contracts))
+    return [
+        {"id": contract.product.id, "sold_kw": float(kw), **whatif.told(contract.product)}
+        for contract, kw in zip(test.settings.contracts, mean, strict=True)
+    ]
+
+
 def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Statement]) -> None:
     """Result, statements, the series behind them and a page to look at."""
     from aggregator.results import page  # a second of import for those who want it
@@ -290,27 +321,17 @@ def _write(out: Path, row: dict[str, Any], test: Backtest, statements: list[Stat
     (out / "result.json").write_bytes(orjson.dumps(row, option=pretty))
     (out / "statements.json").write_bytes(orjson.dumps([s.to_dict() for s in statements], option=pretty))
     for name, kept in (("frequency", test.samples_kept), ("meter", test.meters_kept)):
-        _write_series(out / f"{name}.parquet", kept)
+        series.write(out / f"{name}.parquet", kept)
+    if test.watcher is not None:
+        available.write(out / available.FILE, test.watcher.rows, test.watcher.bundle)
     title = ", ".join(
-        ", ".join((f"{c.sold_kw:g} kW of {c.product.id}", *whatif.told(c.product).get("changed", ())))
-        for c in test.settings.contracts
+        ", ".join((f"{sold['sold_kw']:g} kW of {sold['id']}", *sold.get("changed", ()))) for sold in row["products"]
     )
-    shown = page.Shown(title, row, _series(test), statements, test.gathered.spans.rows, _facts(row))
+    shown = page.Shown(title, row, series.of(test), statements, test.gathered.spans.rows, _facts(row))
     page.write(out / "report.html", shown)
     (out / CHECKPOINT).unlink(missing_ok=True)
     test.samples_kept.discard()
     test.meters_kept.discard()
-
-
-def _write_series(path: Path, kept: Kept) -> None:
-    """Rows as Parquet, a row group a piece."""
-    writer: Any = None
-    for block in kept.pieces():
-        table = pa.table({column: np.ascontiguousarray(block[column]) for column in block.dtype.names or ()})
-        writer = writer or pq.ParquetWriter(path, table.schema)
-        writer.write_table(table, row_group_size=PIECE)
-    if writer is not None:
-        writer.close()
 
 
 def _facts(row: dict[str, Any]) -> dict[str, str]:
@@ -333,69 +354,6 @@ def _facts(row: dict[str, Any]) -> dict[str, str]:
 
 def _income(row: dict[str, Any]) -> list[dict[str, str]]:
     return list(row["income"]["totals"]) if "income" in row else []
-
-
-def _series(test: Backtest) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[Any, Any]]:
-    """Frequency, power asked and power given, as (t_ns, value) each; the last two relative to the baseline.
-
-    A series of several pieces is thinned piece by piece: what nobody could see is not held all at once.
-    """
-    heard, asked, given = [], [], []
-    for samples in test.samples_kept.pieces():
-        hz = np.where(samples["quality"] == 0, samples["hz"], np.nan)
-        heard.append((samples["t_ns"], hz))
-        if _by_curve(test):
-            asked.append((samples["t_ns"], _curves_kw(test, hz)))
-    declared = test.core.declared_rows()
-    for meters in test.meters_kept.pieces():
-        step = np.searchsorted(declared["start_ns"], meters["t_ns"], side="right") - 1
-        baseline = np.where(step >= 0, declared["power_kw"][np.maximum(step, 0)], np.nan)
-        given.append((meters["t_ns"], meters["power_kw"] - baseline))
-    if not _by_curve(test):
-        asked += _seconds_kw(test)
-    return _joined(heard), _joined(asked), _joined(given)
-
-
-def _joined(pieces: list[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Pieces of a series as one."""
-    from aggregator import report  # as `_write`
-
-    if len(pieces) > 1:
-        pieces = [report.thinned(*piece) for piece in pieces]
-    t_ns, value = zip(*pieces, strict=True) if pieces else ([np.zeros(0, np.int64)], [np.zeros(0)])
-    return np.concatenate(t_ns), np.concatenate(value)
-
-
-def _by_curve(test: Backtest) -> bool:
-    """Whether what is asked is told by each frequency alone."""
-    return all(c.product.input == "frequency" and c.product.trigger is None for c in test.settings.contracts)
-
-
-def _curves_kw(test: Backtest, hz: Any) -> Any:
-    """What the products' curves ask together at these frequencies [kW]."""
-    sold = [(contract.product, contract.sold_kw) for contract in test.settings.contracts]
-    return np.sum([kw * fractions(product.response, hz - product.nominal_hz) for product, kw in sold], axis=0)
-
-
-def _seconds_kw(test: Backtest) -> Iterator[tuple[Any, Any]]:
-    """What the products asked together, as settlement sees it: second by second."""
-    sold = [(contract.product, contract.sold_kw) for contract in test.settings.contracts]
-    needed_ns = reach_ns([Sold(product, kw) for product, kw in sold])
-    said_ns, pieces = test.points["t_ns"][: test.told], test.samples_kept.pieces()
-    samples = next(pieces, np.zeros(0, FREQUENCY))
-    start_ns = min([*samples["t_ns"][:1].tolist(), *said_ns[:1].tolist()])
-    while True:
-        more = next(pieces, None)
-        ends_ns = [*samples["t_ns"][-1:].tolist(), *(said_ns[-1:].tolist() if more is None else [])]
-        # The last second of a piece may go on in the next one.
-        grid = Grid(start_ns, NS, (max(ends_ns) - start_ns) // NS + (1 if more is None else 0))
-        facts = test.facts(samples, np.zeros(0, POWER), start_ns - needed_ns)
-        yield grid.edges_ns[:-1], np.sum([expected.of(sold, k, facts, grid).mean for k in range(len(sold))], axis=0)
-        if more is None:
-            return
-        start_ns = grid.end_ns
-        since = np.searchsorted(samples["t_ns"], start_ns - needed_ns)
-        samples = np.concatenate([samples[since:], more])
 
 
 def _digest(

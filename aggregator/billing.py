@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 from aggregator import contracts, journal_reader, pricefile
 from aggregator.journal import Kind, Problem
-from aggregator.settle import settle_folder
+from aggregator.resettled import closed
 from droop.products import Product
 from settlement import invoice
 from settlement.invoice import BLOCK, DAY, Invoice, Total
+from settlement.prices import PriceBook
+from settlement.sales import Sales
 from settlement.statement import Statement, iso
 
 
@@ -34,14 +36,6 @@ class Asked(NamedTuple):
     late_messages: int = 0
 
 
-class Settled(NamedTuple):
-    """Statements, every product the run sold, and the statements' bill where there were prices."""
-
-    statements: list[Statement]
-    products: dict[str, Product]
-    bill: Invoice | None
-
-
 def products_of(folder: Path) -> dict[str, Product]:
     """Every product that a journal's runs sold, as its own record has it; the newest of each id."""
     found: dict[str, Product] = {}
@@ -57,27 +51,28 @@ class Files:
 
     def __init__(self, asked: Asked, products: Mapping[str, Product]) -> None:
         self._products, self._late = dict(products), asked.late_messages
-        self._prices = self._sales = None
+        self.prices: PriceBook | None = None
+        self.sales: Sales | None = None
         self._notes: list[str] = []
         if asked.prices is None:
             if asked.contracts is not None or asked.late_messages:
                 raise BillingError("--contracts and --late-messages go with --prices; name a file of prices")
             return
-        self._prices, leaps = pricefile.prices(asked.prices, products)
+        self.prices, leaps = pricefile.prices(asked.prices, products)
         for name in products:
-            if name not in self._prices.products:
+            if name not in self.prices.products:
                 raise BillingError(f"{asked.prices}: no price of {name}, which was sold; add its rows")
         if asked.contracts is not None:
-            self._sales, more = pricefile.sales(asked.contracts, products)
+            self.sales, more = pricefile.sales(asked.contracts, products)
             leaps += more
         if leaps:
             self._notes.append(f"{leaps} leap-second stamps counted as the second after them")
 
-    def bill(self, statements: Sequence[Statement]) -> Invoice | None:
-        """The statements' bill; None where no prices were asked for."""
-        if self._prices is None:
+    def bill(self, statements: Sequence[Statement], rules: Mapping[str, Product] | None = None) -> Invoice | None:
+        """The statements' bill; None where no prices were asked for. rules : `Settled.rules`"""
+        if self.prices is None:
             return None
-        found = invoice.bill(statements, self._products, self._prices, self._sales)
+        found = invoice.bill(statements, self._products, self.prices, self.sales, rules)
         fees = tuple(self._fees(statements))
         settled = (*found.settled, *(item.key for item in fees))
         return Invoice((*found.items, *fees), settled, (*self._notes, *found.notes))
@@ -91,6 +86,24 @@ class Files:
                                "choose the one with --product")  # fmt: skip
         first_ns = min(item.start_ns for item in statements)
         return [invoice.fee(charging[0], self._late, first_ns, "allocation messages that came late")]
+
+
+class Settled(NamedTuple):
+    """Statements, every product the run sold, and the statements' bill where there were prices.
+
+    rules : statement key -> the product as it was in force then; files : what they were billed by
+    """
+
+    statements: list[Statement]
+    products: dict[str, Product]
+    bill: Invoice | None
+    rules: dict[str, Product]
+    files: Files
+
+    @property
+    def corrected(self) -> int:
+        """Intervals that were settled more than once; each statement says how often."""
+        return sum(item.revision > 0 for item in self.statements)
 
 
 class Prepared(NamedTuple):
@@ -116,11 +129,16 @@ def prepare(folder: Path, asked: Asked) -> Prepared:
 def settle(folder: Path, asked: Asked, problems: list[Problem], prepared: Prepared | None = None) -> Settled:
     """Settle a journal's folder and price it."""
     prepared = prepared or prepare(folder, asked)
-    found = settle_folder(folder, problems=problems)
-    statements = [item for item in found if _within(item, asked, prepared.wanted)]
+    statements: list[Statement] = []
+    rules: dict[str, Product] = {}
+    for interval in closed(folder, problems):
+        own = {item.product.id: item.product for item in interval.sold}
+        kept = [item for item in interval.statements if _within(item, asked, prepared.wanted)]
+        statements += kept
+        rules |= {item.key: own[item.product] for item in kept}
     if not statements:
         raise BillingError("no interval was settled in the time asked; `flyball journal` says what the run holds")
-    return Settled(statements, prepared.known, prepared.files.bill(statements))
+    return Settled(statements, prepared.known, prepared.files.bill(statements, rules), rules, prepared.files)
 
 
 def _within(item: Statement, asked: Asked, wanted: Mapping[str, Product]) -> bool:

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from aggregator import managing
-from aggregator.contracts import Contract, CoreSettings
+from aggregator.contracts import Contract, CoreSettings, contracts_sold
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
 from aggregator.late import Late
-from aggregator.records import DECLARATION, MODE, TICK, Block, DeclarationFlag
+from aggregator.records import DECLARATION, FLEET, MODE, TICK, Block, DeclarationFlag
 from droop.reasons import Reason
 from settlement import baselines, interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
 from settlement.evidence import Closed, cut
-from settlement.facts import Declarations, Facts, Meters, Samples, Shortfall, Signal
+from settlement.facts import NO_CLASSES, Declarations, Facts, Meters, Samples, Shortfall, Signal
 from settlement.interval import Sold
 from settlement.statement import Statement, iso
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Quality
@@ -149,12 +150,14 @@ class Book:
         self.sold: list[Sold] = []
         self._ahead: deque[_Ahead] = deque()  # contracts of intervals to come
         self._after: list[Sold] | None = None  # what is sold once the running interval is over, where it changed
+        self._settings: CoreSettings | None = None
         self._contracts: tuple[Contract, ...] = ()  # one of each product that was ever sold
         self._place = np.full(256, -1)
         self.undecodable = 0
         self._run = 0
         self._signal_max_kw = np.inf
         self._beside: list[int] = []
+        self._classes = NO_CLASSES
         self._start_ns: int | None = None
         self.tail_s = interval.tail_s([])
         self._seen_ns = self._served_ns = 0
@@ -231,14 +234,27 @@ class Book:
         restart takes back what was promised. What begins within RESTART_S of an interval's start, when nothing was
         served in it yet, is sold for all of it.
         """
+        self._settings = settings
         self._signal_max_kw = settings.signal_max_kw
         # What flows beside the vehicles behind a cap is no delivery of theirs.
+        self._classes = settings.classes()
         self._beside = [site.meter for site in settings.sites if site.meter]
         self._number(settings.contracts)
         restarted = bool(self._run)
         # A life that goes on from another's state is held to the baseline that the other declared.
         self._run += settings.continues == (0, 0) or not self._run
         self._ahead.append(_Ahead(at_ns, self._served_ns, _sold(settings.contracts), restarted))
+        self._turn()
+
+    def resell(self, sold_kw: Sequence[float], at_ns: int) -> None:
+        """Within a run: other powers sold from `at_ns` on. At an interval's beginning they hold for all of it; within
+        one it is settled by the larger, as after a restart.
+        """
+        if self._settings is None:
+            return
+        contracts = contracts_sold(self._settings.contracts, sold_kw)
+        self._settings = replace(self._settings, contracts=contracts)
+        self._ahead.append(_Ahead(at_ns, self._served_ns, _sold(contracts), False))
         self._turn()
 
     def _turn(self) -> None:
@@ -262,6 +278,7 @@ class Book:
         """MODE rows name a product by its place among the contracts of their run: which of all known that is."""
         known = {contract.product.id: k for k, contract in enumerate(self._contracts)}
         place = np.full(256, -1)
+        place[FLEET] = FLEET
         for k, contract in enumerate(contracts):
             if contract.product.id not in [item.product.id for item in contracts[:k]]:  # the first speaks
                 place[k] = known.setdefault(contract.product.id, len(known))
@@ -320,14 +337,14 @@ class Book:
             self.note(f"nothing was recorded after {iso(self._start_ns)}")
             self._start_ns = now_ns - now_ns % self.length_ns
             self._turn()
-        self._forget(self._start_ns - interval.reach_ns(self.sold))
+        self._forget(self._start_ns - interval.reach_ns(self.sold), self._start_ns - interval.heard_ns(self.sold))
         return done
 
-    def _forget(self, low_ns: int) -> None:
-        """Drop the rows that no later interval can use."""
-        for kind in (Kind.SAMPLES, Kind.METERS, Kind.TICKS):
+    def _forget(self, low_ns: int, heard_ns: int) -> None:
+        """Drop the rows that no later interval can use. heard_ns : from when on the frequency is needed"""
+        for kind, from_ns in ((Kind.SAMPLES, heard_ns), (Kind.METERS, low_ns), (Kind.TICKS, heard_ns)):
             rows = self._rows[kind]
-            rows.keep(rows.view["t_ns"] >= low_ns)
+            rows.keep(rows.view["t_ns"] >= from_ns)
             rows.dropped = 0
         modes = self._rows[Kind.MODES]
         modes.keep(modes.view["from_ns"] >= low_ns - managed.LASTS_NS)
@@ -384,6 +401,8 @@ class Book:
                 *(f"meter {meter}: not one reading" for meter in silent),
                 *(f"{count} rows of {name} beyond memory" for name, count in dropped.items()),
             ),
-            self._late.between(start_ns - interval.reach_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
+            self._late.between(start_ns - interval.heard_ns(self.sold), start_ns + self.length_ns + self.tail_s * NS),
             managing.by_product(self._rows[Kind.MODES].view, self._contracts),
+            managing.energy(self._rows[Kind.MODES].view),
+            self._classes,
         )

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from aggregator import contracts, journal_reader
 from aggregator.book import Book
 from aggregator.journal import Entry, Kind
@@ -27,7 +29,7 @@ SETTLED: Final = frozenset(Kind) - {Kind.COMMANDS}
 
 def beginning(folder: Path, since_ns: int) -> Iterator[Entry]:
     """Contracts and sessions from the beginning to a time: without their own time (0), so that they close nothing."""
-    for entry in journal_reader.entries(folder, {Kind.START, Kind.SESSIONS}, end_ns=since_ns):
+    for entry in journal_reader.entries(folder, {Kind.START, Kind.SOLD, Kind.SESSIONS}, end_ns=since_ns):
         if entry.kind is not Kind.GAP:
             yield entry._replace(now_ns=0)
 
@@ -67,6 +69,8 @@ class Books:
             return done
         if entry.now_ns:
             done += self.on_time(entry.now_ns)
+        if entry.kind is Kind.SOLD:
+            self._resell(entry)
         for book in self._books.values():
             book.feed(entry)
         return done
@@ -94,14 +98,22 @@ class Books:
 
     @property
     def reach_ns(self) -> tuple[int, int]:
-        """How far before its start, and after its end, rows can change an interval's statements."""
-        before_ns = max((interval.reach_ns(book.sold) for book in self._books.values()), default=interval.LEAD_S * NS)
+        """How far before its start, and after its end, a frequency can change an interval's statements."""
+        before_ns = max((interval.heard_ns(book.sold) for book in self._books.values()), default=interval.LEAD_S * NS)
         return before_ns, self.tail_s * NS
 
     @property
     def undecodable(self) -> int:
         """Entries that could not be read."""
         return max((book.undecodable for book in self._books.values()), default=0)
+
+    def _resell(self, entry: Entry) -> None:
+        try:
+            sold_kw = [float(kw) for kw in orjson.loads(entry.payload)]
+            for book in self._books.values():
+                book.resell(sold_kw, entry.now_ns)
+        except (ValueError, TypeError) as error:
+            self.problems.append(f"entry {entry.seq}: what is sold cannot be read: {error}")
 
     def _begin(self, at_ns: int) -> None:
         entry, self._beginning = self._beginning, None

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from aggregator import stretch as stretches
-from aggregator.direct import Entry, entry, stamped
-from aggregator.gateways import physics
-from aggregator.gateways.simulated import METER, SimulatedFleet
-from aggregator.intake import REPORT_REASONS, take_reports
-from aggregator.setpoints import SETPOINT
-from aggregator.stretch import (
+from aggregator.desk import (
     AFTER,
     CODES,
     COMING,
@@ -27,10 +21,16 @@ from aggregator.stretch import (
     GAP,
     HEARING,
     LOOK,
+    SHARE,
     STATE,
     Desk,
-    stretch,
 )  # fmt: skip
+from aggregator.direct import Entry, entry, stamped
+from aggregator.gateways import physics
+from aggregator.gateways.simulated import METER, SimulatedFleet
+from aggregator.intake import REPORT_REASONS, take_reports
+from aggregator.setpoints import SETPOINT
+from aggregator.stretch import FROZEN, stretch
 from droop import accounts, step
 from droop.handle import SETTINGS, hold
 from droop.step import Tick
@@ -62,14 +62,14 @@ class Conductor:
         readings = np.zeros(READINGS_A_ROW * rows.size + SPARE, POWER)
         self._state = np.zeros(1, STATE)
         self._desk = Desk(
-            self._state, np.zeros(stretches.SHARE + 1, np.int64), fleet._session, fleet._report_ns,
+            self._state, np.zeros(SHARE + 1, np.int64), fleet._session, fleet._report_ns,
             fleet._period_ns, fleet._cut_until_ns, fleet._deaf_until_ns, np.empty(n, VEHICLE), np.empty(n, SETPOINT),
             readings, test.points, core.engine.fleet.mode.copy(), core.registry._bad, core.sums.unserved_by_reason_kwh,
             core.registry._believing,
         )  # fmt: skip
         entries = _entries(held, book, chargers, self._desk, core, fleet)
         self._desk.at[:] = [each.at for each in entries]
-        self._with = held, book, chargers, hold(stamped(self._desk, entries)), rows
+        self._with = held, book, chargers, hold(stamped(self._desk, entries, FROZEN)), rows
 
     def run(self) -> None:
         """All of the rows."""

@@ -12,7 +12,7 @@ import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aggregator.journal_keeping import Limits
 
 IngestName = Annotated[str, Field(pattern=r"^i[1-4]$")]
+PlanName = Literal["even", "immediate", "delayed", "price"]  # in the order of droop's `PlanKind`
 Origin = Literal["bay", "station", "remote", "automatic_bay", "automatic_station", "automatic_remote"]
 
 
@@ -50,6 +51,40 @@ class FleetTable(Table):
     liars_frac: float = Field(
         0.003, ge=0, le=1, description="chargers that acknowledge and, from some time on, do nothing"
     )
+    sessions: Path | None = Field(None, description="recorded sessions; unset: cars are drawn for each charger")
+    sessions_site: str | None = Field(None, description="one of their sites; unset: all")
+    sessions_from: str | None = Field(None, description="arrivals from this ISO date or time on")
+    sessions_to: str | None = Field(None, description="arrivals before this one")
+    sessions_shift: str = Field("auto", description="`auto`, `none`, or the date that the trace's first day shows")
+    sessions_tz: str | None = Field(None, description="zone of times that name none; unset: the publisher's")
+    departures: Literal["auto", "told", "known"] = Field("auto", description="what is known of them beforehand")
+    skip_bad: bool = Field(False, description="count rows that cannot be true instead of refusing the file")
+    generator: Path | None = Field(None, description="a model of `flyball fleet fit`, or `builtin`")
+    cars: Path | None = Field(None, description="car models to draw from; unset: built-in classes")
+    plans: dict[PlanName, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        {"even": 1.0}, min_length=1, description="shares of charging plans"
+    )
+    tariff: Path | None = Field(None, description="CSV of time,price for plans by price")
+    tariff_day: tuple[tuple[float, float], ...] = Field((), description="[hour, price] of any day, instead")
+    tariff_tz: str | None = Field(None, description="zone of a tariff's times; unset: UTC")
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> FleetTable:
+        if self.sessions is not None and self.generator is not None:
+            raise ValueError("`generator`: leave it out where `sessions` are given, or them")
+        if not sum(self.plans.values()) > 0.0:
+            raise ValueError("`plans`: the shares sum to 0; give one above it")
+        if self.plans.get("price", 0.0) > 0.0 and self.tariff is None and not self.tariff_day:
+            raise ValueError("`plans.price`: needs a `tariff`, or a `tariff_day`")
+        if self.tariff is not None and self.tariff_day:
+            raise ValueError("`tariff_day`: leave it out where a `tariff` is given, or that")
+        return self
+
+    @property
+    def plan_shares(self) -> tuple[float, ...]:
+        """The shares by droop's `PlanKind` code; (1,) where all are even."""
+        shares = tuple(self.plans.get(name, 0.0) for name in get_args(PlanName))
+        return shares if sum(shares[1:]) > 0.0 else (1.0,)
 
 
 class UnitTlsTable(Table):
@@ -214,6 +249,14 @@ class SiteTable(Table):
         return self
 
 
+class MeterTable(Table):
+    """How exact a meter at a grid connection is, each error of its reading."""
+
+    number: int = Field(1, ge=1, le=2**32 - 1, description="1 is the fleet's own")
+    random_frac: float = Field(0.0, ge=0, le=1, description="independent of the others, e.g. 0.01 of class B (MID)")
+    common_frac: float = Field(0.0, ge=0, le=1, description="shared by all of its model: it does not average out")
+
+
 class ProtectionTable(Table):
     """The interconnection's trip limits, and how service is entered again; its own figures, or whose."""
 
@@ -306,6 +349,14 @@ class JournalTable(Table):
         return Limits(self.keep_days, self.keep_kind_days, round(self.keep_gb * 1e9))
 
 
+class SettlementTable(Table):
+    """What the settlement does besides."""
+
+    prices: Path | None = Field(
+        None, description="file of prices: what it earns is sealed too; read anew as it changes"
+    )
+
+
 class Config(Table):
     """The whole configuration."""
 
@@ -326,6 +377,8 @@ class Config(Table):
     api: ApiTable = ApiTable()
     store: StoreTable = StoreTable()
     journal: JournalTable = JournalTable()
+    settlement: SettlementTable = SettlementTable()
+    meter: tuple[MeterTable, ...] = ()
     utility: UtilityTable | None = None
 
     @model_validator(mode="after")
@@ -514,7 +567,9 @@ def _keys(place: list[str]) -> list[str]:
         "contract": ContractTable, "fleet": FleetTable, "unit": UnitTable, "source": SourceTable,
         "choice": ChoiceTable, "worker": WorkerTable, "quality": QualityTable, "protection": ProtectionTable,
         "engine": EngineTable, "limits": LimitsTable, "site": SiteTable, "api": ApiTable, "store": StoreTable,
-        "journal": JournalTable, "tls": UnitTlsTable, "utility": UtilityTable, "client": UtilityClientTable,
+        "journal": JournalTable, "settlement": SettlementTable, "meter": MeterTable, "tls": UnitTlsTable,
+        "utility": UtilityTable,
+        "client": UtilityClientTable,
     }  # fmt: skip
     for part in place:
         model = tables.get(part, model)

@@ -7,11 +7,14 @@ nor the catalogue of the day. Keys are named by their id, never written.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+import numpy as np
 import orjson
 
+from droop import plans
 from droop.bounds import Rules
 from droop.commands import Sending
 from droop.limits import Ages, Derating
@@ -24,6 +27,7 @@ from droop.sites import Node
 from droop.step import Settings
 from droop.tables import record, table
 from settlement import baselines
+from settlement.facts import Classes
 
 # What a restart of the settlement reads back (`settle.recent`).
 INTERVAL_MAX_S: Final = 3600
@@ -45,6 +49,13 @@ class Contract:
         # A baseline that could not be settled is refused before anything is sold.
         baselines.check(self.product)
         baselines.ramp_s(self.product)
+
+
+def contracts_sold(contracts: Sequence[Contract], sold_kw: Sequence[float]) -> tuple[Contract, ...]:
+    """The same products with other powers sold. Raises ValueError for another number of them, or for bad ones."""
+    if len(sold_kw) != len(contracts):
+        raise ValueError(f"sold_kw: {len(sold_kw)} powers for {len(contracts)} contracts; give one for each")
+    return tuple(replace(contract, sold_kw=float(kw)) for contract, kw in zip(contracts, sold_kw, strict=True))
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,19 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Tariff:
+    """Prices that plans by price go by, in slots of one length; any unit, only their order counts.
+
+    start_ns : when the first slot begins; repeats : the slots come again and again (a table for a day)
+    """
+
+    start_ns: int
+    slot_s: int
+    prices: tuple[float, ...]
+    repeats: bool = False
+
+
+@dataclass(frozen=True)
 class CoreSettings:
     """The core's whole configuration; times in s, powers in kW."""
 
@@ -102,6 +126,9 @@ class CoreSettings:
     derating: tuple[float, ...] = tuple(Derating())
     sites: tuple[Site, ...] = ()
     protection: Protection | None = None
+    tariff: Tariff | None = None
+    # (number, random, common): error of each meter whose class is known, of its reading.
+    meter_classes: tuple[tuple[int, float, float], ...] = ()
     # (epoch, seq) of the last journal entry of the life this one goes on from; (0, 0): it begins anew.
     continues: tuple[int, int] = (0, 0)
 
@@ -112,6 +139,11 @@ class CoreSettings:
                 raise ValueError(f"{c.product.id}: field `baseline.fn`: `{name}` goes with one product alone: "
                                  "several share one delivery; give schedule, or sell it by itself")  # fmt: skip
 
+    def classes(self) -> Classes:
+        """The meters' classes as settlement takes them."""
+        number, random, common = zip(*self.meter_classes, strict=True) if self.meter_classes else ((), (), ())
+        return Classes(np.array(number, np.int64), np.array(random, np.float64), np.array(common, np.float64))
+
     @property
     def nominal_hz(self) -> float:
         """The grid's nominal frequency; all contracts share it."""
@@ -121,6 +153,11 @@ class CoreSettings:
     def interval_s(self) -> int:
         """Settlement interval of the first contract; the baseline is declared by it."""
         return self.contracts[0].product.interval_s
+
+    @property
+    def intervals_s(self) -> tuple[int, ...]:
+        """Settlement intervals of all contracts."""
+        return tuple(c.product.interval_s for c in self.contracts)
 
     @property
     def ramp_s(self) -> int:
@@ -145,6 +182,13 @@ class CoreSettings:
         fade_s = min(product.fade_s for product in products)
         return Settings(rules, sending, round(hold_s * 1e9), fade_s)
 
+    def prices_ahead(self) -> plans.Tariff | None:
+        """The tariff as the engine takes it."""
+        known = self.tariff
+        if known is None:
+            return None
+        return plans.tariff(known.prices, known.start_ns, known.slot_s * 1_000_000_000, repeats=known.repeats)
+
     def believing(self) -> Believing:
         """When a charger is no longer believed to follow."""
         return Believing(retry_ns=round(self.retry_s * 1e9))
@@ -165,9 +209,12 @@ def from_json(data: bytes) -> CoreSettings:
         Contract(parse(entry["product"], "journal"), float(entry["sold_kw"])) for entry in plain.pop("contracts")
     )
     sites = tuple(Site(**site) for site in plain.pop("sites"))
-    limits = plain.pop("protection", None)
+    limits, tariff = plain.pop("protection", None), plain.pop("tariff", None)
     return CoreSettings(
         contracts=contracts, sites=sites, derating=tuple(plain.pop("derating")),
-        losses=tuple(plain.pop("losses")), continues=tuple(plain.pop("continues", (0, 0))),
-        protection=None if limits is None else record(Protection, limits, "protection."), **plain,
+        losses=tuple(plain.pop("losses")),
+        meter_classes=tuple((int(n), float(r), float(c)) for n, r, c in plain.pop("meter_classes", ())),
+        continues=tuple(plain.pop("continues", (0, 0))),
+        protection=None if limits is None else record(Protection, limits, "protection."),
+        tariff=None if tariff is None else Tariff(**{**tariff, "prices": tuple(tariff["prices"])}), **plain,
     )  # fmt: skip

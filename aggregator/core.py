@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,14 +23,14 @@ import orjson
 from aggregator import managing, records, setpoints
 from aggregator.accounting import Accounting
 from aggregator.alarms import Alarms
-from aggregator.contracts import CoreSettings
+from aggregator.contracts import CoreSettings, contracts_sold
 from aggregator.declared import Declarations
 from aggregator.intake import AHEAD_NS
 from aggregator.journal import Entry, Kind
 from aggregator.records import DECLARATION, MODE, TICK
 from aggregator.registry import Registry
 from aggregator.setpoints import SETPOINT
-from droop import sites
+from droop import dynamics, planned, sites
 from droop.efficiency import Losses
 from droop.fleet import PLUGGED, SEGMENTS
 from droop.handle import hold
@@ -40,6 +41,7 @@ from droop.reasons import COUNT, Reason
 from droop.step import Running, Tick, engine, renew, tick_held
 from droop.watch import Mode, Verdict
 from droop.working_point import working_point_kw
+from settlement import soe
 from telemetry import wire
 from telemetry.samples import Block, Quality
 
@@ -61,6 +63,7 @@ FADING = (int(Mode.RAMP), int(Mode.BASELINE))
 NEGLIGIBLE_KW: Final = 1e-3
 # A line that never saw a frequency says so after this time; sources need a moment to connect.
 START_NS: Final = 10_000_000_000
+MINUTE_NS: Final = 60_000_000_000
 # A stamp further ahead of us is a broken clock's: taken as it is, it would outdate all that follow it.
 
 
@@ -119,13 +122,16 @@ class Aggregator:
         self.settings = settings
         sold = [(c.product, c.sold_kw) for c in settings.contracts]
         caps, self.site_names = sites.tree([site.node() for site in settings.sites], settings.rows)
-        self.engine = engine(settings.rows, sold, caps, wear_price=settings.wear_price, protect_by=settings.protection)
+        self.engine = engine(
+            settings.rows, sold, caps, wear_price=settings.wear_price, protect_by=settings.protection,
+            prices=settings.prices_ahead(),
+        )  # fmt: skip
         self._capped = bool(settings.sites)
         self._meters = {site.meter: self.site_names.index(site.name) for site in settings.sites if site.meter}
         self._settings = settings.engine()
         self._held = hold(Running(self.engine, self._settings))
         self.registry = Registry(self.engine.fleet, self.engine.totals, settings.believing(), Losses(*settings.losses))
-        self.accounting = Accounting(settings.rows, settings.interval_s)
+        self.accounting = Accounting(settings.rows, settings.intervals_s)
         self.alarms = Alarms()
         self.sums = Sums()
         self.last: Tick | None = None
@@ -140,9 +146,12 @@ class Aggregator:
         self._band_hz = tuple((1 + side * WIDEST_BAND_FRAC) * settings.nominal_hz for side in (-1, 1))
         self._declared = Declarations(settings.interval_s, settings.ramp_s)
         self._declared_rows: list[Block] = []
+        # What is sold on a signal alone answers no frequency; protection does.
+        self._hears = settings.protection is not None or any(c.product.input == "frequency" for c in settings.contracts)
         self._ruled = bool(self.engine.terms.duties.any.any())  # products with energy rules
         self._mode_rows: list[Block] = []
-        self._told_second = 0
+        self._told_second = self._told_minute = 0
+        self._banked = any(soe.asks(c.product) for c in settings.contracts)  # products with a state of energy
         self._first_ns = self._last_ns = 0
         self._sequence = 0
         self._commands: list[Command] = []
@@ -254,6 +263,18 @@ class Aggregator:
         self._record(Kind.WISHES, now_ns, wire.encode(block) if self._journal else b"")
         self.registry.wishes(block, now_ns)
 
+    def sell(self, sold_kw: Sequence[float], now_ns: int) -> None:
+        """From now on so much is sold of each contract, in their order [kW]; the products stay what they are.
+
+        To be called at the edge of a block: settlement takes what was sold at an interval's beginning for all of it.
+        """
+        contracts = contracts_sold(self.settings.contracts, sold_kw)
+        self._record(Kind.SOLD, now_ns, orjson.dumps([float(kw) for kw in sold_kw]))
+        self.settings = replace(self.settings, contracts=contracts)
+        fresh = dynamics.terms([(contract.product, contract.sold_kw) for contract in contracts])
+        # In place: the kernels hold these very arrays.
+        self.engine.terms.sold_kw[:], self.engine.terms.signal_kw[:] = fresh.sold_kw, fresh.signal_kw
+
     def on_time(self, now_ns: int) -> None:
         """Time went by without a sample: hold, ramp, renew what expires."""
         self._record(Kind.TIME, now_ns, struct.pack("<q", now_ns))
@@ -334,6 +355,9 @@ class Aggregator:
         self._watch(result, lost, now_ns)
         if self._ruled:
             self._tell_modes(t_ns, now_ns)
+        if self._banked and now_ns // MINUTE_NS != self._told_minute:
+            self._told_minute = now_ns // MINUTE_NS
+            self._keep_modes(managing.energies(self.engine.totals, t_ns), now_ns)
         if self._journal:
             self._record(Kind.TICKS, now_ns, self._row(result, sample, now_ns, count))
 
@@ -354,11 +378,17 @@ class Aggregator:
         totals = self.engine.totals
         # Plans come with the refresh; the one within this tick would come too late for the declaration.
         renew(self._held, now_ns)
-        power_kw = float(totals.plan_kw.sum()) + self._working_point_kw()
+        power_kw = float(totals.plan_kw.sum()) + self._to_come_kw(now_ns) + self._working_point_kw()
         rows = self._declared.declare(now_ns, power_kw, int(totals.fresh.sum()))
         self._declared_rows.append(rows)
         self._record(Kind.BASELINE, now_ns, rows.tobytes())
         self.accounting.declared(self._held, rows, now_ns)
+
+    def _to_come_kw(self, now_ns: int) -> float:
+        """What the plans will be in the interval to declare, beyond what they are now [kW]; 0 where all are even."""
+        if not self.engine.fleet.plan_kind.any():
+            return 0.0
+        return float(planned.change_kw(self._held, now_ns, *self._declared.coming(now_ns)))
 
     def _working_point_kw(self) -> float:
         """What the baseline adds to the plans, so that the energy the products reserve comes back [kW]."""
@@ -381,8 +411,11 @@ class Aggregator:
         self._record_alarms(now_ns)
         rows = managing.rows(self.engine.terms.duties, modes, self.engine.totals, t_ns)
         if rows.size:
-            self._mode_rows.append(rows)
-            self._record(Kind.MODES, now_ns, rows.tobytes())
+            self._keep_modes(rows, now_ns)
+
+    def _keep_modes(self, rows: Block, now_ns: int) -> None:
+        self._mode_rows.append(rows)
+        self._record(Kind.MODES, now_ns, rows.tobytes())
 
     def _close(self, accounts: list[Block], now_ns: int) -> None:
         """Vehicles' accounts that are closed go on record. accounts : ROW blocks of `droop.accounts`"""
@@ -419,6 +452,8 @@ class Aggregator:
 
     def _lost(self, mode: int, now_ns: int) -> bool:
         """Whether the frequency, unusable now, has been so for longer than is held, or since the start."""
+        if not self._hears:
+            return False
         if mode == Mode.STARTING:
             return now_ns - self._first_ns > START_NS
         memory = self.engine.memory

@@ -41,7 +41,8 @@ def read_late(folder: Path, problems: list[Problem] | None = None) -> Late:
 def reach_ns(folder: Path) -> int:
     """From when on the journal's limits have left what a statement rests on."""
     taken = journal_reader.gaps(folder, tables=NEEDED)
-    return max(taken["before_ns"][taken["reason"] == b"retention"].tolist(), default=-HOUR_NS) + HOUR_NS
+    until_ns = max(taken["before_ns"][taken["reason"] == b"retention"].tolist(), default=None)
+    return 0 if until_ns is None else until_ns + HOUR_NS + beyond_ns(folder)
 
 
 def resettle(

@@ -82,19 +82,25 @@ class Declarations:
         self.power_kw(now_ns)
         return now_ns >= self._end_ns or (self._next is None and now_ns >= self._end_ns - LEAD_NS)
 
+    def coming(self, now_ns: int) -> tuple[int, int]:
+        """Beginning and end of the interval that the next declaration is for [ns]."""
+        if now_ns < self._end_ns:
+            return self._end_ns, self._end_ns + self._interval_ns
+        start = now_ns + SETTLE_NS
+        return start, start - start % self._interval_ns + self._interval_ns
+
     def declare(self, now_ns: int, plan_kw: float, vehicles: int) -> Block:
         """Declare `plan_kw` for the interval that lacks one.
 
         returns DECLARATION[n]  rows to journal: the seconds of its ramp, if any, and the rest of it
         """
         steps = 0
+        start, end = self.coming(now_ns)
         if now_ns >= self._end_ns:
-            start = self._start_ns = now_ns + SETTLE_NS
-            end = start - start % self._interval_ns + self._interval_ns
+            self._start_ns = start
             self._before_kw = self._now_kw = plan_kw
             self._end_ns, self._next = end, None
         else:
-            start, end = self._end_ns, self._end_ns + self._interval_ns
             self._next = plan_kw
             steps = self._steps if plan_kw != self._now_kw else 0
         rows = np.zeros(steps + 1, DECLARATION)

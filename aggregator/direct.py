@@ -39,13 +39,14 @@ def entry(kernel: Any, *examples: Any) -> Entry:
     return Entry(at, f"{kernel.__name__}{compiled.signature}")
 
 
-def stamped(record: Any, entries: Iterable[Entry]) -> Any:
-    """The NamedTuple as one of a type that is named after these kernels' signatures.
+def stamped(record: Any, entries: Iterable[Entry], frozen: object = None) -> Any:
+    """The NamedTuple as one of a type that is named after these kernels' signatures, and what else is compiled in.
 
     Who is compiled with it is compiled anew when one of them changes: numba's cache looks at the caller's file alone,
-    and an old caller would hand a new kernel what the old one took.
+    and an old caller would hand a new kernel what the old one took. frozen : constants of other files
     """
-    digest = hashlib.sha256(repr([each.signature for each in entries]).encode()).hexdigest()[:12]
+    facts = [each.signature for each in entries], frozen
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
     return type(f"{type(record).__name__}_{digest}", (type(record),), {})(*record)
 
 

@@ -41,6 +41,7 @@ class _Ending:
         self.closed = False
         self.sealed: dict[str, str] = {}
         self.revisions: dict[str, int] = {}
+        self.priced: dict[str, int] = {}
         self.contract: Sold | None = None
 
 
@@ -52,6 +53,7 @@ class EvidenceFiles:
 
     sealed    : statement key -> hash of its newest record, of the last two days
     revisions : statement key -> revision of it, where it was corrected
+    priced    : statement key -> revision whose money is sealed
     contract  : what was sold when the last record was made
 
     Raises EvidenceDamaged, LedgerError `key` where the ledger's key is not among them, OSError.
@@ -61,6 +63,7 @@ class EvidenceFiles:
         self._folder, self._keys, self._area, self._origin = folder, keys, area, origin
         self.sealed: dict[str, str] = {}
         self.revisions: dict[str, int] = {}
+        self.priced: dict[str, int] = {}
         self.contract: Sold | None = None
         self.cut_bytes = 0  # taken off the end of the last file at the start
         self._place: Place | None = None
@@ -68,13 +71,14 @@ class EvidenceFiles:
         self._size = 0
         self._day = ""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in evidence_files(folder)[-2:]:
+        for path in _recent(evidence_files(folder)):
             self._resume(path)
 
     def hash_of(self, key: str) -> str | None:
         """Hash of the newest record of a statement, in any file; None where it was never sealed."""
         if key not in self.sealed:
-            for path in reversed(evidence_files(self._folder)[:-2]):
+            kept = {path.name for path in _recent(evidence_files(self._folder))}
+            for path in reversed([p for p in evidence_files(self._folder) if p.name not in kept]):
                 found = _ending(path, None).sealed
                 if key in found:
                     return found[key]
@@ -176,6 +180,7 @@ class EvidenceFiles:
         self._place, self.contract = found.place, found.contract
         self.sealed |= found.sealed
         self.revisions |= found.revisions
+        self.priced |= found.priced
         self._day = path.name[:10]
         self._path, self._size = (None, 0) if found.closed else (path, found.size)
 
@@ -183,6 +188,12 @@ class EvidenceFiles:
 def evidence_files(folder: Path) -> list[Path]:
     """A folder's files of evidence, in the order of their records."""
     return sorted((p for p in folder.iterdir() if _FILE.fullmatch(p.name)), key=lambda p: (p.stem[-10:], p.name))
+
+
+def _recent(paths: Sequence[Path]) -> list[Path]:
+    """The files of the last two days; a day has one more for each time that the line was started."""
+    days = sorted({path.name[:10] for path in paths})[-2:]
+    return [path for path in paths if path.name[:10] in days]
 
 
 def _ending(path: Path, place: Place | None) -> _Ending:
@@ -210,11 +221,14 @@ def _ending(path: Path, place: Place | None) -> _Ending:
         elif kind == "correction":
             seen.sealed[data["statement"]["key"]] = found
             seen.revisions[data["statement"]["key"]] = data["statement"].get("revision", 0)
+        elif kind == "price":
+            seen.priced |= {named["key"]: named["revision"] for named in data.get("statements", ())}
         elif kind == "contract":
             seen.contract = data["contracts"]
         elif kind == "head":
             end.place, end.size, end.closed = place, size, data["closes"]
             end.sealed, end.revisions, end.contract = dict(seen.sealed), dict(seen.revisions), seen.contract
+            end.priced = dict(seen.priced)
     return end
 
 
@@ -253,6 +267,7 @@ class EvidenceFile:
     def __init__(self, path: Path, keys: Sequence[Key], area: str) -> None:
         self.sealed: dict[str, str] = {}
         self.revisions: dict[str, int] = {}
+        self.priced: dict[str, int] = {}
         self.public = keys[-1].public
         self.head = ""
         self._path, self._area = path, area

@@ -16,6 +16,7 @@ import redis
 
 from aggregator import sessions
 from aggregator.config import Config, FleetTable
+from aggregator.fleets.composing import LIVE_NS, composed
 from aggregator.gateways.population import PERFECT, Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.ports import VehicleGateway
@@ -42,9 +43,12 @@ def serve(
     client = patient(url, stop, log)
     if client is None:
         return
+    how, now_ns = behaviour(config.fleet), time.time_ns()
+    coming = composed(config.fleet, how, now_ns, now_ns + LIVE_NS)
     fleet = SimulatedFleet(
-        config.fleet.vehicles, config.fleet.seed, time.time_ns(), behaviour=behaviour(config.fleet),
+        config.fleet.vehicles, config.fleet.seed, now_ns, behaviour=how,
         first_session=_sessions_before(client, config.area, since or {}),
+        guests=None if coming is None else coming.guests,
     )  # fmt: skip
     sink = CommandSink(keys, _told_before(client, f"cmd:{config.area}:{NAME}", keys))
     lower_nice(5)
@@ -55,8 +59,8 @@ def serve(
 def behaviour(table: FleetTable) -> Behaviour:
     """How imperfect the configured fleet is."""
     if table.perfect:
-        return PERFECT
-    plain = Behaviour(liars_frac=table.liars_frac)
+        return dataclasses.replace(PERFECT, plans=table.plan_shares)
+    plain = Behaviour(liars_frac=table.liars_frac, plans=table.plan_shares)
     return plain if table.minimum_power else dataclasses.replace(plain, minimum_frac=0.0)
 
 

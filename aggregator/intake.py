@@ -13,6 +13,7 @@ import numpy as np
 from droop.energy import replaced_kwh
 from droop.fleet import FAULT, PLUGGED, SEGMENTS, UNPLUGGED, Column, Fleet, Wish
 from droop.numerics import kernel
+from droop.plans import PlanKind
 from droop.response import Believing, observe
 from telemetry.samples import Block
 
@@ -33,6 +34,7 @@ WISH_MAX_NS: Final = 31 * 86_400_000_000_000
 # A wish or session stamped further ahead of us comes from a broken clock: taken, it would outdate all that follow it.
 AHEAD_NS: Final = 5_000_000_000
 WISHES: Final = len(Wish)
+PLANS: Final = len(PlanKind)
 NO_WISH: Final = int(Wish.NONE)
 NEVER: Final = np.iinfo(np.int64).max
 
@@ -176,6 +178,7 @@ def sane(row: Any) -> int:
         and 0.0 <= row.min_kw <= max(row.charge_max_kw, row.discharge_max_kw)
         and row.ramp_kw_s >= 0.0 and row.budget_kwh >= 0.0
         and (row.wear == 0.0 or WEAR_MIN <= row.wear <= WEAR_MAX)
+        and row.plan < PLANS
     )  # fmt: skip
     return TAKEN if fractions and amounts else S_RANGE
 
@@ -274,6 +277,7 @@ def place_sessions(
         fleet.eta_discharge[i] = row.eta_discharge_frac
         fleet.depart_ns[i] = row.depart_ns
         fleet.depart_kwh[i] = row.depart_kwh
+        fleet.plan_kind[i] = row.plan
         fleet.energy_kwh[i] = energy
         fleet.energy_ns[i] = fleet.report_ns[i] = min(max(row.rx_ns, 0), now_ns)
 

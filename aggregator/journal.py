@@ -46,6 +46,7 @@ class Kind(IntEnum):
     TIME = 6  # now_ns i64
     RENEW = 7  # now_ns i64: set-points were lost, command everybody anew
     WISHES = 8  # wire block of WISH
+    SOLD = 9  # JSON: kW sold of each contract from now on, in their order
     TICKS = 16  # packed TICK rows
     COMMANDS = 17  # a set-point message as it left
     BASELINE = 18  # packed DECLARATION rows

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -167,6 +168,11 @@ def lock(folder: Path) -> bool:
 
     Raises JournalError `writer` if another process is, OSError if the folder cannot be made or written.
     """
+    _locked(folder)
+    return True
+
+
+def _locked(folder: Path) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -176,7 +182,17 @@ def lock(folder: Path) -> bool:
         raise JournalError(
             "writer", f"{folder}: another process writes it; stop that, or give another folder"
         ) from None
-    return True
+    return handle
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the one writer of a folder for a while; see `lock`."""
+    handle = _locked(folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def parse(stream_id: str) -> tuple[int, int]:

@@ -45,6 +45,8 @@ DTYPES: Final = {
     Kind.BACKFILL: FREQUENCY,
     Kind.SOURCES: FREQUENCY,
 }
+# Columns of earlier versions by the names they have now.
+RENAMED: Final = {"pad": "plan"}
 TABLES: Final = {TABLE_OF[kind]: (kind, dtype) for kind, dtype in DTYPES.items()}
 NAMES: Final = (*TABLES, CALLS, COMMANDS)
 # rows without the wire's header
@@ -222,7 +224,8 @@ def schema(name: str) -> pa.Schema:
 def fits(found: pa.Schema, name: str) -> bool:
     """Whether a file has the columns of the table. What a list calls its elements is the writer's affair."""
     wanted = schema(name)
-    return found.names == wanted.names and all(_alike(a.type, b.type) for a, b in zip(found, wanted, strict=True))
+    names = [[RENAMED.get(name, name) for name in columns] for columns in (found.names, wanted.names)]
+    return names[0] == names[1] and all(_alike(a.type, b.type) for a, b in zip(found, wanted, strict=True))
 
 
 def _alike(a: pa.DataType, b: pa.DataType) -> bool:
@@ -234,8 +237,9 @@ def _alike(a: pa.DataType, b: pa.DataType) -> bool:
 def block_of(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Block:
     """The rows of a batch as the dtype that was taken apart."""
     block = np.zeros(batch.num_rows, dtype)
+    older = {RENAMED.get(name, name): name for name in batch.schema.names}
     for name in dtype.names or ():
-        column = batch.column(name)
+        column = batch.column(older.get(RENAMED.get(name, name), name))
         if dtype[name].subdtype is not None:
             block[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(block[name].shape)
         elif dtype[name].kind == "S":

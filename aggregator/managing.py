@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from aggregator.contracts import Contract
-from aggregator.records import MODE, Block
+from aggregator.records import FLEET, MODE, Block
 from droop.fleet import Totals
 from droop.modes import Duties, Mode, Modes
+from settlement.facts import Energy
 from settlement.facts import Modes as FactModes
 
 ALARM_OF: Final = (("ALERT_STATE", "alert"), ("RESERVE_MODE", "reserve"), ("NEM_ACTIVE", "nem"), ("AEM_ACTIVE", "aem"))
@@ -34,6 +35,20 @@ def rows(duties: Duties, modes: Modes, totals: Totals, t_ns: int) -> Block:
         found[name] = getattr(modes, name)[ruled]
     found["up_kwh"], found["down_kwh"] = totals.up_kwh.sum(), totals.down_kwh.sum()
     return found
+
+
+def energies(totals: Totals, t_ns: int) -> Block:
+    """MODE[1]: what the fleet can give and take at `t_ns`."""
+    found = np.zeros(1, MODE)
+    found["from_ns"], found["product"] = t_ns, FLEET
+    found["up_kwh"], found["down_kwh"] = totals.up_kwh.sum(), totals.down_kwh.sum()
+    return found
+
+
+def energy(rows: Block) -> Energy:
+    """The fleet's energies among MODE rows, as settlement takes them."""
+    own = rows[rows["product"] == FLEET]
+    return Energy(own["from_ns"], own["up_kwh"], own["down_kwh"])
 
 
 def by_product(rows: Block, contracts: Sequence[Contract]) -> dict[str, FactModes]:

@@ -54,10 +54,12 @@ DECLARATION = np.dtype(
 
 
 # What the energy rules of one product have turned on; a row a second while anything is on, and one when nothing is.
+# Of product FLEET a row a minute that has the energies alone, where a market asks for a state of energy.
+FLEET = 255
 MODE = np.dtype(
     [
         ("from_ns", "<i8"),  # holds from here to the next row of the product
-        ("product", "u1"),  # place among the contracts
+        ("product", "u1"),  # place among the contracts; FLEET: of the whole fleet
         ("alert", "u1"),
         ("reserve", "u1"),
         ("nem", "i1"),  # -1 the lower threshold holds, 1 the upper, 0 off

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from aggregator.contracts import CoreSettings, from_json
 from aggregator.core import Aggregator
 from aggregator.journal import TIME, Entry, Kind
@@ -98,6 +100,8 @@ def call(core: Aggregator, entry: Entry) -> None:
         core.on_time(*TIME.unpack(entry.payload))
     elif entry.kind is Kind.RENEW:
         core.on_renew(*TIME.unpack(entry.payload))
+    elif entry.kind is Kind.SOLD:
+        core.sell(orjson.loads(entry.payload), entry.now_ns)
     else:
         doors = {
             Kind.SAMPLES: core.on_samples, Kind.VEHICLES: core.on_vehicles, Kind.SESSIONS: core.on_sessions,

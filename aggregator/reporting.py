@@ -11,11 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
-from aggregator import journal_reader
 from aggregator.billing import Asked, BillingError, Prepared, prepare
-from aggregator.books import SETTLED, Books
-from aggregator.corrections import read_late
 from aggregator.journal import Problem
+from aggregator.resettled import closed
 from droop.products import Product
 from settlement.align import NS
 from settlement.evidence import Closed
@@ -45,26 +43,25 @@ def reports(
     """
     prepared = prepared or prepare(folder, asked)
     found: dict[str, Gathered] = {}
+    rules: dict[str, Product] = {}
 
-    def take(closed: Closed) -> None:
-        if not _within(closed, asked):
+    def take(interval: Closed) -> None:
+        if not _within(interval, asked):
             return
-        parts = seconds(closed.sold, closed.facts, closed.start_ns, closed.end_ns - closed.end_ns % NS)
-        stated = {item.product: item for item in closed.statements}
-        for item, part in zip(closed.sold, parts, strict=True):
+        parts = seconds(interval.sold, interval.facts, interval.start_ns, interval.end_ns - interval.end_ns % NS)
+        stated = {item.product: item for item in interval.statements}
+        for item, part in zip(interval.sold, parts, strict=True):
             if item.product.id in prepared.wanted and item.product.id in stated:
                 kept = found.setdefault(item.product.id, Gathered(item.product, [], []))
                 kept.series.append(part)
                 kept.statements.append(stated[item.product.id])
+                rules[stated[item.product.id].key] = item.product
 
-    books = Books(read_late(folder, problems), take)
-    for entry in journal_reader.entries(folder, SETTLED, problems=problems):
-        books.feed(entry)
-    for running in books.running():
-        take(running)
+    for interval in closed(folder, problems):
+        take(interval)
     if not found:
         raise BillingError("no interval was settled in the time asked; `flyball journal` says what the run holds")
-    bill = prepared.files.bill([item for one in found.values() for item in one.statements])
+    bill = prepared.files.bill([item for one in found.values() for item in one.statements], rules)
     return {name: _page(one, bill) for name, one in found.items()}
 
 

@@ -138,7 +138,10 @@ def settle(run: Run, stop: Stop, log: Log) -> None:
     from aggregator.settling import serve
 
     limits, keys, ingests = run.config.journal.limits(), run.folder / "keys", run.config.worker.ingests
-    serve(run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, limits, keys, ingests)
+    serve(
+        run.config.area, run.url, run.folder / "journal", NAMES, stop, log, run.since, limits, keys, ingests,
+        run.config.settlement.prices,
+    )  # fmt: skip
 
 
 def api(run: Run, stop: Stop, log: Log) -> None:  # noqa: ARG001 - one form for all roles

@@ -23,6 +23,8 @@ from aggregator.compiling import ensure
 from aggregator.config import Config, ConfigError, SiteTable, redis_url, redis_url_b
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.embedded import EmbeddedServer
+from aggregator.fleets.composing import LIVE_NS, check_tariff, composed, tariff_of
+from aggregator.fleetside import behaviour
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
 from aggregator.protecting import protection_of
@@ -72,7 +74,8 @@ def core_settings(config: Config) -> CoreSettings:
         rest_s=engine.rest_s, dwell_s=engine.dwell_s, retry_s=engine.retry_s, wear_price=engine.wear_price,
         losses=(engine.loss_standing_frac, engine.loss_quadratic_frac),
         derating=tuple(Derating(**config.limits.model_dump())), sites=tuple(_site(table) for table in config.site),
-        protection=protection_of(config.protection, contracts),
+        protection=protection_of(config.protection, contracts), tariff=tariff_of(config.fleet),
+        meter_classes=tuple((one.number, one.random_frac, one.common_frac) for one in config.meter),
     )  # fmt: skip
 
 
@@ -129,6 +132,9 @@ def run(
     if seconds is not None and not 0.0 < seconds < math.inf:
         raise ConfigError(f"--seconds {seconds:g}: give a number above 0, or leave it out to run until stopped")
     check_faults(config)
+    # Who comes is found out here for the sake of what is wrong with it: the gateway finds out again.
+    composed(config.fleet, behaviour(config.fleet), time.time_ns(), time.time_ns() + LIVE_NS)
+    check_tariff(core.tariff, time.time_ns(), time.time_ns())
     if trace is not None:
         lasts_s = check_trace(trace, core.nominal_hz, trace_overrides or {})
         # The unit plays from its own start, the line counts from its first tick: end while it still plays.

@@ -11,7 +11,7 @@ No clock: time comes with the entries and with `flush`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -23,6 +23,7 @@ from aggregator.book import Rows
 from aggregator.evidence_files import Filling, Sold
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
+from aggregator.pricing import Pricer
 from aggregator.records import TICK
 from aggregator.setpoints import HEADER, SETPOINT
 from settlement import evidence
@@ -46,6 +47,7 @@ class Files(Protocol):
 
     sealed: dict[str, str]
     revisions: dict[str, int]
+    priced: dict[str, int]
 
     def hash_of(self, key: str) -> str | None:
         """Hash of the newest record of a statement; None where it was never sealed."""
@@ -60,6 +62,9 @@ class Files(Protocol):
 
     def append(self, day: str, fill: Filling, sealed_ns: int) -> Path:
         """Write a batch; OSError where it is not taken."""
+
+    def close(self, sealed_ns: int) -> None:
+        """End the file; OSError where it is not taken."""
 
 
 class _Due(NamedTuple):
@@ -76,14 +81,19 @@ class Sealer:
 
     files    : where it goes
     vehicles : rows of an interval (start_ns, end_ns), one a vehicle, asked for as it is closed; None: not known
+    pricer   : makes the records of money; None: nothing is priced
     """
 
-    def __init__(self, files: Files, vehicles: Vehicles | None = None) -> None:
+    def __init__(self, files: Files, vehicles: Vehicles | None = None, pricer: Pricer | None = None) -> None:
         self.files = files
+        self.pricer = pricer
+        self.priced = 0  # records of money, by this life
         self.unreadable = 0  # entries whose rows could not be read; the books note them on their statements
         self.sealed = 0  # intervals, by this life
         self.refused = 0  # intervals that cannot be sealed, and why the last one could not
         self.why = ""
+        self.dropped = 0  # decisions beyond memory: the sealed seconds lack them
+        self.stopped = ""  # why nothing is sealed any more; empty again with the next interval that is
         self.vehicles = vehicles
         self._waiting: deque[_Due] = deque()
         self._corrected: deque[Closed] = deque()
@@ -113,6 +123,9 @@ class Sealer:
 
     def close(self, closed: Closed) -> None:
         """A book has closed an interval; nothing is written yet."""
+        priced, newest = self.files.priced, self.files.revisions
+        if any(priced.get(item.key, -1) < newest.get(item.key, 0) for item in closed.statements):
+            self._to_price(closed)
         if not any(item.key not in self.files.sealed for item in closed.statements):
             return
         low_ns, high_ns = closed.start_ns - 2 * NS, closed.end_ns
@@ -141,21 +154,53 @@ class Sealer:
                     self._seal(due._replace(closed=due.closed._replace(statements=fresh)), now_ns)
             except (EvidenceError, LedgerError) as error:
                 # Statements go on without it; `flyball seal` can still make evidence of the journal.
-                self.refused, self.why = self.refused + 1, str(error)
+                self._refuse(error)
             self._waiting.popleft()
         while self._corrected:
             try:
                 self._seal_correction(self._corrected[0], now_ns)
             except (EvidenceError, LedgerError) as error:
-                self.refused, self.why = self.refused + 1, str(error)
+                self._refuse(error)
+            self._to_price(self._corrected[0])
             self._corrected.popleft()
+        if self.pricer is not None:
+            for data in self.pricer.due(self.files.sealed):
+                try:
+                    self._seal_prices(data, now_ns)
+                except LedgerError as error:
+                    self._refuse(error)
+
+    def end(self, now_ns: int) -> None:
+        """The line ends, and the file with it; what comes after it begins another. Raises OSError."""
+        self.flush(now_ns)
+        try:
+            self.files.close(now_ns)
+        except LedgerError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: ValueError) -> None:
+        self.refused, self.why, self.stopped = self.refused + 1, str(error), str(error)
+
+    def _to_price(self, closed: Closed) -> None:
+        if self.pricer is not None:
+            own = {item.product.id: item.product for item in closed.sold}
+            self.pricer.take(closed.statements, {item.key: own[item.product] for item in closed.statements})
+
+    def _seal_prices(self, data: Mapping[str, Any], now_ns: int) -> None:
+        def fill(ledger: Ledger, contract: Sold | None) -> tuple[dict[str, str], Sold]:
+            evidence.seal_prices(ledger, data, now_ns)
+            return {}, contract or []
+
+        self.files.append(day(data["start_ns"]), fill, now_ns)
+        self.files.priced |= {item["key"]: item["revision"] for item in data["statements"]}
+        self.priced += 1
 
     def _seal(self, due: _Due, now_ns: int) -> None:
         def fill(ledger: Ledger, contract: Sold | None) -> tuple[dict[str, str], Sold]:
             return evidence.seal(ledger, *due, now_ns, contract), evidence.sold(due.closed.sold)
 
         self.files.append(day(due.closed.start_ns), fill, now_ns)
-        self.sealed += 1
+        self.sealed, self.stopped = self.sealed + 1, ""
 
     def _seal_correction(self, closed: Closed, now_ns: int) -> None:
         found = {item.key: self.files.hash_of(item.key) for item in closed.statements}
@@ -191,7 +236,9 @@ class Sealer:
         made = np.zeros(rows.size, DECIDED)
         made["t_ns"], made["asked_kw"] = rows["t_ns"], rows["request_kw"]
         made["commanded_kw"], made["commands"] = rows["commanded_kw"], rows["commands"]
+        before = self._ticks.dropped
         self._ticks.extend(made)
+        self.dropped += self._ticks.dropped - before
 
     def _commands(self, entry: Entry) -> None:
         """What each vehicle was told; the signature was for the gateway, the journal has what left."""

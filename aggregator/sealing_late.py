@@ -16,11 +16,13 @@ from aggregator.corrections import read_late
 from aggregator.evidence_files import EvidenceFile
 from aggregator.evidence_keys import evidence_keys
 from aggregator.journal import Kind, Problem
+from aggregator.resettled import newest, numbered
 from aggregator.sealing import Sealer, Vehicles
-from aggregator.settle import SEALED, SettleError, written
+from aggregator.settle import SEALED, SettleError
 from aggregator.vehiclebook import READ
 from aggregator.vehiclefiles import VehicleKeeper
 from settlement.align import NS
+from settlement.evidence import Closed
 
 
 def seal_folder(
@@ -35,12 +37,18 @@ def seal_folder(
     Raises SettleError where nothing in it is final, KeyFault, OSError; `out` is written whole or not at all.
     """
     journal = folder / "journal"
-    last_ns = max((item.end_ns for item in written(journal)), default=0)
+    stated = newest(journal)
+    last_ns = max((item.end_ns for item in stated.values()), default=0)
     keeper = VehicleKeeper(None)
     sealer = Sealer(EvidenceFile(out, evidence_keys(folder / "keys"), _area(journal)), vehicles or keeper.rows)
     files: Any = sealer.files
     try:
-        books = Books(read_late(journal, problems), sealer.close)
+
+        def close(closed: Closed) -> None:
+            # The files give the newest figures: they are sealed as the revision that they are.
+            sealer.close(closed._replace(statements=tuple(numbered(item, stated) for item in closed.statements)))
+
+        books = Books(read_late(journal, problems), close)
         for entry in journal_reader.entries(journal, SEALED | READ, problems=problems):
             # The vehicles' rows of an interval are there when the book closes it.
             keeper.feed(entry)

@@ -28,13 +28,13 @@ class NoEcho(logging.Filter):
         return True
 
 
-def settings(config: Config, url: str, token: str, sold_kw: float) -> Settings:
-    """The API's settings from the configuration."""
+def settings(config: Config, url: str, token: str, sold_kw: float, history: Path | None = None) -> Settings:
+    """The API's settings from the configuration. history : the run's folder"""
     api = config.api
     limit = sold_kw if api.signal_max_kw is None else api.signal_max_kw
     return Settings(
         redis_url=url, token=token, area=config.area, host=api.host, port=api.port, cert=api.cert, key=api.key,
-        allowed_hosts=api.allowed_hosts, signal_max_kw=limit,
+        allowed_hosts=api.allowed_hosts, signal_max_kw=limit, history=history,
     )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def serve(config: Config, url: str, keys: Path, sold_kw: float, stop: Stop) -> N
         import uvloop
 
         uvloop.install()
-    asyncio.run(_run(settings(config, url, load_token(keys / "api.token"), sold_kw), stop))
+    asyncio.run(_run(settings(config, url, load_token(keys / "api.token"), sold_kw, keys.parent), stop))
 
 
 async def _run(api: Settings, stop: Stop) -> None:

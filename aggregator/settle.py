@@ -14,6 +14,7 @@ reads no further, so that the rest stays in the stream, within its bound; beyond
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -100,6 +101,8 @@ class Settler:
         self.sealer = sealer
         if sealer is not None and sealer.vehicles is None:
             sealer.vehicles = self.vehicles.rows
+        if sealer is not None and sealer.pricer is not None:
+            sealer.pricer.finals = lambda: self._final
         self._books = Books(read_late(folder), sealer.close if sealer else None)
         self._now_ns = self._flushed_ns = self._told_ns = self._tried_ns = self._house_ns = 0
         self._retry_s = RETRY_S
@@ -210,7 +213,9 @@ class Settler:
 
     def close(self) -> None:
         """Write what waits and tell how far the running interval got; what the disk refuses stays in the stream."""
-        self._write()
+        if self._write() and self.sealer is not None:
+            with suppress(*WRITE_ERRORS):  # an open file is gone on with by the next life
+                self.sealer.end(self._now_ns)
         self._announce(self._books.end())
 
     def _write(self) -> bool:

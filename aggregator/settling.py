@@ -23,6 +23,7 @@ from aggregator.evidence_keys import evidence_keys
 from aggregator.journal_files import JournalWriter, lock
 from aggregator.journal_keeping import Limits, Removed
 from aggregator.keys import KeyFault
+from aggregator.pricing import Pricer
 from aggregator.process import Log, Stats, Stop, lower_nice, patient
 from aggregator.sealing import Sealer
 from aggregator.settle import Settler
@@ -39,7 +40,7 @@ Feeds = dict[str, Callable[[str, bytes], None]]  # stream -> what takes an entry
 def serve(
     area: str, url: str, folder: Path, names: dict[str, str], stop: Stop, log: Log,
     since: dict[str, str] | None = None, limits: Limits | None = None, keys: Path | None = None,
-    ingests: Sequence[str] = (),
+    ingests: Sequence[str] = (), prices: Path | None = None,
 ) -> None:  # fmt: skip
     """Follow the journal, late history and what sources said, until told to stop.
 
@@ -47,6 +48,7 @@ def serve(
     folder : the journal's; names : worker and ingest: whose streams; limits : how long the journal is kept
     since  : newest entries when the run began: older ones are another's
     ingests : whose sources are on record; names["ingest"] alone if there are no others
+    prices : file by which what is sealed is priced; None: nothing is
     """
     client = patient(url, stop, log)
     if client is None:
@@ -55,13 +57,16 @@ def serve(
     ensure(log, stop)
     key = f"statements:{area}"
     waiting: dict[str, bytes] = {}
+    sealing = Sealing()
 
     def tell(item: Statement) -> None:
         waiting[f"{item.start_ns}-{item.product}"] = orjson.dumps(item.to_dict())
 
     stats = Stats(client, area, "settle")
     ingests = ingests or (names["ingest"],)
-    settler = _open(folder, tell, limits, stats, stop, log, partial(_sealer, area, folder, keys, log), ingests)
+    settler = _open(
+        folder, tell, limits, stats, stop, log, partial(_sealer, area, folder, keys, log, prices, sealing), ingests
+    )
     if settler is None:
         return
     stream, late = f"journal:{area}:{names['worker']}", f"backfill:{area}:{names['ingest']}"
@@ -84,13 +89,13 @@ def serve(
         stalled = _tell_stall(settler, stalled, log)
         _publish(client, key, waiting, log)
         shown = _show(client, area, settler.vehicles.latest, shown, log)
-        stats.write(_figures(settler, reader))
+        stats.write(_figures(settler, reader, sealing))
     while not settler.full and _read(reader, settler, feeds, stop, log) >= BATCH:
         pass
     settler.close()
     _tell_stall(settler, stalled, log)
     _publish(client, key, waiting, log)
-    stats.write(_figures(settler, reader), now=True)
+    stats.write(_figures(settler, reader, sealing), now=True)
 
 
 def _open(
@@ -116,7 +121,27 @@ def _open(
     return None
 
 
-def _sealer(area: str, folder: Path, keys: Path | None, log: Log) -> Sealer | None:
+class Sealing:
+    """Since when nothing is sealed, and why; empty: it is, or is not wanted."""
+
+    def __init__(self) -> None:
+        self.refused = ""  # the ledger could not be opened
+        self.since_ns = 0
+        self.why = ""
+
+    def look(self, sealer: Sealer | None, now_ns: int) -> None:
+        """Hold what the sealer says against what it said before."""
+        why = self.refused
+        if sealer is not None:
+            lost = f"{sealer.dropped} decisions were beyond memory: the sealed seconds lack them"
+            why = sealer.stopped or (lost if sealer.dropped else "")
+        self.since_ns = (self.since_ns or now_ns) if why else 0
+        self.why = why
+
+
+def _sealer(
+    area: str, folder: Path, keys: Path | None, log: Log, prices: Path | None = None, sealing: Sealing | None = None
+) -> Sealer | None:  # fmt: skip
     """What makes evidence beside the journal; None where it is not wanted, or cannot go on: statements go on without.
 
     Raises OSError where the disk does not let it be opened.
@@ -128,11 +153,13 @@ def _sealer(area: str, folder: Path, keys: Path | None, log: Log) -> Sealer | No
         files = EvidenceFiles(folder.parent / FOLDER, signing, area)
     except (KeyFault, LedgerError) as error:
         log.error("no evidence is made", error=str(error))
+        if sealing is not None:
+            sealing.refused = str(error)
         return None
     if files.cut_bytes:
         log.warning("evidence goes on before a batch that was never signed", cut_bytes=files.cut_bytes)
     log.info("sealing", folder=str(folder.parent / FOLDER), key=signing[-1].public)
-    return Sealer(files)
+    return Sealer(files, pricer=None if prices is None else Pricer(prices))
 
 
 def _tell_stall(settler: Settler, before: bool, log: Log) -> bool:
@@ -187,8 +214,9 @@ def _show(client: redis.Redis, area: str, latest: Closed | None, shown_ns: int, 
     return latest.end_ns
 
 
-def _figures(settler: Settler, reader: StreamReader) -> dict[str, int | str]:
+def _figures(settler: Settler, reader: StreamReader, sealing: Sealing) -> dict[str, int | str]:
     writers, stalled = _writers(settler), settler.stalled
+    sealing.look(settler.sealer, time.time_ns())
     return {
         "missing": reader.missing,
         "malformed": settler.malformed + settler.sources.malformed,
@@ -201,6 +229,8 @@ def _figures(settler: Settler, reader: StreamReader) -> dict[str, int | str]:
         "uncorrectable": settler.corrections.beyond,
         "removed": settler.removed,
         **_sealed(settler.sealer),
+        "sealing_since_ns": sealing.since_ns,
+        "sealing_why": sealing.why,
         "waiting_bytes": settler.waiting_bytes,
         "stalls": settler.stalls,
         "stalled_since_ns": stalled.since_ns if stalled else 0,
@@ -214,6 +244,9 @@ def _sealed(sealer: Sealer | None) -> dict[str, int | str]:
         return {"sealed": -1}
     return {
         "sealed": sealer.sealed, "seal_waiting": sealer.waiting, "seal_refused": sealer.refused,
-        "seal_unreadable": sealer.unreadable, "seal_why": sealer.why, "evidence_key": sealer.files.public,
-        "evidence_head": sealer.files.head,
+        "seal_unreadable": sealer.unreadable, "seal_dropped": sealer.dropped, "seal_why": sealer.why,
+        "evidence_key": sealer.files.public,
+        "evidence_head": sealer.files.head, "priced": sealer.priced,
+        "unpriced": sealer.pricer.waiting + sealer.pricer.dropped if sealer.pricer else 0,
+        "unpriced_why": sealer.pricer.why if sealer.pricer else "",
     }  # fmt: skip

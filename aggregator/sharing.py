@@ -15,6 +15,7 @@ from typing import Any, Final
 from aggregator import vehiclebook, vehiclefiles
 from aggregator.billing import Settled
 from aggregator.journal import Block, Problem
+from settlement.accounts import folded
 from settlement.attribution import Attribution, Pot
 from settlement.invoice import Item
 from settlement.statement import iso
@@ -73,21 +74,24 @@ def accounts(
 
 
 def vehicle_rows(attributions: Sequence[Attribution], sites: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Each account's share of each pot, and what stays with the pool as a row without a vehicle."""
+    """Each stay's share of each pot, and what stays with the pool as a row without a vehicle."""
     for one in attributions:
         pot = one.pot
         head = {
             "start": iso(pot.start_ns), "end": iso(pot.end_ns), "product": pot.product, "currency": pot.currency,
         }  # fmt: skip
-        for k, row in enumerate(one.rows):
+        # A stay may have several accounts in an interval; they were shared out one by one.
+        for row in folded(one.rows):
+            own = (one.rows["slot"] == row["slot"]) & (one.rows["session"] == row["session"])
+            own &= one.rows["vehicle"] == row["vehicle"]
             site = int(row["site"])
             yield head | {
                 "vehicle": row["vehicle"].decode(), "slot": int(row["slot"]), "session": int(row["session"]),
                 "site": sites[site] if 0 <= site < len(sites) else "",
-                "capacity": one.amount(int(one.capacity[k])), "energy": one.amount(int(one.energy[k])),
-                "penalty": one.amount(-int(one.penalty[k])), "earned": one.amount(int(one.earned[k])),
-                "reserved_kwh": float(one.reserved_kwh[k]), "credited_kwh": float(one.credited_kwh[k]),
-                "blamed_kwh": float(one.blamed_kwh[k]), "coverage_frac": float(row["coverage_frac"]),
+                "capacity": one.amount(int(one.capacity[own].sum())), "energy": one.amount(int(one.energy[own].sum())),
+                "penalty": one.amount(-int(one.penalty[own].sum())), "earned": one.amount(int(one.earned[own].sum())),
+                "reserved_kwh": float(one.reserved_kwh[own].sum()), "credited_kwh": float(one.credited_kwh[own].sum()),
+                "blamed_kwh": float(one.blamed_kwh[own].sum()), "coverage_frac": float(row["coverage_frac"]),
             }  # fmt: skip
         capacity, energy, penalty = one.rest
         if capacity or energy or penalty:

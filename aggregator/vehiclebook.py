@@ -43,7 +43,7 @@ class VehicleBook:
         self.undecodable = 0
         self.problems: list[str] = []
         self.sites: list[str] = []  # names by leaf of the tree of caps
-        self._length_ns, self._slots = accounting.interval_ns(accounting.QUARTER_S), 0
+        self._length_ns, self._slots = accounting.interval_ns(()), 0
         self._ledger: AccountLedger | None = None
         self._seen_ns = 0
 
@@ -81,7 +81,7 @@ class VehicleBook:
         except (ValueError, TypeError, KeyError) as error:
             self.problems.append(f"entry {entry.seq}: START settings cannot be read: {error}")
             return
-        self._length_ns = accounting.interval_ns(settings.interval_s)
+        self._length_ns = accounting.interval_ns(settings.intervals_s)
         self.sites, self._slots = site_names(settings), settings.rows
         if self._ledger is not None:
             self._ledger.grow(self._slots)

@@ -18,7 +18,7 @@ from aggregator import journal_parts
 from aggregator.journal import Entry
 from aggregator.records import Block
 from aggregator.vehiclebook import VehicleBook, joined
-from settlement.accounts import ACCOUNT, Closed
+from settlement.accounts import ACCOUNT, Closed, folded
 from settlement.align import NS
 
 FOLDER: Final = "accounts"
@@ -48,10 +48,12 @@ class VehicleKeeper:
         self._keep(self.book.on_time(now_ns))
 
     def rows(self, start_ns: int, end_ns: int) -> Block | None:
-        """ACCOUNT[n] of a settlement interval that was closed lately; None where its accounts are not known."""
+        """ACCOUNT[n] of a settlement interval that was closed lately, a row a vehicle's stay; None where its accounts
+        are not known.
+        """
         found = [item for item in self._at_hand if start_ns <= item.start_ns and item.end_ns <= end_ns]
         whole = sum(item.end_ns - item.start_ns for item in found) == end_ns - start_ns
-        return joined(found) if whole else None
+        return folded(joined(found)) if whole else None
 
     def flush(self) -> list[Closed]:
         """Write what was closed; returns it. Raises OSError: what is not written stays due."""

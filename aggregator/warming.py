@@ -17,6 +17,7 @@ from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.core import Aggregator
 from droop import pooled
 from droop.fleet import Wish
+from droop.plans import PlanKind
 from droop.products import load, parse
 from droop.protection import EN_50549
 from droop.stability import simulation
@@ -126,6 +127,7 @@ def _cars(now_ns: int) -> Block:
         cars[name] = 1.0
     cars["charge_max_kw"] = cars["discharge_max_kw"] = cars["ramp_kw_s"] = 11.0
     cars["min_kw"][::2] = 4.0
+    cars["plan"] = np.arange(ROWS) % len(PlanKind)
     return cars
 
 

@@ -11,7 +11,7 @@ from benchmarks.measure import write
 NAMES = (
     "split", "limits", "sites", "replay", "core", "full", "start", "line", "tick", "peers", "traces", "c37118",
     "iec61850", "utility", "journal", "streams", "scores", "settle", "billing", "results", "verify", "studies",
-    "stability", "fleetdata", "backtests", "soak",
+    "stability", "fleetdata", "bids", "backtests", "soak",
 )  # fmt: skip
 # Even their quick form would make the quick figures take too long.
 LONG = ("soak", "backtests")

@@ -18,7 +18,7 @@ from droop.refresh import refresh
 READ = (
     "state", "usable_kwh", "soh_frac", "soc_floor_kwh", "ceiling_kwh", "dod_floor_kwh", "charge_max_kw",
     "discharge_max_kw", "budget_kwh", "wear", "eta_charge", "eta_discharge", "idle_kw", "heat_per_kw", "safe_kw",
-    "depart_ns", "depart_kwh", "wish", "wish_until_ns", "report_ns", "measured_kw", "temp_c", "energy_kwh",
+    "depart_ns", "depart_kwh", "plan_kind", "wish", "wish_until_ns", "report_ns", "measured_kw", "temp_c", "energy_kwh",
     "energy_ns", "moved_kwh", "warm_c", "command_kw", "valid_until_ns", "gain_up", "gain_dn",
     "refused_ns",
 )  # fmt: skip

@@ -16,6 +16,7 @@ from droop.folding import fold
 from droop.limits import Ages, Derating
 from droop.minimum import Desk, Nodes, Turns, able, apply, furthest
 from droop.numerics import kernel
+from droop.plans import Tariff
 from droop.reasons import Reason
 from droop.refresh import Scratch, refresh, scratch
 from droop.relief import relieve
@@ -55,12 +56,12 @@ class Room(NamedTuple):
     most_kw: Column
 
 
-def room(tree: Tree, totals: Totals, rows: int) -> Room:
+def room(tree: Tree, totals: Totals, rows: int, prices: Tariff | None = None) -> Room:
     """Room for a fleet of `rows` under the caps of `tree`."""
     nodes = Nodes(tree.parent, tree.upper_kw, tree.lower_kw, tree.lo_sum_kw, tree.hi_sum_kw)
     desk = minimum.desk()._replace(lo_kw=totals.lo_kw, hi_kw=totals.hi_kw)
     return Room(
-        scratch(), tree, nodes, desk, column(0, rows, np.bool_), column(1, rows, np.float32),
+        scratch(prices), tree, nodes, desk, column(0, rows, np.bool_), column(1, rows, np.float32),
         column(2, rows, np.float32),
     )  # fmt: skip
 

@@ -159,8 +159,11 @@ def at_rest(products: int, steps: int = 0) -> Motion:
 
 
 @strict
-def delayed(motion: Motion, row: int, now_ns: int, delay_ns: int, target: float) -> float:
-    """Store this target; return the one that was current `delay_ns` ago (0 before any was)."""
+def delayed(motion: Motion, row: int, now_ns: int, delay_ns: int, target: float, early_ns: int = 0) -> float:
+    """Store this target; return the one that was current `delay_ns` ago (0 before any was).
+
+    early_ns : so long ago the target counts as current already
+    """
     if delay_ns == 0:
         return target
     head = motion.head[row]
@@ -170,7 +173,7 @@ def delayed(motion: Motion, row: int, now_ns: int, delay_ns: int, target: float)
         # by 1 in MEMORY of the delay, and never runs out.
         motion.history[row, last] = target
     elif head == 0 or motion.history[row, last] != target:
-        motion.history_ns[row, head % MEMORY] = now_ns
+        motion.history_ns[row, head % MEMORY] = now_ns - early_ns
         motion.history[row, head % MEMORY] = target
         head += 1
         motion.head[row] = head
@@ -184,7 +187,9 @@ def delayed(motion: Motion, row: int, now_ns: int, delay_ns: int, target: float)
 @strict
 def advance(motion: Motion, terms: Terms, row: int, now_ns: int, elapsed_s: float, target: float) -> float:
     """One step of one product's dynamics; returns the fraction asked now."""
-    wanted = delayed(motion, row, now_ns, terms.delay_ns[row], target)
+    # What is asked stands until the next decision: where those are far apart, none is nearer to the delay than one.
+    far = elapsed_s * 1e9 >= 2.0 * terms.delay_ns[row]
+    wanted = delayed(motion, row, now_ns, terms.delay_ns[row], target, terms.delay_ns[row] if far else 0)
     if terms.tau_s[row] > 0.0:
         # Exact for a target held over the step, whatever its length.
         share = 1.0 - np.exp(-elapsed_s / terms.tau_s[row])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -180,20 +179,3 @@ def maintained_kw(
         left = [value - take * kept if take else value for value, take in zip(left, takes, strict=True)]
         found[k] = kept
     return found
-
-
-def firm_kw(count: int, present_frac: float, each_kw: float, quantile: float, correlation: float = 0.0) -> float:
-    """Power that so many chargers reach with the probability `quantile`, cars coming and going [kW].
-
-    Mean less z standard deviations, sd = P sqrt(n p (1 - p) (1 + (n - 1) rho)): what of a fleet may be sold. The
-    correlation of presence is to be learned from history; none at all oversells.
-
-    Raises ValueError for shares outside 0..1 and a quantile outside 0.5..1.
-    """
-    for name, value in (("present_frac", present_frac), ("correlation", correlation)):
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"{name} takes a share of 0..1, got {value}")
-    if not 0.5 <= quantile < 1.0:
-        raise ValueError(f"quantile takes a probability from 0.5 to below 1, got {quantile}")
-    spread = math.sqrt(count * present_frac * (1.0 - present_frac) * (1.0 + (count - 1) * correlation))
-    return max(each_kw * (count * present_frac - NormalDist().inv_cdf(quantile) * spread), 0.0)

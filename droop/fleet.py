@@ -26,6 +26,7 @@ computes. `sessions`, `reports` and `wishes` are `aggregator.intake`; the rest a
 | safe_kw              | float32 | kW   | sessions: power of the charger left alone                        |
 | depart_ns            | int64   | ns   | sessions; 0 where unknown                                        |
 | depart_kwh           | float64 | kWh  | sessions                                                         |
+| plan_kind            | uint8   | -    | sessions: how the charging plan is made (`plans.PlanKind`)       |
 | wish                 | uint8   | -    | wishes: the owner's override (`Wish`)                            |
 | wish_until_ns        | int64   | ns   | wishes: when it lapses                                           |
 | site                 | int32   | -    | fixed: leaf of the tree of caps; -1 where there is none          |
@@ -114,6 +115,7 @@ class Fleet(NamedTuple):
     safe_kw: Column
     depart_ns: Column
     depart_kwh: Column
+    plan_kind: Column
     wish: Column
     wish_until_ns: Column
     site: Column
@@ -160,6 +162,7 @@ DTYPES: Final[dict[str, Any]] = {
     "state": np.uint8,
     "session": np.uint32,
     "depart_ns": np.int64,
+    "plan_kind": np.uint8,
     "wish": np.uint8,
     "wish_until_ns": np.int64,
     "site": np.int32,

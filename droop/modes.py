@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from droop.alert import counted
 from droop.curve import response
-from droop.freedoms import leaning, overfulfilled, paced, within_deadband
+from droop.freedoms import SUMS, banded, leaning, overfulfilled, paced, slope_band, within_deadband
 from droop.management import allowed, answered, saturated_hz, switched
 from droop.numerics import strict
 from droop.products import Product
@@ -71,6 +71,8 @@ class Duties(NamedTuple):
     overfulfil: Column  # float64[p]
     deadband: Column  # bool[p]
     full_s: Column  # float64[p]  slowest full activation to choose from; 0: no choice
+    band: Column  # float64[p]  largest slope of what is given over what is due that the market's score admits; inf: any
+    band_s: Column  # float64[p]  the interval over which it is taken
 
 
 class Modes(NamedTuple):
@@ -91,6 +93,7 @@ class Modes(NamedTuple):
     lean: Column  # float64[p]  see `freedoms.leaning`
     most: Column  # float64[p]  over-fulfilment that the fleet has room for
     given: Column  # float64[p]  share asked at the last tick
+    slopes: Column  # float64[p, SUMS]  see `freedoms.banded`, of the interval so far
     seconds: Column  # int64[p, modes]  time each mode was on so far
     active: Column  # int64[2]  whether anything is other than if there were no modes: now, and the second before
 
@@ -101,6 +104,7 @@ def at_rest(products: int) -> Modes:
     shapes: dict[str, tuple[int, ...]] = {
         "second": (1,), "heads": (1,), "active": (2,), "since_ns": (products, CRITERIA),
         "past_hz": (products, WINDOW), "past_nem": (products, WINDOW), "seconds": (products, len(Mode)),
+        "slopes": (products, SUMS),
     }  # fmt: skip
     found = {
         name: np.zeros(shapes.get(name, (products,)), np.int64 if name in whole else np.float64)
@@ -121,6 +125,7 @@ def duties(sold: list[tuple[Product, float]]) -> Duties:
     })  # fmt: skip
     table.alert_hz[:] = np.inf
     table.overfulfil[:] = 1.0
+    table.band[:], table.band_s[:] = np.inf, 1.0
     for row, (product, _) in enumerate(sold):
         if product.input != "frequency":
             continue
@@ -130,6 +135,8 @@ def duties(sold: list[tuple[Product, float]]) -> Duties:
         if product.reservoir is not None:
             _fill(table, row, product, product.reservoir)
         freely = free.overfulfil_max > 1.0 or free.deadband or free.speed
+        if freely:
+            table.band[row], table.band_s[row] = slope_band(product.score), product.interval_s
         table.any[row] = freely or (product.reservoir is not None and _rules(product.reservoir))
     return table
 
@@ -188,6 +195,9 @@ def manage(
     if second <= modes.second[0]:
         return
     passed = second - modes.second[0] if modes.heads[0] > 0 else 1
+    for row in range(duties.any.size):
+        if second // duties.band_s[row] != modes.second[0] // duties.band_s[row]:
+            modes.slopes[row, :] = 0.0
     modes.second[0] = second
     modes.active[1] = modes.active[0]
     modes.active[0] = 0
@@ -278,12 +288,14 @@ def managed(
     answer = ruled(
         target, dev_hz, modes.weight[row], modes.mean_hz[row], modes.nem_pu[row], x_hz, y_frac, deadband_hz, duties, row
     )
-    lean = modes.lean[row]
+    lean, due = modes.lean[row], answer
     if lean != 0.0 and dev_hz == dev_hz:
         if duties.deadband[row] and abs(dev_hz) < deadband_hz:
             answer = within_deadband(response(dev_hz, x_hz, y_frac, 0.0), lean)
         answer = overfulfilled(answer, lean, modes.most[row])
         answer = paced(answer, modes.given[row], lean, elapsed_s, duties.full_s[row])
+    if duties.band[row] < np.inf and dev_hz == dev_hz:
+        answer = banded(modes.slopes[row], dev_hz, due, answer, elapsed_s, duties.band[row])
     modes.given[row] = answer
     return answer
 

@@ -33,6 +33,7 @@ from droop.limits import (
     wished,
 )
 from droop.numerics import kernel
+from droop.plans import EVEN, PRICE, Tariff, charging_frac, charging_h, look, target_kwh, tariff, until_h
 from droop.weights import LEAST, Means, factors, share
 
 NEVER: Final = np.iinfo(np.int64).max
@@ -52,14 +53,16 @@ class Scratch(NamedTuple):
     lo_kw: Column
     hi_kw: Column
     plan_kw: Column
+    tariff: Tariff  # what plans by price go by
 
 
 BLOCK: Final = 2048
 
 
-def scratch() -> Scratch:
-    """Room for one block."""
-    return Scratch(*(column(place, BLOCK, np.float64) for place in range(len(Scratch._fields))))
+def scratch(prices: Tariff | None = None) -> Scratch:
+    """Room for one block, and the tariff; None: there is none."""
+    columns = [column(place, BLOCK, np.float64) for place in range(len(Scratch._fields) - 1)]
+    return Scratch._make([*columns, tariff() if prices is None else prices])
 
 
 # The steps of a refresh, one loop each, over a block that stays in the cache: a single loop over forty columns would
@@ -152,6 +155,40 @@ def _bound_down(fleet: Fleet, a: int, b: int, horizon_h: float, s: Scratch) -> N
         # A full battery is safety and comes before the driver's wish for more.
         hi[i] = max(hi[i], bound)
         t[i] = min(max(plan(energy[i], ceiling[i], into_kw[i], eta, depart_h[i], depart_kwh[i]), bound), hi[i])
+
+
+@kernel
+def _planned(fleet: Fleet, a: int, b: int, now_ns: int, derating: Derating, s: Scratch) -> None:
+    """The charging plan of those whose plan is another than the even one."""
+    kind = fleet.plan_kind[a:b]
+    most = 0
+    for i in range(kind.size):
+        most |= kind[i]
+    if most == EVEN:
+        return
+    usable, ceiling, eta_c = fleet.usable_kwh[a:b], fleet.ceiling_kwh[a:b], fleet.eta_charge[a:b]
+    depart_ns, depart_kwh = fleet.depart_ns[a:b], fleet.depart_kwh[a:b]
+    idle, heat = fleet.idle_kw[a:b], fleet.heat_per_kw[a:b]
+    energy, flat_kw, depart_h = s.energy_kwh[: b - a], s.flat_kw[: b - a], s.depart_h[: b - a]
+    lo, hi, t = s.lo_kw[: b - a], s.hi_kw[: b - a], s.plan_kw[: b - a]
+    priced = look(s.tariff, now_ns)
+    for i in range(kind.size):
+        # Where no price is known, and a departure is, charging is spread evenly.
+        unpriced = kind[i] == PRICE and not priced and 0.0 < depart_h[i] < np.inf
+        if kind[i] == EVEN or unpriced or not usable[i] > 0.0:
+            continue
+        lost = np.float64(idle[i]) + np.float64(heat[i]) * flat_kw[i] * flat_kw[i]
+        per_h = np.float64(eta_c[i]) * max(flat_kw[i] - lost, LEAST)
+        to_go_h = charging_h(
+            energy[i], target_kwh(kind[i], depart_kwh[i], ceiling[i]), usable[i], per_h, derating
+        )  # fmt: skip
+        cheaper_h = 0.0
+        if kind[i] == PRICE and depart_ns[i] > now_ns:
+            prices = s.tariff
+            since_ns = prices.start_ns[0] + prices.at[0] * prices.slot_ns[0]
+            cheaper_h = until_h(prices, prices.cheaper_h, since_ns, depart_ns[i])
+        share = charging_frac(kind[i], to_go_h, depart_h[i], cheaper_h)
+        t[i] = min(max(-flat_kw[i] * share, lo[i]), hi[i])
 
 
 @kernel
@@ -424,6 +461,7 @@ def refresh(
         _leave(fleet, a, b, now_ns, horizon_h, derating, s)
         _bound_up(fleet, a, b, horizon_h, s)
         _bound_down(fleet, a, b, horizon_h, s)
+        _planned(fleet, a, b, now_ns, derating, s)
         _bypass(fleet, a, b, s)
         _wish(fleet, a, b, now_ns, s)
         _spend(fleet, a, b, horizon_h, s)

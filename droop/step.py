@@ -22,6 +22,7 @@ from droop.handle import hold
 from droop.modes import manage
 from droop.numerics import kernel
 from droop.outbox import Outbox
+from droop.plans import Tariff
 from droop.products import Product
 from droop.promises import Protection
 from droop.protection import ENTERING, TRIPPED, Guard, Relay, protect
@@ -100,13 +101,14 @@ class Tick(NamedTuple):
 
 def engine(
     rows: int, sold: list[tuple[Product, float]], tree: Tree | None = None, *, wear_price: float = 0.0,
-    protect_by: Protection | None = None,
+    protect_by: Protection | None = None, prices: Tariff | None = None,
 ) -> Engine:  # fmt: skip
     """An engine at rest for `rows` chargers and the products sold, with the kW of each.
 
     tree       : caps of sites, feeders and transformers over the rows (`sites.tree`)
     wear_price : multiplier below which nobody leaves the plan; 0: none
     protect_by : the interconnection's trip limits; None: there are none
+    prices     : what plans by price go by (`plans.tariff`); None: there are none
     """
     fleet, totals = allocate(rows), allocate_totals()
     caps = tree if tree is not None else bounds.no_tree(rows)
@@ -114,7 +116,8 @@ def engine(
     relay = protection.relay(protect_by, sold[0][0].nominal_hz if sold else 50.0)
     return Engine(
         fleet, totals, dynamics.terms(sold), dynamics.at_rest(len(sold), steps_of(sold)), watch.unaware(),
-        np.zeros(3), np.zeros(1, np.int64), np.zeros(COUNT), outbox.outbox(rows), bounds.room(caps, totals, rows),
+        np.zeros(3), np.zeros(1, np.int64), np.zeros(COUNT), outbox.outbox(rows),
+        bounds.room(caps, totals, rows, prices),
         np.full(rows if wear_price > 0.0 else 0, wear_price, np.float32), np.zeros(3), column(0, rows, np.float32),
         np.zeros(SEGMENTS, np.int64), np.zeros(1, np.int64), np.full(1, np.nan), np.zeros(3),
         relay, protection.in_service(relay),

@@ -73,6 +73,13 @@ ACCOUNT: Final = np.dtype(
 )
 
 
+# What of two accounts of one stay adds up.
+ADDED: Final = (
+    *(name for name in ACCOUNT.names or () if name.endswith("_kwh")), "plugged_s", "reported_s", "commands",
+    "acknowledged", "refused",
+)  # fmt: skip
+
+
 class TimeQuality(IntEnum):
     """How far the times of a vehicle's reports can be trusted. The order is the evidence's code: append only."""
 
@@ -215,6 +222,34 @@ def joined(rows: Rows, metered: Metered) -> Rows:
     out["shortfall_kwh"] = out["undelivered_kwh"] + out["unserved_kwh"]
     out["reason"] = _reasons(out)
     out["quality"] = _quality(out, metered)
+    return out
+
+
+def folded(rows: Rows) -> Rows:
+    """One row for each stay of a vehicle in an interval, of several accounts of it one after the other.
+
+    rows : ACCOUNT[n], all of one interval
+
+    Amounts and times add up. The reason is that of the account that fell furthest short, or, where none did, of the one
+    that was held longest; `bound_s` are the seconds of that reason.
+    """
+    order = np.lexsort((rows["start_ns"], rows["session"], rows["slot"]))
+    rows = rows[order]
+    if not rows.size:
+        return rows
+    stay = rows[["slot", "session", "vehicle"]]
+    first = np.flatnonzero(np.concatenate([[True], stay[1:] != stay[:-1]]))
+    group = np.cumsum(np.concatenate([[0], stay[1:] != stay[:-1]])).astype(np.int64)
+    out = rows[first].copy()
+    for name in ADDED:
+        out[name] = np.add.reduceat(rows[name], first)
+    out["end_ns"] = np.maximum.reduceat(rows["end_ns"], first)
+    out["quality"] = np.maximum.reduceat(rows["quality"], first)
+    worst = np.lexsort((rows["bound_s"], rows["shortfall_kwh"], group))
+    last = np.concatenate([first[1:], [rows.size]]) - 1
+    out["reason"] = rows["reason"][worst[last]]
+    out["bound_s"] = np.add.reduceat(np.where(rows["reason"] == out["reason"][group], rows["bound_s"], 0.0), first)
+    out["coverage_frac"] = np.minimum(out["reported_s"] / np.maximum(out["plugged_s"], 1e-9), 1.0)
     return out
 
 

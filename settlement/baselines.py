@@ -27,6 +27,7 @@ RUN: Final = 0
 HOUR_NS: Final = 3600 * NS
 DAY_NS: Final = 24 * HOUR_NS
 CONTINUOUS: Final = ("schedule", "regression")
+EVENT_MAX_S: Final = 3600.0  # what the settlement looks back at, of an event that lasts longer nothing is declared
 METHODS: Final = (*CONTINUOUS, "rolling_median", "pre_event", "control_group")
 
 
@@ -202,7 +203,13 @@ def model_of(table: Mapping[str, Any], where: str) -> Model:
 def lead_s(product: Product) -> float:
     """History before the interval that the product's baseline looks at [s]."""
     table = product.baseline
-    return float(table.get("window_s", 0.0)) + float(table.get("lag_s", 0.0)) + float(table.get("last_s", 0.0))
+    looks_s = float(table.get("window_s", 0.0)) + float(table.get("lag_s", 0.0)) + float(table.get("last_s", 0.0))
+    if method(product) == "pre_event" and product.trigger is not None:
+        # The event may have begun before the interval: what was before it must be seen.
+        trigger = product.trigger
+        support_s = product.full_s + trigger.after_s + trigger.hold_s + trigger.release_s + 1.0 / trigger.fall_pu_s
+        looks_s += min(support_s, EVENT_MAX_S)
+    return looks_s
 
 
 def check(product: Product) -> None:
@@ -235,7 +242,9 @@ def declare(product: Product, meters: Meters, asked: Floats, grid: Grid) -> Decl
         lag_s = float(table.get("lag_s", 0.0))
         return rolling_median(_summed(meters, grid), whole, window_s=float(table.get("window_s", 600.0)), lag_s=lag_s)
     if name == "pre_event":
-        return pre_event(_summed(meters, grid), events(asked, grid), last_s=float(table.get("last_s", 60.0)))
+        # What was going on when the history begins has no moment before it that is known: it would be its own baseline.
+        begun = [span for span in events(asked, grid) if span[0] > grid.start_ns]
+        return pre_event(_summed(meters, grid), begun, last_s=float(table.get("last_s", 60.0)))
     if name == "regression":
         names, columns = hours(whole)
         try:

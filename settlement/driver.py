@@ -67,9 +67,9 @@ def statement(
 
 def sentences(found: dict[str, Any]) -> list[str]:
     """The statement in plain words, energies to a hundredth of a kWh."""
-    hours = found["plugged_s"] / 3600.0
     told = [
-        f"{found['vehicle']} was plugged in for {hours:.1f} h and reported {100.0 * found['coverage_frac']:.0f} % "
+        f"{found['vehicle']} was plugged in for {_length(found['plugged_s'])} "
+        f"and reported {100.0 * found['coverage_frac']:.0f} % "
         f"of that time.",
         f"It held {found['headroom_up_kwh']:.2f} kWh of discharge and {found['headroom_down_kwh']:.2f} kWh of "
         f"charge available for the grid.",
@@ -89,6 +89,13 @@ def sentences(found: dict[str, Any]) -> list[str]:
     if found["quality"] != "good":
         told.append(QUALITIES[found["quality"]])
     return told
+
+
+def _length(seconds: float) -> str:
+    """A time as people tell it: whole seconds, whole minutes, tenths of an hour."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 3570.0 else f"{seconds / 3600.0:.1f} h"
 
 
 QUALITIES: Final = {

@@ -88,7 +88,7 @@ def post(account: Sequence[Entry], invoice: Invoice) -> list[Entry]:
         if item.key in billed:
             billed[item.key].append(item)
     for key, group in billed.items():
-        lines, before = tuple(_posted(item) for item in group), stands.get(key)
+        lines, before = tuple(posted(item) for item in group), stands.get(key)
         if before is not None and before.lines != lines:
             back = tuple(_turned(line) for line in before.lines)
             added.append(Entry(serial := serial + 1, "reversal", before.serial, key, before.product, back))
@@ -146,7 +146,8 @@ def _entry(plain: Any) -> Entry:
     return Entry(int(plain["serial"]), plain["kind"], plain["corrects"], plain["key"], plain["product"], lines)
 
 
-def _posted(item: Item) -> Posted:
+def posted(item: Item) -> Posted:
+    """A line of a bill as it is written down."""
     line = item.line
     figures = (format(value, "f") for value in (line.quantity, line.price, line.factor, line.amount))
     quantity, price, factor, amount = figures

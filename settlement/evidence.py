@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from droop.products import to_table
-from settlement import align, baseline, delivered, expected, history, interval, window
+from settlement import align, baseline, delivered, expected, history, interval
 from settlement.align import NS, Floats, Grid, Ints
 from settlement.facts import Facts
 from settlement.interval import Sold
@@ -138,10 +138,16 @@ def seal_correction(ledger: Ledger, closed: Closed, corrects: Mapping[str, str],
     return hashes
 
 
+def seal_prices(ledger: Ledger, data: Mapping[str, Any], sealed_ns: int) -> None:
+    """Add money to a ledger, head included. data : `settlement.money.plain`"""
+    ledger.record("price", data, sealed_ns)
+    ledger.head(sealed_ns)
+
+
 def cut(closed: Closed) -> Facts:
     """The rows that an interval's statements may use, its history and its sequel included; copies."""
-    reach_ns, tail_ns = interval.reach_ns(closed.sold), interval.tail_s(closed.sold) * NS
-    used = window.cut(closed.facts, closed.start_ns - reach_ns, closed.end_ns + tail_ns)
+    tail_ns = interval.tail_s(closed.sold) * NS
+    used = interval.used(closed.sold, closed.facts, closed.start_ns, closed.end_ns + tail_ns)
     return Facts._make(_copied(value) for value in used)
 
 

@@ -121,6 +121,36 @@ class Modes(NamedTuple):
     aem: Ints
 
 
+class Energy(NamedTuple):
+    """What the fleet could give and take at the grid connections, as the engine saw it, row by row.
+
+    t_ns             : int64[n]
+    up_kwh, down_kwh : float64[n]  both 0: no vehicle that goes both ways
+    """
+
+    t_ns: Ints
+    up_kwh: Floats
+    down_kwh: Floats
+
+
+NO_ENERGY: Final = Energy(_NONE, np.zeros(0), np.zeros(0))
+
+
+class Classes(NamedTuple):
+    """How exact the meters are that have a class on record, each of its reading.
+
+    meter                    : int64[n]
+    random_frac, common_frac : float64[n]  independent of the others, and shared by all of its model
+    """
+
+    meter: Ints
+    random_frac: Floats
+    common_frac: Floats
+
+
+NO_CLASSES: Final = Classes(_NONE, np.zeros(0), np.zeros(0))
+
+
 class FleetEnergy(NamedTuple):
     """What the vehicles' own reports say about the interval (see `settlement.balance`)."""
 
@@ -141,6 +171,8 @@ class Facts(NamedTuple):
     notes: tuple[str, ...] = ()
     history: History = NO_HISTORY
     modes: Mapping[str, Modes] = MappingProxyType({})  # by product
+    energy: Energy = NO_ENERGY
+    classes: Classes = NO_CLASSES
 
 
 def ints(*values: int) -> Ints:

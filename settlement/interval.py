@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from droop import products
 from droop.products import Product
-from settlement import align, baseline, baselines, delivered, expected, history, managed, metering, window
+from settlement import align, baseline, baselines, delivered, expected, history, managed, metering, soe, window
 from settlement.align import NS, Bools, Cells, Floats, Grid, Ints
 from settlement.balance import EnergyBalance, balance
 from settlement.baseline import Mirroring
-from settlement.facts import Facts, Samples, Signal, digest
+from settlement.facts import NO_ENERGY, Facts, Samples, Signal, digest
 from settlement.mileage import mileage
 from settlement.scores import Delivery, Reach, judge
 from settlement.scores import reach as reach_of
 from settlement.scores.rule import Kpis
-from settlement.statement import BaselineUsed, HistoryUsed, Statement, Used, VerifyError, differing
+from settlement.statement import BaselineUsed, HistoryUsed, Statement, StateOfEnergy, Used, VerifyError, differing
 
 STEP_NS: Final = NS
 LEAD_S: Final = 32  # least history before the interval: the slowest admissible response takes 30 s
@@ -74,6 +75,7 @@ class _Fleet(NamedTuple):
     mirror: Mirroring
     energy_balance: EnergyBalance
     history: HistoryUsed
+    energy: StateOfEnergy | None
 
 
 def lead_s(sold: Sequence[Sold]) -> int:
@@ -87,10 +89,32 @@ def tail_s(sold: Sequence[Sold]) -> int:
     return max((reach_of(item.product).tail_s for item in sold), default=0)
 
 
-def reach_ns(sold: Sequence[Sold]) -> int:
-    """How far before an interval its rows are needed [ns]: for its history, and for the state of its products."""
+def heard_ns(sold: Sequence[Sold]) -> int:
+    """How far before an interval its frequency is needed [ns]: for its history, and for the state of its products."""
     state_ns = max((expected.history_ns(item.product) for item in sold), default=0)
     return max(lead_s(sold) * NS, LEAD_S * NS + state_ns)
+
+
+def reach_ns(sold: Sequence[Sold]) -> int:
+    """How far before an interval any of its rows are needed [ns]."""
+    return max(heard_ns(sold), soe.reach_ns(sold) + LEAD_S * NS)
+
+
+def used(sold: Sequence[Sold], facts: Facts, start_ns: int, until_ns: int) -> Facts:
+    """The rows that the statements of [start, until) may use: nothing else can change them.
+
+    Meters, baseline and energies of a product that asks for a state of energy reach further back than the frequency.
+    """
+    near, far_ns = window.cut(facts, start_ns - heard_ns(sold), until_ns), soe.reach_ns(sold)
+    if not far_ns:
+        return near._replace(energy=NO_ENERGY)
+    far_ns = max(heard_ns(sold), far_ns + LEAD_S * NS)
+    meters, declared, energy = facts.meters, facts.declarations, facts.energy
+    return near._replace(
+        meters=window.take(meters, window.between(meters.t_ns, start_ns - far_ns, until_ns)),
+        declarations=window.take(declared, window.declared(declared, start_ns - far_ns, until_ns)),
+        energy=window.take(energy, window.between(energy.t_ns, start_ns - far_ns, until_ns)),
+    )
 
 
 def settle(
@@ -103,13 +127,14 @@ def settle(
     grid = Grid(start_ns - lead_ns, STEP_NS, cells)
     span = _Span(start_ns, end_ns, until_ns, final, grid, lead_ns // STEP_NS)
     doubts = delivered.doubts(facts.meters, start_ns, until_ns)
-    facts = window.cut(facts, start_ns - reach_ns(sold), until_ns + tail_ns)
-    facts = facts._replace(notes=(*facts.notes, *doubts))
     if not sold:
         return []
+    energy = soe.judge(sold, used(sold, facts, start_ns, until_ns + tail_ns), start_ns)
+    facts = window.cut(facts, start_ns - heard_ns(sold), until_ns + tail_ns)
+    facts = facts._replace(notes=(*facts.notes, *doubts))
     heard, filled = facts.samples, history.fill(facts.samples, facts.history)
     facts = facts._replace(samples=filled.samples)
-    fleet = _fleet(sold, facts, span, _history(heard, filled, sold[0].product, span))
+    fleet = _fleet(sold, facts, span, _history(heard, filled, sold[0].product, span), energy)
     return [_statement(k, sold, facts, span, fleet) for k in range(len(sold))]
 
 
@@ -126,12 +151,15 @@ def verify(statement: Statement, facts: Facts, load: Callable[[str], Product] = 
     found = next((item for item in again if item.product == statement.product), None)
     if found is None:
         raise VerifyError(statement.key, "product", statement.product, list(statement.stack))
-    difference = differing(statement, found)
+    # Which revision it is, and of which version, the rows cannot tell.
+    difference = differing(statement, replace(found, revision=statement.revision, version=statement.version))
     if difference is not None:
         raise VerifyError(statement.key, *difference)
 
 
-def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -> _Fleet:
+def _fleet(
+    sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed, energy: StateOfEnergy | None
+) -> _Fleet:  # fmt: skip
     grid = span.grid
     tail = tail_s(sold) * NS // grid.step_ns if span.until_ns == span.end_ns else 0
     judged = based(sold, facts, Grid(grid.start_ns, grid.step_ns, grid.cells + tail))
@@ -148,6 +176,7 @@ def _fleet(sold: Sequence[Sold], facts: Facts, span: _Span, late: HistoryUsed) -
         mirror=baseline.mirroring(span.inner(declared).mean, span.inner(dev).mean, grid.step_s),
         energy_balance=balance(grid_kwh if facts.meters.t_ns.size else None, facts.fleet),
         history=late,
+        energy=energy,
     )
 
 
@@ -231,19 +260,26 @@ def _statement(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, fleet: _
         kpis={
             **verdict.kpis,
             "baseline_mirroring": fleet.mirror.correlation,
-            **_available(product, facts, known[span.lead :], verdict.kpis, span),
+            **_available(product, facts, known[span.lead :], verdict.kpis, span, fleet.energy),
         },
         unserved_kwh={name: kwh * part for name, kwh in fleet.unserved_kwh.items()},
         energy_balance=fleet.energy_balance,
         notes=(*facts.notes, *metering.too_slow(product, facts.meters), *_notes(fleet)),
         history=fleet.history,
+        accuracy=metering.accuracy(product, facts.meters, facts.classes, span.start_ns, span.until_ns),
+        modes=_modes(product, facts),
+        state_of_energy=fleet.energy if soe.asks(product) else None,
     )
 
 
 def _available(
-    product: Product, facts: Facts, known: Floats, judged: Kpis, span: _Span
+    product: Product, facts: Facts, known: Floats, judged: Kpis, span: _Span, energy: StateOfEnergy | None
 ) -> Kpis:  # fmt: skip
-    """Share of the time in which the product counts as available, where AEM took some of it (Nordic requirements)."""
+    """Share of the time in which the product counts as available, where AEM took some of it (Nordic requirements), or
+    where the whole period is unavailable because it began with too little energy (NESO).
+    """
+    if energy is not None and energy.available is False and soe.asks(product):
+        return {"available_frac": 0.0}
     start = Grid(span.start_ns, span.grid.step_ns, known.size).edges_ns[:-1]
     off = managed.unavailable(start, facts.modes.get(product.id))
     if not off.any():
@@ -329,9 +365,16 @@ def _notes(fleet: _Fleet) -> list[str]:
         notes.append(f"baseline: {fleet.baseline.refused} declarations refused, made after their start")
     if fleet.history.seconds:
         notes.append(f"frequency: {fleet.history.seconds:.1f} s known by late history alone")
+    if fleet.energy is not None and fleet.energy.note:
+        notes.append(fleet.energy.note)
     if fleet.mirror.alarm:
         notes.append(f"baseline mirrors the frequency: correlation {fleet.mirror.correlation:.2f}")
     return notes
+
+
+def _modes(product: Product, facts: Facts) -> Used | None:
+    rows = facts.modes.get(product.id)
+    return None if rows is None or not rows.from_ns.size else _used(rows.from_ns, *rows[1:])
 
 
 def _used(t_ns: Ints, *columns: Ints | Floats | Bools) -> Used:

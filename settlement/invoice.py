@@ -86,15 +86,20 @@ class _Priced(NamedTuple):
     """What all intervals are billed with."""
 
     products: Mapping[str, Product]
+    rules: Mapping[str, Product]
     prices: PriceBook
     sales: Sales | None
     worst: Mapping[tuple[str, str, str], Fraction]
 
 
 def bill(
-    statements: Iterable[Statement], products: Mapping[str, Product], prices: PriceBook, sales: Sales | None = None
-) -> Invoice:
+    statements: Iterable[Statement], products: Mapping[str, Product], prices: PriceBook, sales: Sales | None = None,
+    rules: Mapping[str, Product] | None = None,
+) -> Invoice:  # fmt: skip
     """The bill. Without contracts of its own each statement's power sold counts, from its start to where it got.
+
+    products : by id
+    rules    : by statement key, the product as it was in force then; `products` has those of the rest
 
     Of several statements with one key the newest revision counts, else the last.
     Raises PriceError, PaymentError, SaleError, InvoiceError, CalendarError.
@@ -107,10 +112,12 @@ def bill(
     for name in sorted({item.product for item in ordered}):
         if name not in products:
             raise InvoiceError(f"statements are of product `{name}`, whose rules are not at hand; name its file")
-        prices.check(products[name])
         if sales is not None:
             sales.check(products[name])
-    priced = _Priced(products, prices, sales, _worst(ordered, products))
+    rules = {item.key: (rules or {}).get(item.key, products[item.product]) for item in ordered}
+    for product in {id(product): product for product in rules.values()}.values():
+        prices.check(product)
+    priced = _Priced(products, rules, prices, sales, _worst(ordered, rules))
     items: list[Item] = []
     notes: list[str] = []
     for statement in ordered:
@@ -130,7 +137,7 @@ def fee(product: Product, count: int, t_ns: int, note: str = "") -> Item:
 
 
 def _items(statement: Statement, priced: _Priced, notes: list[str]) -> Iterator[Item]:
-    product = priced.products[statement.product]
+    product = priced.rules[statement.key]
     for sale in _sold(statement, priced.sales, notes):
         for start_ns, end_ns in pairwise(_cuts(sale, product, priced.prices)):
             case = _case(statement, sale, start_ns, end_ns, product, priced)
@@ -251,23 +258,24 @@ def _error(
         raise PaymentError(f"{product.id}: field `score.k_scope` takes one of {', '.join(SCOPES)}, not {scope!r}")
     if own is None or scope == SCOPES[0]:
         return None if own is None else exact(float(own), "error")
-    return worst[_place(statement, product)]
+    return worst[place(statement, product)]
 
 
 def _worst(
-    statements: Iterable[Statement], products: Mapping[str, Product]
+    statements: Iterable[Statement], rules: Mapping[str, Product]
 ) -> dict[tuple[str, str, str], Fraction]:  # fmt: skip
     """The largest error of each block."""
     found: dict[tuple[str, str, str], Fraction] = {}
     for statement in statements:
         own = statement.kpis.get(ERROR)
         if own is not None:
-            place = _place(statement, products[statement.product])
-            found[place] = max(found.get(place, Fraction(0)), exact(float(own), "error"))
+            at = place(statement, rules[statement.key])
+            found[at] = max(found.get(at, Fraction(0)), exact(float(own), "error"))
     return found
 
 
-def _place(statement: Statement, product: Product) -> tuple[str, str, str]:
+def place(statement: Statement, product: Product) -> tuple[str, str, str]:
+    """(product, day, block) that a statement is in."""
     day = calendar.day_of(statement.start_ns, product.market).isoformat()
     return product.id, day, _block(product, statement.start_ns).name
 

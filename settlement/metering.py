@@ -12,7 +12,8 @@ import numpy as np
 
 from droop.products import Product
 from settlement.align import NS, Floats, ascending
-from settlement.facts import Meters
+from settlement.facts import Classes, Meters
+from settlement.statement import Accuracy
 
 # Refresh periods are quoted in whole seconds; a clock that is off by less is no violation.
 SLACK_FRAC = 0.05
@@ -42,6 +43,25 @@ def budget(power_kw: Floats, random_frac: Floats, common_frac: Floats) -> Budget
             raise ValueError(f"field `{name}` takes shares within -1..1")
     random_kw = float(np.sqrt(np.square(power_kw * random_frac).sum()))
     return Budget(random_kw, float(np.abs(power_kw * common_frac).sum()))
+
+
+def accuracy(product: Product, meters: Meters, classes: Classes, start_ns: int, until_ns: int) -> Accuracy:
+    """The error of the fleet's sum in [start, until), by the mean magnitude that each meter read."""
+    limit = product.sampling.power_accuracy_frac or None
+    inside = (meters.t_ns >= start_ns) & (meters.t_ns < until_ns) & meters.usable & np.isfinite(meters.power_kw)
+    numbers = np.unique(meters.meter[inside])
+    unclassed = [str(number) for number in np.unique(meters.meter).tolist() if number not in classes.meter]
+    if not numbers.size or unclassed:
+        why = f"no class on record for meter {', '.join(unclassed)}" if unclassed else "no reading"
+        return Accuracy(None, None, limit, None, f"unknown: {why}")
+    read_kw = np.array([np.abs(meters.power_kw[inside & (meters.meter == number)]).mean() for number in numbers])
+    place = [int(np.flatnonzero(classes.meter == number)[-1]) for number in numbers.tolist()]
+    found = budget(read_kw, classes.random_frac[place], classes.common_frac[place])
+    whole_kw = float(read_kw.sum())
+    error_frac = found.total_kw / whole_kw if whole_kw > 0.0 else None
+    precise = None if limit is None or error_frac is None else precise_enough(product, error_frac)
+    note = "" if precise is not False else f"meters may be wrong by {error_frac:.2%}, {limit:.2%} are admitted"
+    return Accuracy(found.total_kw, error_frac, limit, precise, note)
 
 
 def too_slow(product: Product, meters: Meters) -> list[str]:

@@ -119,6 +119,15 @@ class PriceBook:
         places = self._edges.get(product, [])
         return places[bisect_right(places, start_ns) : bisect_left(places, end_ns)]
 
+    def touching(self, product: str, start_ns: int, end_ns: int) -> list[Price]:
+        """Rows of every kind that touch [start, end), by kind and time."""
+        return [
+            row
+            for (name, _), found in sorted(self._rows.items())
+            for row in (found if name == product else ())
+            if row.start_ns < end_ns and row.end_ns > start_ns
+        ]
+
     def find(self, product: str, kind: str, start_ns: int, end_ns: int) -> Price | None:
         """The price that covers all of [start, end); None where there is none."""
         key = (product, kind)

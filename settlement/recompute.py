@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from droop.products import Product, ProductError, parse
-from settlement import evidence, interval
+from settlement import evidence, interval, money
 from settlement.align import NS, AlignError, Grid
 from settlement.baseline import BaselineError
 from settlement.evidence import EvidenceError
 from settlement.facts import Facts
 from settlement.interval import Sold
-from settlement.statement import TOLERANCE, VERSION, Statement, StatementError, VerifyError, from_dict
+from settlement.statement import TOLERANCE, Statement, StatementError, VerifyError, from_dict
 from settlement.verifier import RECORD
 
-KINDS: Final = ("contract", "statement", "correction", "pool", "facts", "head")
+KINDS: Final = ("contract", "statement", "correction", "pool", "facts", "price", "head")
 
 
 class Mismatch(NamedTuple):
@@ -39,11 +38,16 @@ class Mismatch(NamedTuple):
 
 
 class Recomputed(NamedTuple):
-    """How many statements, and seconds, were computed again, and what differs."""
+    """How many statements, seconds and lines of money were computed again, and what differs.
+
+    unpriced : `price` records that could not be: they name statements of files that are not here, or no prices
+    """
 
     statements: int
     seconds: int
     mismatches: list[Mismatch]
+    lines: int = 0
+    unpriced: int = 0
 
 
 class _Interval(NamedTuple):
@@ -52,6 +56,13 @@ class _Interval(NamedTuple):
     statements: list[tuple[int, dict[str, Any]]]
     pools: list[tuple[int, dict[str, Any]]]
     facts: dict[tuple[int, int], Facts]
+
+
+class _Known(NamedTuple):
+    """The newest statement of each key so far, and the product that was in force then."""
+
+    statements: dict[str, Statement]
+    rules: dict[str, Product]
 
 
 def recompute(lines: Iterable[bytes]) -> Recomputed:
@@ -63,8 +74,9 @@ def recompute(lines: Iterable[bytes]) -> Recomputed:
     """
     items: list[Sold] = []
     mismatches: list[Mismatch] = []
-    statements = seconds = 0
+    statements = seconds = lines_of_money = unpriced = 0
     now = _Interval([], [], {})
+    known = _Known({}, {})
     for line, kind, data in _records(lines):
         if kind == "contract":
             items = _sold(data)
@@ -74,15 +86,32 @@ def recompute(lines: Iterable[bytes]) -> Recomputed:
             now.pools.append((line, data))
         elif kind in ("statement", "correction"):
             now.statements.append((line, data["statement"]))
+        elif kind == "price":
+            found = _money(line, data, known)
+            lines_of_money, unpriced = lines_of_money + found.lines, unpriced + found.unpriced
+            mismatches += found.mismatches
         else:
             products = {item.product.id: item.product for item in items}
             for at, plain in now.statements:
-                mismatches += _statement(at, from_dict(plain), now.facts, products)
+                stated = from_dict(plain)
+                mismatches += _statement(at, stated, now.facts, products)
+                if stated.product in products:
+                    known.statements[stated.key], known.rules[stated.key] = stated, products[stated.product]
             for at, rows in now.pools:
                 mismatches += _pool(at, rows, items, now.facts)
             statements, seconds = statements + len(now.statements), seconds + sum(len(p["rows"]) for _, p in now.pools)
             now = _Interval([], [], {})
-    return Recomputed(statements, seconds, mismatches)
+    return Recomputed(statements, seconds, mismatches, lines_of_money, unpriced)
+
+
+def _money(line: int, data: dict[str, Any], known: _Known) -> Recomputed:
+    """A `price` record's lines, held against the statements before it and the prices in it."""
+    keys = [named["key"] for named in data.get("statements", ())]
+    if "prices" not in data or not all(key in known.statements for key in keys):
+        return Recomputed(0, 0, [], unpriced=1)
+    wrong = money.differences(data, known.statements, known.rules)
+    mismatches = [Mismatch(line, f"price of {one.where}", one.field, one.stated, one.found) for one in wrong]
+    return Recomputed(0, 0, mismatches, lines=len(data["lines"]))
 
 
 def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -113,8 +142,7 @@ def _statement(
         return products[name]
 
     try:
-        # Which revision it is, and of which version, the rows cannot tell.
-        interval.verify(replace(stated, revision=0, version=VERSION), own, load)
+        interval.verify(stated, own, load)
     except VerifyError as error:
         return [Mismatch(line, f"statement {stated.key}", error.field, error.stated, error.found)]
     except (AlignError, BaselineError, StatementError) as error:

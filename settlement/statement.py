@@ -15,8 +15,10 @@ from typing import Any, Final
 from settlement.align import NS
 from settlement.balance import EnergyBalance
 
-VERSION: Final = 2
-READABLE: Final = (1, 2)  # version 1 knew neither late history nor corrections
+VERSION: Final = 3
+READABLE: Final = (1, 2, 3)  # version 1 knew neither late history nor corrections
+# What a version before did not state: nothing of it can differ.
+ADDED: Final = {3: ("state_of_energy", "modes", "accuracy")}
 TOLERANCE: Final = 1e-9  # relative, for another machine's sums
 
 
@@ -64,6 +66,30 @@ class HistoryUsed:
 
 
 @dataclass(frozen=True)
+class StateOfEnergy:
+    """Whether an interval began with the energy that the market asks for then (`settlement.soe`)."""
+
+    up_kwh: float | None  # that the fleet could give at the start; None: not on record
+    down_kwh: float | None  # that it could take
+    least_up_kwh: float  # what had to be there, after what was delivered before
+    least_down_kwh: float
+    available: bool | None  # None: not judged, the note says why
+    note: str
+    sha256: str  # of the rows it rests on: energies, meters, baseline
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How far the sum of the meters can be wrong over the interval (`settlement.metering.budget`)."""
+
+    error_kw: float | None  # None: unknown, the note says why
+    error_frac: float | None  # of the magnitudes read
+    limit_frac: float | None  # the product's own; None: it names none
+    precise: bool | None  # within it; None: one of the two is not known
+    note: str
+
+
+@dataclass(frozen=True)
 class Statement:
     """All figures of one product over one interval. Positive power is into the grid; energies are 0 or more."""
 
@@ -94,6 +120,9 @@ class Statement:
     history: HistoryUsed = field(default_factory=HistoryUsed)
     revision: int = 0  # 0: the first; a correction is a new statement with the next number, the old one stays
     version: int = field(default=VERSION)
+    accuracy: Accuracy | None = None
+    modes: Used | None = None  # what the product's energy rules had turned on; None: nothing is on record
+    state_of_energy: StateOfEnergy | None = None  # of the whole fleet; None: no product sold asks for one
 
     @property
     def key(self) -> str:
@@ -136,9 +165,12 @@ def from_dict(plain: Mapping[str, Any]) -> Statement:
         "baseline": BaselineUsed,
         "energy_balance": EnergyBalance,
         "history": HistoryUsed,
+        "state_of_energy": StateOfEnergy,
+        "modes": Used,
+        "accuracy": Accuracy,
     }
     for name, shape in shapes.items():
-        if name not in values:
+        if values.get(name) is None:
             continue
         try:
             values[name] = shape(**values[name])
@@ -151,7 +183,11 @@ def from_dict(plain: Mapping[str, Any]) -> Statement:
 def differing(stated: Statement, found: Statement) -> tuple[str, object, object] | None:
     """First field that differs beyond rounding, digests first: (name, stated, found)."""
     left, right = _flat(stated.to_dict()), _flat(found.to_dict())
-    names = sorted(left.keys() | right.keys(), key=lambda name: (not name.endswith("sha256"), name))
+    unsaid = tuple(name for version, added in ADDED.items() if stated.version < version for name in added)
+    names = sorted(
+        (name for name in left.keys() | right.keys() if name.partition(".")[0] not in unsaid),
+        key=lambda name: (not name.endswith("sha256"), name),
+    )
     for name in names:
         a, b = left.get(name), right.get(name)
         if not _same(a, b):

@@ -12,9 +12,10 @@ import numpy as np
 
 from settlement import baseline
 from settlement.align import Ints
-from settlement.facts import Declarations, Facts, History, Meters, Samples, Shortfall, Signal
+from settlement.facts import Declarations, Energy, Facts, History, Meters, Modes, Samples, Shortfall, Signal
+from settlement.managed import LASTS_NS
 
-Table = TypeVar("Table", Samples, History, Meters, Declarations, Signal)
+Table = TypeVar("Table", Samples, History, Meters, Declarations, Signal, Modes, Energy)
 
 
 def take(table: Table, rows: Ints) -> Table:
@@ -39,6 +40,10 @@ def cut(facts: Facts, low_ns: int, until_ns: int) -> Facts:
         declarations=take(facts.declarations, declared(facts.declarations, low_ns, until_ns)),
         signal=in_force(facts.signal, low_ns, until_ns),
         shortfall=Shortfall(facts.shortfall.t_ns[ticks], facts.shortfall.kw[ticks], facts.shortfall.names),
+        # A row stands until the next one, but no longer than a row may.
+        modes={
+            name: take(rows, between(rows.from_ns, low_ns - LASTS_NS, until_ns)) for name, rows in facts.modes.items()
+        },
     )
 
 

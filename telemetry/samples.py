@@ -88,7 +88,7 @@ SESSION = np.dtype(
         ("depart_ns", "<i8"),  # 0: the driver gave none
         ("depart_kwh", "<f8"),  # energy wanted aboard at departure
         ("state", "<u4"),  # SlotState
-        ("pad", "<u4"),
+        ("plan", "<u4"),  # how its charging plan is made: droop's `PlanKind` code
     ]
 )
 

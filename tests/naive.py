@@ -59,7 +59,9 @@ class Controller:
     given: float = 0.0
 
     def step(self, now_ns: int, elapsed_s: float, target: float) -> float:
-        self.asked.append((now_ns, target))
+        # Decisions twice the delay apart or more: the delay is nearer to none than to one of them.
+        far = elapsed_s * 1e9 >= 2 * self.delay_ns
+        self.asked.append((now_ns - self.delay_ns if far else now_ns, target))
         wanted = 0.0
         for t_ns, value in self.asked:
             if t_ns <= now_ns - self.delay_ns:

@@ -137,6 +137,7 @@ def shown(default: object) -> str:
 # Tables that a configuration has none of unless they are written.
 TABLES = {
     "site": config.SiteTable, "source": config.SourceTable, "utility": config.UtilityTable,
+    "meter": config.MeterTable,
     "utility.client": config.UtilityClientTable,
 }  # fmt: skip
 

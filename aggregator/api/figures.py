@@ -101,6 +101,7 @@ def compose(r: Reading, area: str, now_ns: int, mono_s: float, silent_s: float, 
     else:
         alarms += _silent_processes(r, mono_s, process_silent_s) + _of_sources(r, mono_s, process_silent_s)
         alarms += _stalled_journal(r.processes.get("settle", {}))
+        alarms += _stalled_sealing(r.processes.get("settle", {}))
     ages = Ages(
         live_s=_tidy(age_s),
         fleetview_s=_tidy(r.view_heard.age_s(mono_s)),
@@ -188,6 +189,18 @@ def _stalled_journal(settle: dict[str, Any]) -> list[Alarm]:
         "minutes: make room or mend the folder; writing goes on by itself."
     )
     return [Alarm(code="JOURNAL_STALLED", severity="critical", since_ns=since_ns, text=text)]
+
+
+def _stalled_sealing(settle: dict[str, Any]) -> list[Alarm]:
+    """No evidence is made any more, or it lacks rows: what the settlement process says of it."""
+    since_ns = settle.get("sealing_since_ns")
+    if not isinstance(since_ns, int) or since_ns <= 0:
+        return []
+    text = (
+        f"Sealing has stopped ({settle.get('sealing_why', '')}). Statements go on; `flyball seal` can make evidence of "
+        "the journal later."
+    )
+    return [Alarm(code="SEALING_STALLED", severity="critical", since_ns=since_ns, text=text)]
 
 
 def _ingests(r: Reading, mono_s: float, limit_s: float) -> dict[str, dict[str, Any]]:

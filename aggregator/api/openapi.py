@@ -24,7 +24,8 @@ MEANING: Final = {
     400: "A parameter or the body cannot be read; `field` names it",
     401: "Token missing or wrong",
     403: "Host or Origin is not this server",
-    404: "No such vehicle is plugged in",
+    404: "No such vehicle is plugged in, no such product, or no history to learn from",
+    409: "The history is too short, or goes on beyond what was asked",
     422: "A field is out of bounds; `field` names it",
     503: "The store or the worker does not answer, or too many clients",
 }

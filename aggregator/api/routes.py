@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from aggregator import views
 from aggregator.api import models, openapi
 from aggregator.api.accounts import Accounts
+from aggregator.api.bids import BIDS_PARAMS, Bids, BidsAnswer
 from aggregator.api.endpoints import Endpoint, Param, query
 from aggregator.api.errors import Refusal
 from aggregator.api.explaining import Explainer, charger
@@ -34,6 +35,7 @@ HUB: Final = web.AppKey("hub", Hub)
 WRITER: Final = web.AppKey("writer", SignalWriter)
 WISHES: Final = web.AppKey("wishes", WishWriter)
 ACCOUNTS: Final = web.AppKey("accounts", Accounts)
+BIDS: Final = web.AppKey("bids", Bids)
 EXPLAINER: Final = web.AppKey("explainer", Explainer)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 
@@ -128,6 +130,13 @@ async def get_explain(request: web.Request) -> web.Response:
 async def get_account(request: web.Request) -> web.Response:
     query(request, ())
     return reply(models.AccountAnswer(**await request.app[ACCOUNTS].of(request.match_info["vehicle"])))
+
+
+async def get_bids(request: web.Request) -> web.Response:
+    require_token(request, request.app[SETTINGS])  # what will be offered is nobody else's business
+    q = query(request, BIDS_PARAMS)
+    found = await request.app[BIDS].of(str(q["product"] or ""), str(q["date"] or ""), str(q["confidence"] or ""))
+    return reply(BidsAnswer(**found))
 
 
 async def get_statements(request: web.Request) -> web.Response:
@@ -261,6 +270,17 @@ ENDPOINTS: Final = (
         get_account,
         models.AccountAnswer,
         refusals=(400, 403, 404, 503),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/bids",
+        "bids",
+        "What to offer in each block of a day, learned from this run's own history",
+        get_bids,
+        BidsAnswer,
+        BIDS_PARAMS,
+        refusals=(400, 403, 404, 409, 503),
+        token=True,
     ),
     Endpoint(
         "GET",

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 
 from aggregator.api import routes
 from aggregator.api.accounts import Accounts
+from aggregator.api.bids import Bids
 from aggregator.api.errors import BadCertificate, CannotListen, PortInUse
 from aggregator.api.explaining import Explainer
 from aggregator.api.feed import Feed
@@ -53,6 +54,7 @@ def make_app(
     app[routes.WRITER] = SignalWriter(store, settings.area, settings.name, settings.source)
     app[routes.WISHES] = WishWriter(store, settings)
     app[routes.ACCOUNTS] = Accounts(store, settings.area, feed.mono_s)
+    app[routes.BIDS] = Bids(settings, now_ns, feed.mono_s)
     app[routes.EXPLAINER] = Explainer(store, settings)
     app[routes.REGISTRY] = make_registry(feed)
     routes.add_routes(app)

@@ -39,6 +39,8 @@ class Settings:
     wish_valid_max_s: float = 7 * 86_400.0  # a car that stays longer is asked again
     explain_wait_s: float = 2.0  # for the worker's answer; it takes five questions a second
     source: int = 1  # SIGNAL.source of this replica
+    history: Path | None = None  # the run's folder, whose journal bids are learned from
+    bids_wait_s: float = 120.0
     poll_s: float = 0.2  # the worker writes five times a second
     silent_s: float = 2.0  # without news for this long the worker counts as lost
     process_silent_s: float = 10.0  # counters are written once a second
@@ -52,6 +54,7 @@ class Settings:
             "signal_valid_max_s",
             "wish_valid_max_s",
             "explain_wait_s",
+            "bids_wait_s",
             "poll_s",
             "silent_s",
             "process_silent_s",

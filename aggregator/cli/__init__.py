@@ -16,11 +16,13 @@ from aggregator.cli import (
     access,
     accounts,
     backtesting,
+    bidding,
     catalogue,
     comparing,
     diagnosis,
     discovering,
     explaining,
+    fleets,
     inspecting,
     journalling,
     prequalifying,
@@ -36,9 +38,9 @@ from aggregator.cli import (
 from aggregator.cli.output import app, fail
 
 __all__ = [
-    "access", "accounts", "app", "backtesting", "catalogue", "comparing", "diagnosis", "discovering", "explaining",
-    "inspecting", "journalling", "main", "prequalifying", "processes", "proving", "replaying", "reporting", "running",
-    "settling", "stability", "studying",
+    "access", "accounts", "app", "backtesting", "bidding", "catalogue", "comparing", "diagnosis", "discovering",
+    "explaining", "fleets", "inspecting", "journalling", "main", "prequalifying", "processes", "proving", "replaying",
+    "reporting", "running", "settling", "stability", "studying",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.

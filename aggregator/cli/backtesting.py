@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from aggregator.cli.bidding import seller_of
+from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, guests_of, keys_of
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
 from aggregator.cli.settling import Prices, instant
@@ -32,7 +34,7 @@ from aggregator.cli.traceoptions import (
 from aggregator.cli.whatifoptions import BatteryPrice, DeadbandHz, DeadS, FullHz, RampKwS
 
 # Too long to read on a terminal.
-LISTED = ("days", "blocks", "worst_blocks", "vehicles", "drivers", "wear", "trace")
+LISTED = ("bids", "days", "blocks", "worst_blocks", "vehicles", "drivers", "wear", "trace")
 
 
 @app.command(epilog="Example: flyball backtest f_2026-06-22.csv.gz --product ce_fcr --vehicles 1000 --json -")
@@ -49,8 +51,18 @@ def backtest(
         int | None, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet; 1000.")
     ] = None,
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
+    sold: Annotated[
+        str, typer.Option(help="fixed: as --sold-kw says; bid: of each block what the bid-sizing rule would have sold.")
+    ] = "fixed",
+    history: Annotated[
+        list[Path] | None, typer.Option(help="Of --sold bid: history from before the run, as of `flyball bid`.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of --sold bid: that what is sold will be there.")] = 0.99,
     any_date: AnyDate = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
+    fleet: FleetFile = None,
+    sessions_site: SessionsSite = None,
+    sessions_shift: SessionsShift = None,
     perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
     signal_file: Annotated[
         Path | None,
@@ -94,10 +106,14 @@ def backtest(
 
     writable(json)
     loaded = load(
-        config, fleet__vehicles=vehicles, fleet__seed=seed, fleet__perfect=perfect or None,
-        contract=contract_of(config, product, sold_kw),
+        config, contract=contract_of(config, product, sold_kw),
+        **keys_of(
+            fleet, vehicles=vehicles, seed=seed, perfect=perfect or None, sessions_site=sessions_site,
+            sessions_shift=sessions_shift, skip_bad=skip_bad or None,
+        ),
     )  # fmt: skip
     settings = whatif.sold(core_settings(loaded), deadband_hz, full_hz)
+    settings, seller = seller_of(sold, settings, history or [], confidence)
     chargers = whatif.chargers(behaviour(loaded.fleet), dead_s, ramp_kw_s)
     opened = partial(
         open_trace, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
@@ -108,6 +124,7 @@ def backtest(
     )
     recorded = None if signal_file is None else read(signal_file, tz=tz, skip_bad=skip_bad)
     check(traces, settings, recorded, any_date=any_date)
+    coming = guests_of(loaded.fleet, settings.tariff, chargers, traces, recorded)
     priced = Files(Asked(prices), {entry.product.id: entry.product for entry in settings.contracts})
     log = logger("backtest")
     ensure(log)  # a wrong file is named before anybody waits for a compiler
@@ -116,8 +133,9 @@ def backtest(
         result = run(
             traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
             behaviour=chargers, out=resume or out, resume=resume is not None, progress=progress,
-            prices=priced, signal=recorded, battery_price=battery_price,
+            prices=priced, signal=recorded, battery_price=battery_price, fleet=coming, seller=seller,
             any_date=any_date, warn=log.warning, source=[found.to_dict() for found in folders],
+            end_ns=max((found.files[-1].last_ns for found in folders), default=0),
         )  # fmt: skip
     if result is None:
         where = resume or out
@@ -125,14 +143,16 @@ def backtest(
             "stopped before the end"
             + (f"; go on with --resume {where}" if where else "; use --out to be able to go on")
         )
-    sold = ", ".join(f"{entry.sold_kw:g} kW of {entry.product.id}" for entry in settings.contracts)
-    emit(result, json, figures(f"{sold}, {settings.rows} vehicles", _shown(result)))
+    said = ", ".join(f"{entry['sold_kw']:g} kW of {entry['id']}" for entry in result["products"])
+    emit(result, json, figures(f"{said}, {settings.rows} vehicles", _shown(result)))
 
 
 def _shown(result: dict[str, Any]) -> dict[str, Any]:
     """The figures of the whole run; days, blocks and what they rest on are for files and pages."""
     drivers, wear = result["drivers"], result["wear"]
     plain = {name: value for name, value in result.items() if name not in LISTED}
+    if "files" in result:
+        plain["files"] = {part: len(found) for part, found in result["files"].items()}
     return plain | {
         "cars that left short": f"{drivers['left_short']} of {drivers['left']}, {drivers['left_short_kwh']:.4g} kWh",
         "wear by regulation [M]": ", ".join(

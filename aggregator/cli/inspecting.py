@@ -48,11 +48,13 @@ def inspect(
 ) -> None:
     """Say what is in a trace: rows, gaps, duplicates, and what the quality gate would not let move a vehicle.
 
-    Of a regulation signal: mean, mileage and autocorrelation in place of the frequency's figures. The trace is drawn
+    Of charging sessions: sites, span, what was refused, and the quantiles of stays and energies. Of a regulation
+    signal: mean, mileage and autocorrelation in place of the frequency's figures. The trace is drawn
     under the figures; with `--json -` only on a terminal's standard error.
     """
     from aggregator.backtesting import recorded_gate
     from aggregator.tracetext import drawing
+    from telemetry import sessions
     from telemetry.quality import Gate
     from telemetry.traces import SIGNALS, open_trace, recognise
     from telemetry.traces import inspect as look
@@ -61,6 +63,13 @@ def inspect(
     writable(json)
     if plot is not None:
         writable(str(plot), "--plot")
+    if format in sessions.FORMATS or (format is None and sessions.recognise(file) is not None):
+        if plot is not None:
+            raise ValueError(f"--plot: {file} holds charging sessions, and only frequency is drawn; leave it out")
+        # It decides nothing: rows that cannot be true are counted, not refused.
+        result = sessions.inspect(sessions.open_sessions(file, format=format, tz=tz, skip_bad=True))
+        emit(result, json, figures(str(file), result))
+        return
     if (recognise(file) if format is None else format) in SIGNALS:
         if plot is not None:
             raise ValueError(f"--plot: {file} is a regulation signal, and only frequency is drawn; leave it out")

@@ -77,7 +77,8 @@ def _recomputed(paths: list[Path]) -> dict[str, Any]:
     found = recompute(read(paths))
     problems = [{"text": str(item), **item._asdict()} for item in found.mismatches]
     return {
-        "ok": not problems, "recomputed": found.statements, "recomputed_s": found.seconds, "problems": problems,
+        "ok": not problems, "recomputed": found.statements, "recomputed_s": found.seconds,
+        "recomputed_lines": found.lines, "unpriced": found.unpriced, "problems": problems,
         "problems_count": len(problems),
     }  # fmt: skip
 

@@ -44,7 +44,9 @@ def settle(
             raise ValueError("FOLDER is missing; give the folder of a run, e.g. var/run-...")
         run_role("settle", config)
         return
-    from aggregator import billing, exporting, sharing
+    import time
+
+    from aggregator import billing, exporting, sealing_bill, sharing
     from aggregator import nordic as nordic_files
     from aggregator.cli.journalling import warn
     from aggregator.compiling import ensure
@@ -74,6 +76,7 @@ def settle(
             rows = list(sharing.vehicle_rows(attributions, sites))
             beside[f"vehicles.{format}"] = exporting.table(rows, format)
         told = exporting.export(out, format, settled, beside)
+        told |= sealing_bill.seal_bill(folder, settled, time.time_ns())
     _tell(settled, told, json)
 
 
@@ -88,11 +91,16 @@ def _tell(settled: Settled, told: dict[str, Any], json: str | None) -> None:
         document = {"statements": rows, "lines": lines, "income": summary(settled.bill), **told}
     elif told:
         document = {"statements": rows, **told}
+    if isinstance(document, dict):
+        document["corrected"] = settled.corrected
     emit(document, json)
     if json is not None:
         return
     for row in rows:
-        emit(row, None, figures(row["key"], row))
+        again = f", revision {row['revision']}" if row["revision"] else ""
+        emit(row, None, figures(row["key"] + again, row))
+    if settled.corrected:
+        emit(None, None, figures("corrected", {"intervals settled more than once": settled.corrected}))
     if settled.bill is not None:
         found = summary(settled.bill)
         totals = {f"{row['product']} [{row['currency']}]": row["amount"] for row in found["totals"]}

@@ -57,6 +57,7 @@ class Behaviour:
     temp_told_frac: float = 0.8  # cars that report their battery's temperature
     budget_frac: float = 0.15  # cars with a throughput allowed in a day
     wear_frac: float = 0.25  # cars with a wear weight of their own
+    plans: tuple[float, ...] = (1.0,)  # shares of charging plans, by droop's `PlanKind` code
 
 
 PERFECT: Final = Behaviour(
@@ -124,6 +125,9 @@ class Draw(IntEnum):
     TEMP = auto()
     BUDGET = auto()
     WEAR = auto()
+    PLAN = auto()
+    CAR = auto()
+    LEAVE_SOC = auto()
 
 
 def salt_of(seed: int, what: Draw) -> Any:
@@ -265,6 +269,14 @@ def cars(seed: int, slots: I8, sessions: I8, how: Behaviour) -> Cars:
         budget_frac=budget_frac,
         wear=np.where(wear < how.wear_frac, 0.5 + 2.0 * wear / (how.wear_frac or 1.0), 0.0),
     )
+
+
+def plan_kinds(seed: int, slots: I8, sessions: I8, how: Behaviour) -> I8:
+    """How the plans of these sessions are made: droop's `PlanKind` codes, at the shares wanted."""
+    if len(how.plans) == 1:
+        return np.zeros(slots.size, np.int64)
+    edges = np.cumsum(how.plans) / sum(how.plans)
+    return np.searchsorted(edges[:-1], uniform(seed, Draw.PLAN, slots, sessions), side="right")
 
 
 def vacancy_s(seed: int, slots: I8, sessions: I8, how: Behaviour) -> F8:

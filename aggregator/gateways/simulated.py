@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.gateways import physics, population, records
+from aggregator.gateways.arrivals import Guests, Queue
 from aggregator.gateways.physics import NEVER, later, ns
 from aggregator.gateways.population import PERFECT, Behaviour, Draw
 from aggregator.setpoints import Rows
@@ -103,6 +104,7 @@ class SimulatedFleet:
     behaviour : how imperfect; takes precedence over `perfect`
     first_session : sessions count on from here; above 0 the empty chargers are announced too, for readers who knew
         the cars of an earlier life
+    guests : who comes, instead of the cars that are drawn for each charger
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class SimulatedFleet:
         perfect: bool = False,
         behaviour: Behaviour | None = None,
         first_session: int = 0,
+        guests: Guests | None = None,
     ) -> None:
         if vehicles < 1:
             raise ValueError(f"vehicles: {vehicles}, take at least 1")
@@ -134,12 +137,15 @@ class SimulatedFleet:
         self._cut_until_ns = np.full(vehicles, start_ns)
         self._lie_ns = later(start_ns, ns(self._chargers.lies_from_s))
         self._change_ns = np.full(vehicles, NEVER)  # next plug-in or plug-out
+        self._queue = None if guests is None else Queue(guests, seed, self.behaviour, self._chargers)
+        self._due_ns = np.full(1, NEVER)  # next guest
         self._records: list[Block] = []
         self._readings: list[tuple[int, float, float]] = []
         self._grid_kwh = self._losses_kwh = self._arrived_kwh = self._left_kwh = 0.0
         self.throughput_kwh = 0.0  # moved by the cars, either way, at the grid side
         self.vanished = 0  # set-points that a refusing or unreachable charger swallowed
         self._dealt: dict[int, population.Cars] = {}
+        self._soonest_ns = [NEVER]
         self._salt = population.salt_of(seed, Draw.NOISE)
         self._came_kwh = np.zeros(vehicles)
         self._left: list[Block] = []
@@ -219,6 +225,10 @@ class SimulatedFleet:
         self.vanished += vanished
         return int(refused)
 
+    def arrivals(self) -> dict[str, int] | None:
+        """What became of the guests; None where cars are drawn for each charger."""
+        return None if self._queue is None else self._queue.figures()
+
     # -- what tests and demonstrations may see -------------------------------------------------------------------
 
     def energy(self) -> Energy:
@@ -282,15 +292,15 @@ class SimulatedFleet:
 
     def _happen(self) -> None:
         """Everything due now: cars leave and come, chargers turn deaf, links break, liars begin."""
-        for kind, happen in enumerate((self._exchange, self._turn_deaf, self._cut, self._lie)):
+        for kind, happen in enumerate((self._exchange, self._turn_deaf, self._cut, self._lie, self._welcome)):
             if self._soonest_ns[kind] <= self.now_ns:
                 happen()
                 self._soonest_ns[kind] = int(self._times_ns()[kind].min())
         self._next_event_ns = min(self._soonest_ns)
 
-    def _times_ns(self) -> tuple[I8, I8, I8, I8]:
-        """When each charger's next event comes, by kind, in the order of `_happen`."""
-        return self._change_ns, self._deaf_ns, self._cut_ns, self._lie_ns
+    def _times_ns(self) -> tuple[I8, I8, I8, I8, I8]:
+        """When each charger's next event comes, and the next guest, by kind, in the order of `_happen`."""
+        return self._change_ns, self._deaf_ns, self._cut_ns, self._lie_ns, self._due_ns
 
     def _schedule(self) -> None:
         self._soonest_ns = [int(times.min()) for times in self._times_ns()]
@@ -335,17 +345,42 @@ class SimulatedFleet:
 
     def _populate(self) -> None:
         """The fleet as found: most slots taken, somewhere within their stay."""
+        if self._queue is not None:
+            self._welcome()
+            self._tell_free(self._slots[~self._c.plugged])
+            self._schedule()
+            return
         occupied = population.uniform(self._seed, Draw.OCCUPIED, self._slots, 0) < self.behaviour.occupied_frac
         taken, free = self._slots[occupied], self._slots[~occupied]
         self._plug_in(taken, population.uniform(self._seed, Draw.ELAPSED, taken, 0))
+        self._tell_free(free)
+        vacancy_s = population.vacancy_s(self._seed, free, 0 * free, self.behaviour)
+        self._change_ns[free] = later(self.now_ns, ns(vacancy_s))
+        self._schedule()
+
+    def _tell_free(self, free: I8) -> None:
+        """Chargers without a car, for readers who knew the cars of an earlier life."""
         if self._session[free].any():
             empty_row = empty(SESSION, free.size)
             empty_row["slot"], empty_row["session"], empty_row["t_ns"] = free, self._session[free], self.now_ns
             empty_row["state"] = SlotState.UNPLUGGED
             self._records.append(empty_row)
-        vacancy_s = population.vacancy_s(self._seed, free, 0 * free, self.behaviour)
-        self._change_ns[free] = later(self.now_ns, ns(vacancy_s))
-        self._schedule()
+
+    def _welcome(self) -> None:
+        """Guests who have come take their seats."""
+        assert self._queue is not None  # noqa: S101 - nobody is due otherwise
+        who, slots = self._queue.due(self.now_ns)
+        self._due_ns[0] = self._queue.next_ns
+        if slots.size == 0:
+            return
+        self._session[slots] += 1
+        cars, to_come_frac = self._queue.cars(who, self.now_ns)
+        self._change_ns[slots] = self._queue.leave_ns(who)
+        self._soonest_ns[0] = min(self._soonest_ns[0], int(self._change_ns[slots].min()))
+        rows = self._queue.rows(who, slots, cars, self._session[slots], self.now_ns)
+        for name in ("charge_max_kw", "discharge_max_kw", "min_kw", "safe_kw"):
+            getattr(self._c, name)[slots] = rows[name]
+        self._seat(slots, cars, rows, to_come_frac)
 
     def _plug_in(self, slots: I8, elapsed_frac: F8 | None = None) -> None:
         """A new car for each slot; `elapsed_frac` of its stay is over already."""
@@ -356,7 +391,13 @@ class SimulatedFleet:
         to_come_frac = 1.0 if elapsed_frac is None else 1.0 - elapsed_frac
         self._change_ns[slots] = later(self.now_ns, ns(cars.stay_s * to_come_frac))
         sessions = self._session[slots]
-        self._car[slots] = records.starts(self._chargers, cars, slots, sessions, self.now_ns, to_come_frac)
+        rows = records.starts(self._chargers, cars, slots, sessions, self.now_ns, to_come_frac)
+        rows["plan"] = population.plan_kinds(self._seed, slots, sessions.astype(np.int64), self.behaviour)
+        self._seat(slots, cars, rows, to_come_frac)
+
+    def _seat(self, slots: I8, cars: population.Cars, rows: Block, to_come_frac: F8 | float) -> None:
+        """Cars at their chargers. rows : SESSION[k]"""
+        self._car[slots] = rows
         usable_kwh = self._usable_kwh(slots)
         self._c.per_capacity[slots] = 1.0 / usable_kwh
         self._c.energy_kwh[slots] = usable_kwh * cars.soc_frac
@@ -401,6 +442,10 @@ class SimulatedFleet:
         for times in (c.next_ns, c.valid_ns, c.first_ns, c.second_ns):
             times[slots] = NEVER
         c.plugged[slots] = False
+        if self._queue is not None:
+            self._change_ns[slots] = NEVER
+            self._queue.free(slots)
+            return
         vacancy_s = population.vacancy_s(self._seed, slots, self._session[slots].astype(np.int64), self.behaviour)
         self._change_ns[slots] = later(self.now_ns, ns(np.maximum(vacancy_s, 1.0)))
 

@@ -42,7 +42,7 @@ class Collector:
     def __init__(self, settings: CoreSettings, start_ns: int, folder: Path | None = None,
                  battery_price: float = BATTERY_PRICE) -> None:  # fmt: skip
         self.settings, self.start_ns, self.price = settings, start_ns, battery_price
-        self.length_ns = interval_ns(settings.interval_s)
+        self.length_ns = interval_ns(settings.intervals_s)
         self.odd = Oddities(self.length_ns)
         self.spans = Spans(start_ns)
         self.stays = Stays(settings.rows)

@@ -109,12 +109,23 @@ def _tiles(series: Series, statements: Sequence[Statement], money: Money | None)
         "asked up / down, kWh": _pair(statements, "requested"),
         "given up / down, kWh": _pair(statements, "delivered"),
         "missing, kWh": f"{_kwh(series):.4g}",
+        "meters' error, at most": _accuracy(statements),
         "of the time known": f"{100 * known_s / whole_s if whole_s else 0:.2f} %",
     }
     if money is not None:
         tiles["income"] = f"{money.income:.2f} {money.currency}"
         tiles["penalties"] = f"{money.penalties:.2f} {money.currency}"
     return "<div class=tiles>" + "".join(f"<div class=tile>{k}<b>{v}</b></div>" for k, v in tiles.items()) + "</div>"
+
+
+def _accuracy(statements: Sequence[Statement]) -> str:
+    """The largest error of the meters' sum, against the product's limit where it names one."""
+    known = [item.accuracy for item in statements if item.accuracy is not None]
+    errors = [one.error_frac for one in known if one.error_frac is not None]
+    if not errors or len(errors) < len(statements):
+        return "unknown"
+    limit = known[0].limit_frac
+    return f"{100 * max(errors):.2f} %" + (f" of {100 * limit:g} %" if limit is not None else "")
 
 
 def _kwh(series: Series) -> float:

@@ -21,7 +21,7 @@ def seconds(sold: Sequence[Sold], facts: Facts, start_ns: int, until_ns: int) ->
     """One series a product, second by second over [start, until)."""
     lead = interval.lead_s(sold)
     grid = Grid(start_ns - lead * NS, NS, lead + (until_ns - start_ns) // NS)
-    facts = window.cut(facts, start_ns - interval.reach_ns(sold), until_ns)
+    facts = window.cut(facts, start_ns - interval.heard_ns(sold), until_ns)
     facts = facts._replace(samples=history.fill(facts.samples, facts.history).samples)
     powers = interval.powers(sold, interval.based(sold, facts, grid), grid)
     found = []

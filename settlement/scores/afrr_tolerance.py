@@ -8,26 +8,19 @@ parameter). The score is the share of time inside; a cell whose delivery is unkn
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from droop.products import Product
 from settlement.align import Bools, Floats
 from settlement.scores.rolling import slew
-from settlement.scores.rule import ROUNDING, Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict
+from settlement.scores.rule import ROUNDING, Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, unmeasured
+from settlement.scores.tracking import Shares, shares, watched
 
 STEP_S: Final = 4.0
 FULL_S: Final = 300.0
 TOLERANCE_PU: Final = 0.05  # mark M
-
-
-class ToleranceScore(NamedTuple):
-    """Shares of the time in which a set point is known; None: there is none."""
-
-    inside_frac: float | None
-    under_frac: float  # too little, or unknown
-    over_frac: float  # too much
 
 
 def trajectory(set_point_kw: Floats, capacity_kw: float, step_s: float, full_s: float = FULL_S) -> Floats:
@@ -44,7 +37,7 @@ def trajectory(set_point_kw: Floats, capacity_kw: float, step_s: float, full_s: 
 def score(
     response_kw: Floats, set_point_kw: Floats, capacity_kw: float, step_s: float = STEP_S, *,
     full_s: float = FULL_S, tolerance_pu: float = TOLERANCE_PU, counted: Bools | None = None,
-) -> ToleranceScore:  # fmt: skip
+) -> Shares:  # fmt: skip
     """Score a delivery.
 
     response_kw  : float64[n]  NaN: unknown
@@ -58,17 +51,7 @@ def score(
     margin = (tolerance_pu + ROUNDING) * capacity_kw
     slow_low, slow_high = np.minimum(begin, end), np.maximum(begin, end)
     lower, upper = np.minimum(set_point_kw, slow_low) - margin, np.maximum(set_point_kw, slow_high) + margin
-    unknown = np.isnan(response_kw)
-    below, above = response_kw < lower, response_kw > upper
-    # Too little is what lies nearer to 0 than it must.
-    under = unknown | (below & (lower > 0)) | (above & (upper < 0))
-    over = (below | above) & ~under
-    keep = np.ones(unknown.size, np.bool_) if counted is None else counted
-    count = int(np.count_nonzero(keep))
-    if count == 0:
-        return ToleranceScore(None, 0.0, 0.0)
-    within, low, high = (float(np.count_nonzero(part & keep)) / count for part in (~(under | over), under, over))
-    return ToleranceScore(within, low, high)
+    return shares(response_kw, lower, upper, counted)
 
 
 def full_s_of(product: Product) -> float:
@@ -85,12 +68,11 @@ def reach(product: Product) -> Reach:
 def judge(delivery: Delivery, product: Product) -> Verdict:
     """Share of the interval inside the tolerance."""
     params = Params(product)
-    counted = np.zeros(delivery.net_kw.size, np.bool_)
-    counted[delivery.inside] = delivery.asked_known[delivery.inside]
-    given = np.where(delivery.given_known, delivery.net_kw, np.nan)
+    measured = watched(delivery)
     tolerance = params.number("tol_pu", TOLERANCE_PU, 0.0, 1.0)
-    if np.isnan(given[delivery.inside]).all():
-        return Verdict(None, "no telemetry: nothing was measured in this interval", {})
+    if measured is None:
+        return unmeasured()
+    given, counted = measured
     found = score(
         given, delivery.wanted_kw, delivery.sold_kw, delivery.step_s,
         full_s=full_s_of(product), tolerance_pu=tolerance, counted=counted,

@@ -17,7 +17,7 @@ import numpy as np
 from droop.products import Product
 from settlement.align import Bools, Floats
 from settlement.mileage import mileage
-from settlement.scores.rule import Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, cells, clamp
+from settlement.scores.rule import Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, cells, clamp, unmeasured
 
 STEP_S: Final = 4.0
 PERIOD_S: Final = 900.0
@@ -70,10 +70,10 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     """Accuracy of the interval's periods and directions, weighted by what each asked."""
     params, inside = Params(product), delivery.inside
     size = max(1, cells(params.number("period_s", PERIOD_S, 1.0), delivery.step_s))
-    asked = np.where(delivery.asked_known, delivery.target_kw, np.nan)
-    given = np.where(delivery.given_known, delivery.net_kw, np.nan)
+    asked = delivery.asked_or_nan
+    given = delivery.given_or_nan
     if not np.any(~np.isnan(given[inside])):
-        return Verdict(None, "no telemetry: nothing was measured in this interval", {})
+        return unmeasured()
     up = sides(asked, given)
     directions = ("up", "down") if product.direction == "symmetric" else (product.direction,)
     found: dict[str, Accuracy] = {}

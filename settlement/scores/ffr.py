@@ -20,7 +20,7 @@ import numpy as np
 from droop.products import Product
 from droop.promises import Trigger
 from settlement.align import Bools, Floats
-from settlement.scores.rolling import first_of_runs
+from settlement.scores.rolling import beginnings, first_of_runs
 from settlement.scores.rule import (
     ROUNDING,
     Delivery,
@@ -33,6 +33,7 @@ from settlement.scores.rule import (
     cells,
     coarse,
     sign,
+    unmeasured,
 )  # fmt: skip
 
 STEP_S: Final = 0.1
@@ -78,11 +79,10 @@ def activations(passed: Bools, after: int, rest: int) -> list[int]:
     passed : bool[n]
     rest   : cells after a beginning in which no other is promised (support, and until it is ready again)
     """
-    found: list[int] = []
+    begins = np.zeros(passed.size, np.bool_)
     for cell in first_of_runs(passed):
-        if passed[cell : cell + after + 1].all() and (not found or cell >= found[-1] + rest):
-            found.append(cell)
-    return found
+        begins[cell] = passed[cell : cell + after + 1].all()
+    return beginnings(begins, rest)
 
 
 def activation(
@@ -198,7 +198,7 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     ]
     kpis: Kpis = {"activations": len(found), "step_s": step_s}
     if not known[inside].any():
-        return Verdict(None, "no telemetry: nothing was measured in this interval", kpis)
+        return unmeasured(kpis)
     if not found:
         return Verdict(None, f"not triggered: the frequency did not pass {trigger.hz:g} Hz", kpis)
     worst = min(found, key=lambda one: (one.adequate, 2.0 if one.held_frac is None else one.held_frac))

@@ -14,7 +14,7 @@ import numpy as np
 from droop.products import Product
 from settlement.align import Floats
 from settlement.scores import tracking
-from settlement.scores.rule import Delivery, Kpis, Params, Reach, Rule, Verdict, cells, clamp, mean_or_none
+from settlement.scores.rule import Delivery, Params, Reach, Rule, Verdict, clamp, mean_or_none
 
 STEP_S: Final = 4.0
 LAG_S: Final = 8.0
@@ -29,20 +29,16 @@ def performance(errors_pu: Floats, tolerance_pu: float = TOLERANCE_PU) -> float 
 
 def reach(product: Product) -> Reach:
     """Set points of 4 s (mark M)."""
-    params = Params(product)
-    return Reach(params.number("step_s", STEP_S, 0.1, 60.0), max(32, round(params.number("lag_s", LAG_S, 0.0, 600.0))))
+    return tracking.reach(product, STEP_S, LAG_S)
 
 
 def judge(delivery: Delivery, product: Product) -> Verdict:
     """The interval's score."""
-    params = Params(product)
-    lag = cells(params.number("lag_s", LAG_S, 0.0, 600.0), delivery.step_s)
-    errors = tracking.of_delivery(delivery, lag)
-    value = performance(errors, params.number("tol_pu", TOLERANCE_PU, 0.0, 1.0))
-    if value is None:
-        return Verdict(None, "no telemetry, or no set point: nothing can be compared", {})
-    kpis: Kpis = {"performance": value, "error_pu": float(errors.mean())}
-    return Verdict(value, f"performance {value:.3f}, from memory [M]", kpis)
+
+    def measure(errors: Floats, params: Params) -> float | None:
+        return performance(errors, params.number("tol_pu", TOLERANCE_PU, 0.0, 1.0))
+
+    return tracking.judge(delivery, product, LAG_S, "performance", "performance", measure)
 
 
 RULE: Final = Rule(judge, reach)

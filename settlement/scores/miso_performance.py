@@ -13,7 +13,7 @@ import numpy as np
 
 from droop.products import Product
 from settlement.align import Bools, Floats
-from settlement.scores.rule import Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, cells, clamp
+from settlement.scores.rule import Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, cells, clamp, unmeasured
 
 STEP_S: Final = 4.0
 LAG_S: Final = 0.0
@@ -52,10 +52,10 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     """Mileage accuracy of the interval; the change into it counts in it."""
     params, inside = Params(product), delivery.inside
     lag = cells(params.number("lag_s", LAG_S, 0.0, 600.0), delivery.step_s)
-    asked = np.where(delivery.asked_known, delivery.target_kw, np.nan)
-    given = np.where(delivery.given_known, delivery.net_kw, np.nan)
+    asked = delivery.asked_or_nan
+    given = delivery.given_or_nan
     if np.isnan(given[inside]).all():
-        return Verdict(None, "no telemetry: nothing was measured in this interval", {})
+        return unmeasured()
     before = max(0, inside.start - 1)
     span = slice(before, min(inside.stop + lag, asked.size))
     instructed, done = (part[: inside.stop - before - 1] for part in made(asked[span], given[span], lag))

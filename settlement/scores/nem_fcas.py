@@ -20,7 +20,19 @@ import numpy as np
 from droop.products import Product
 from settlement.align import Bools, Floats
 from settlement.scores.rolling import first_of_runs
-from settlement.scores.rule import Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, clamp, coarse, sign
+from settlement.scores.rule import (
+    Delivery,
+    Kpis,
+    Params,
+    Reach,
+    Rule,
+    ScoreError,
+    Verdict,
+    clamp,
+    coarse,
+    sign,
+    unmeasured,
+)
 
 STEP_S: Final = 0.05
 BAND_HZ: Final = 0.15
@@ -124,7 +136,7 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     kpis: Kpis = {"disturbances": len(found), "step_s": step_s}
     if not found:
         if not given[inside].any():
-            return Verdict(None, "no telemetry: nothing was measured in this interval", kpis)
+            return unmeasured(kpis)
         return Verdict(None, "no disturbance: the frequency stayed within the normal operating band", kpis)
     least = min(found, key=lambda one: one.quantity)
     kpis |= {"quantity_kw": least.quantity, "peak_kw": least.peak}

@@ -10,26 +10,19 @@ corner points of the static requirement (mark M). Both are compared as moving me
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from droop.products import Product
 from settlement.align import Bools, Floats
 from settlement.scores.rolling import extreme
-from settlement.scores.rule import ROUNDING, Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, cells
+from settlement.scores.rule import ROUNDING, Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, cells, unmeasured
+from settlement.scores.tracking import Shares, shares, watched
 
 TOLERANCE: Final = (0.05, 0.20)
 SETTLE_S: Final = 30.0
 AVERAGE_S: Final = 10.0
-
-
-class SteadyScore(NamedTuple):
-    """Shares of the time in which the expected response is known; None: there is none."""
-
-    inside_frac: float | None
-    under_frac: float  # too little, or unknown
-    over_frac: float
 
 
 def band(
@@ -68,7 +61,7 @@ def moving_mean(values: Floats, count: int) -> Floats:
 def score(
     response_kw: Floats, target_kw: Floats, capacity_kw: float, settle: int, counted: Bools | None = None, *,
     average: int = 1, tolerance: tuple[float, float] = TOLERANCE,
-) -> SteadyScore:  # fmt: skip
+) -> Shares:  # fmt: skip
     """Score a delivery.
 
     response_kw : float64[n]  NaN: unknown; target_kw : float64[n]  history included; counted : bool[n], None: all
@@ -78,16 +71,7 @@ def score(
         raise ScoreError("fields `response_kw` and `target_kw` must be rows of one length")
     lower, upper = band(moving_mean(target_kw, average), capacity_kw, settle, tolerance)
     edge = ROUNDING * capacity_kw
-    response_kw = moving_mean(response_kw, average)
-    below, above = response_kw < lower - edge, response_kw > upper + edge
-    under = np.isnan(response_kw) | (below & (lower > 0)) | (above & (upper < 0))
-    over = (below | above) & ~under
-    keep = np.ones(under.size, np.bool_) if counted is None else counted
-    count = int(np.count_nonzero(keep))
-    if count == 0:
-        return SteadyScore(None, 0.0, 0.0)
-    within, low, high = (float(np.count_nonzero(part & keep)) / count for part in (~(under | over), under, over))
-    return SteadyScore(within, low, high)
+    return shares(moving_mean(response_kw, average), lower - edge, upper + edge, counted)
 
 
 def settle_s(product: Product) -> float:
@@ -107,11 +91,10 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     low, high = params.numbers("ss_tol", (-TOLERANCE[0], TOLERANCE[1]))
     tolerance = (-low, high)
     average = max(1, cells(params.number("average_s", AVERAGE_S, 1.0, 900.0), delivery.step_s))
-    counted = np.zeros(delivery.net_kw.size, np.bool_)
-    counted[delivery.inside] = delivery.asked_known[delivery.inside]
-    given = np.where(delivery.given_known, delivery.net_kw, np.nan)
-    if np.isnan(given[delivery.inside]).all():
-        return Verdict(None, "no telemetry: nothing was measured in this interval", {})
+    measured = watched(delivery)
+    if measured is None:
+        return unmeasured()
+    given, counted = measured
     settle = cells(settle_s(product), delivery.step_s, up=True)
     found = score(given, delivery.target_kw, delivery.sold_kw, settle, counted, average=average, tolerance=tolerance)
     kpis: Kpis = dict(found._asdict())

@@ -12,7 +12,7 @@ from typing import Final
 from droop.products import Product
 from settlement.align import Floats
 from settlement.scores import tracking
-from settlement.scores.rule import Delivery, Params, Reach, Rule, Verdict, cells, clamp, mean_or_none
+from settlement.scores.rule import Delivery, Params, Reach, Rule, Verdict, clamp, mean_or_none
 
 STEP_S: Final = 6.0
 LAG_S: Final = 30.0
@@ -27,19 +27,16 @@ def index(errors_pu: Floats, allowance: float = ALLOWANCE) -> float | None:
 
 def reach(product: Product) -> Reach:
     """Base points of 6 s (mark M)."""
-    params = Params(product)
-    return Reach(params.number("step_s", STEP_S, 0.1, 60.0), max(32, round(params.number("lag_s", LAG_S, 0.0, 600.0))))
+    return tracking.reach(product, STEP_S, LAG_S)
 
 
 def judge(delivery: Delivery, product: Product) -> Verdict:
     """PI of the interval."""
-    params = Params(product)
-    lag = cells(params.number("lag_s", LAG_S, 0.0, 600.0), delivery.step_s)
-    errors = tracking.of_delivery(delivery, lag)
-    value = index(errors, params.number("allowance", ALLOWANCE, 0.0, 1.0))
-    if value is None:
-        return Verdict(None, "no telemetry, or no set point: nothing can be compared", {})
-    return Verdict(value, f"PI = {value:.3f}, from memory [M]", {"pi": value, "error_pu": float(errors.mean())})
+
+    def measure(errors: Floats, params: Params) -> float | None:
+        return index(errors, params.number("allowance", ALLOWANCE, 0.0, 1.0))
+
+    return tracking.judge(delivery, product, LAG_S, "pi", "PI =", measure)
 
 
 RULE: Final = Rule(judge, reach)

@@ -13,7 +13,7 @@ import numpy as np
 
 from droop.products import Product
 from settlement.scores import pjm_v1
-from settlement.scores.rule import Delivery, Kpis, Params, Rule, Verdict, mean_or_none
+from settlement.scores.rule import Delivery, Kpis, Params, Rule, Verdict, mean_or_none, unmeasured
 
 
 def judge(delivery: Delivery, product: Product) -> Verdict:
@@ -24,7 +24,7 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
         return Verdict(None, f"{note}; `score.unverified = true` in the product applies it", {})
     signal_kw, response_kw = pjm_v1.columns(delivery)
     if not np.any(~np.isnan(response_kw[: signal_kw.size])):
-        return Verdict(None, "no telemetry: nothing was measured in this interval", {"missing_frac": 1.0})
+        return unmeasured({"missing_frac": 1.0})
     found = pjm_v1.precisions(
         signal_kw, response_kw, delivery.sold_kw, step_s=delivery.step_s,
         propagation_s=params.number("propagation_s", 0.0, 0.0, 60.0), precision_norm=pjm_v1.norm_of(params),

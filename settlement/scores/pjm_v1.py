@@ -25,7 +25,18 @@ import numpy as np
 
 from droop.products import Product
 from settlement.align import Bools, Floats, Ints
-from settlement.scores.rule import Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict, cells, mean_or_none
+from settlement.scores.rule import (
+    Delivery,
+    Kpis,
+    Params,
+    Reach,
+    Rule,
+    ScoreError,
+    Verdict,
+    cells,
+    mean_or_none,
+    unmeasured,
+)
 
 STEP_S: Final = 10.0
 WINDOW_S: Final = 300.0
@@ -297,8 +308,8 @@ def weights_of(params: Params) -> tuple[float, ...]:
 def columns(delivery: Delivery) -> tuple[Floats, Floats]:
     """Signal of the interval and the response to it with its sequel, NaN where unknown."""
     inside = delivery.inside
-    signal = np.where(delivery.asked_known, delivery.target_kw, np.nan)[inside]
-    response = np.where(delivery.given_known, delivery.net_kw, np.nan)[inside.start :]
+    signal = delivery.asked_or_nan[inside]
+    response = delivery.given_or_nan[inside.start :]
     return signal, response
 
 
@@ -306,8 +317,8 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     """The mean over the interval's windows."""
     params = Params(product)
     signal_kw, response_kw = columns(delivery)
-    if not np.any(~np.isnan(response_kw[: signal_kw.size])):
-        return Verdict(None, "no telemetry: nothing was measured in this interval", {"missing_frac": 1.0})
+    if np.isnan(response_kw[: signal_kw.size]).all():
+        return unmeasured({"missing_frac": 1.0})
     found = score(
         signal_kw, response_kw, delivery.sold_kw,
         step_s=delivery.step_s, propagation_s=params.number("propagation_s", 0.0, 0.0, 60.0),

@@ -18,7 +18,7 @@ import numpy as np
 
 from droop.products import Product
 from settlement.align import Bools, Floats
-from settlement.scores.rolling import first_of_runs
+from settlement.scores.rolling import beginnings
 from settlement.scores.rule import (
     Delivery,
     Kpis,
@@ -31,6 +31,7 @@ from settlement.scores.rule import (
     clamp,
     coarse,
     mean_or_none,
+    unmeasured,
 )  # fmt: skip
 
 STEP_S: Final = 2.0
@@ -74,11 +75,7 @@ def event(
 def events(dev_hz: Floats, event_hz: float = EVENT_HZ, rest: int = 0) -> list[int]:
     """Cells in which the frequency leaves the threshold, either way; within `rest` cells of one no other begins."""
     outside: Bools = np.abs(np.nan_to_num(dev_hz)) > event_hz
-    found: list[int] = []
-    for cell in first_of_runs(outside):
-        if not found or cell >= found[-1] + rest:
-            found.append(cell)
-    return found
+    return beginnings(outside, rest)
 
 
 def rolling(scores: Sequence[float], count: int = ROLLING) -> float | None:
@@ -99,7 +96,7 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     """Mean score of the interval's events."""
     params, step_s, inside = Params(product), delivery.step_s, delivery.inside
     before, after = params.pair("before_s", BEFORE_S), params.pair("after_s", AFTER_S)
-    given = np.where(delivery.given_known, delivery.net_kw, np.nan)
+    given = delivery.given_or_nan
     begun = events(delivery.dev_hz, params.number("event_hz", EVENT_HZ, 0.0, 5.0), cells(after[1], step_s))
     found = [
         event(given, delivery.target_kw, cell, step_s, before, after)
@@ -108,7 +105,7 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     ]
     kpis: Kpis = {"events": len(found), "step_s": step_s}
     if np.isnan(given[inside]).all():
-        return Verdict(None, "no telemetry: nothing was measured in this interval", kpis)
+        return unmeasured(kpis)
     scores = [one.score for one in found if one.score is not None]
     if not scores:
         return Verdict(None, "no event: the frequency stayed within the threshold", kpis)

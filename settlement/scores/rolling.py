@@ -75,6 +75,15 @@ def slew(values: Floats, up: float, down: float) -> Floats:
         k = int(breaks[place])
 
 
+def beginnings(flags: Bools, rest: int) -> list[int]:
+    """First cell of each run of true cells, but for those within `rest` cells of one before."""
+    found: list[int] = []
+    for cell in first_of_runs(flags):
+        if not found or cell >= found[-1] + rest:
+            found.append(cell)
+    return found
+
+
 def first_of_runs(flags: Bools) -> list[int]:
     """First cell of each run of true cells."""
     before = np.concatenate([[False], flags[:-1]])

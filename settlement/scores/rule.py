@@ -69,6 +69,16 @@ class Delivery(NamedTuple):
         return (self.valid if self.given is None else self.given) & ~np.isnan(self.net_kw)
 
     @property
+    def asked_or_nan(self) -> Floats:
+        """float64[n]  what was owed, NaN where it is unknown."""
+        return np.where(self.asked_known, self.target_kw, np.nan)
+
+    @property
+    def given_or_nan(self) -> Floats:
+        """float64[n]  the delivery, NaN where it is unknown."""
+        return np.where(self.given_known, self.net_kw, np.nan)
+
+    @property
     def wanted_kw(self) -> Floats:
         """float64[n]  the set point itself."""
         return self.target_kw if self.set_point_kw is None else self.set_point_kw
@@ -84,6 +94,11 @@ class Verdict(NamedTuple):
     score: float | None
     note: str
     kpis: Kpis
+
+
+def unmeasured(kpis: Kpis | None = None) -> Verdict:
+    """The verdict where no meter spoke."""
+    return Verdict(None, "no telemetry: nothing was measured in this interval", kpis or {})
 
 
 class Reach(NamedTuple):

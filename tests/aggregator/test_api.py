@@ -812,6 +812,17 @@ def test_a_journal_that_cannot_be_written_is_an_alarm_until_it_can(api: Api, wri
     writers.store.delete("stats:ce:settle")
 
 
+def test_evidence_that_is_no_longer_made_is_an_alarm(api: Api, writers: Writers) -> None:
+    row = {"t_ns": time.time_ns(), "sealing_since_ns": 1_700_000_000 * NS, "sealing_why": "its key is gone"}
+    writers.store.set("stats:ce:settle", json.dumps(row))
+    (alarm,) = api.until(lambda s: s["alarms"])["alarms"]
+    assert (alarm["code"], alarm["severity"], alarm["since_ns"]) == ("SEALING_STALLED", "critical", 1_700_000_000 * NS)
+    assert "its key is gone" in alarm["text"]
+    writers.store.set("stats:ce:settle", json.dumps({**row, "sealing_since_ns": 0, "t_ns": time.time_ns()}))
+    api.until(lambda s: not s["alarms"])
+    writers.store.delete("stats:ce:settle")
+
+
 def test_a_dead_workers_last_word_is_not_news(valkey: EmbeddedServer, writers: Writers) -> None:
     writers.alive = False
     time.sleep(0.1)  # the thread's last write

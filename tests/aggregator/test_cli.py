@@ -21,9 +21,10 @@ from aggregator.journal_files import JournalWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
-    "run", "backtest", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest", "worker",
-    "gateway", "api", "utility", "settle", "replay", "explain", "journal", "discover", "acl",
-    "verify", "seal", "prove", "redact", "evidence", "account", "prequalify", "report", "compare",
+    "run", "backtest", "bid", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest",
+    "worker", "gateway", "api", "utility", "settle", "replay", "explain", "journal", "discover", "acl",
+    "verify", "seal", "prove", "redact", "evidence", "account", "prequalify", "report", "compare", "fleet fit",
+    "stability", "study",
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def test_every_command_is_there_and_helps_with_an_example(flyball: Callable[...,
         assert "Example:" in said.out, command
         assert f"flyball {command}" in said.out, command
         assert command.split()[0] in listed.out
-    known = {info.name or info.callback.__name__ for info in app.registered_commands} | {"products"}
+    known = {info.name or info.callback.__name__ for info in app.registered_commands} | {"products", "fleet"}
     assert known == {command.split()[0] for command in COMMANDS}
 
 

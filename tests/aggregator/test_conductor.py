@@ -97,17 +97,17 @@ def settings_of(*products, vehicles=40, kw=1.5, **more):
     return CoreSettings("ce", vehicles, sold, **more)
 
 
-def both(settings, block, cuts, behaviour=BUSY, louder=1.0, **more):
+def both(settings, block, cuts, behaviour=BUSY, prepare=lambda _: None, **more):
     """The two runs after the same pieces, compared after each.
 
-    cuts : lengths of pieces, the last one repeats; louder : by how much set-points are more than what is sold
+    cuts : lengths of pieces, the last one repeats; prepare : is given each run before it begins
     """
     runs = [
         Backtest(settings, recorded_gate(settings.nominal_hz), T0, 1, behaviour=behaviour, stepwise=stepwise, **more)
         for stepwise in (True, False)
     ]
     for test in runs:
-        test.points["power_kw"] *= louder
+        prepare(test)
     cuts, first = list(cuts), 0
     while first < block.size:
         length = cuts.pop(0) if len(cuts) > 1 else cuts[0]
@@ -172,12 +172,32 @@ def test_other_products_and_paces(reasons, products, more, step_s, nominal_hz):
     assert sum(reasons.values()) < 0.9 * block.size
 
 
+def test_what_is_not_served_gathers_between_looks():
+    """Ten decisions a second, and more sold than there is: it is shared out once a second."""
+    block = trace(90, 0.1)
+    block["hz"] = np.where(np.arange(block.size) % 400 < 300, 49.8, block["hz"])
+    test = both(settings_of("ce_fcr", kw=9.0), block, [450])
+    assert test.core.sums.unserved_kwh > 1.0
+
+
+def test_what_happens_at_the_very_time_of_a_row_happens_before_it():
+    def cut(test):
+        test.fleet._cut_ns[:9] = T0 + 310 * S
+        test.fleet._schedule()
+
+    assert both(settings_of("ce_fcr"), trace(60), [60], prepare=cut).fleet.vanished > 0
+
+
 def test_a_signal_beside_a_frequency():
     rng = np.random.default_rng(3)
     times_ns = T0 + 300 * S + 4 * S * np.arange(300)
     recorded = Recorded(times_ns, np.clip(rng.normal(0, 0.6, times_ns.size), -1, 1))
     settings = replace(settings_of("ce_fcr", "afrr_up"), signal_max_kw=40.0)
-    test = both(settings, trace(1200), [5, 400], signal=recorded, louder=1.6)
+
+    def louder(test):
+        test.points["power_kw"] *= 1.6  # than what is sold
+
+    test = both(settings, trace(1200), [5, 400], signal=recorded, prepare=louder)
     assert test.told == 300
     assert test.core.sums.rejected["signal"] > 0  # more than the most that is taken
     assert test.core.sums.clipped > 0
@@ -226,4 +246,5 @@ def test_who_calls_at_an_address_is_compiled_anew_when_the_kernel_takes_somethin
     memory = unaware()
     one, same, other = (stamped(memory, entries) for entries in ([part], [part], [whole]))
     assert typeof(hold(one)) == typeof(hold(same)) != typeof(hold(other))
+    assert typeof(hold(stamped(memory, [part], (7,)))) != typeof(hold(one))
     assert one == memory

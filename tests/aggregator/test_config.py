@@ -13,7 +13,7 @@ from aggregator.running import core_settings
 TABLES = {
     "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",
     "limits": "bypass_k", "store": "maxmemory_mb", "journal": "keep_days", "choice": "policy",
-    "protection": "ride_through", "worker": "ingests",
+    "protection": "ride_through", "worker": "ingests", "settlement": "prices",
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_the_tables_here_are_all_there_are():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     ]  # fmt: skip
     assert sorted(tables) == sorted(TABLES)
-    for name in ("contract", "site", "source"):
+    for name in ("contract", "site", "source", "meter"):
         assert issubclass(get_args(Config.model_fields[name].annotation)[0], BaseModel)
 
 

@@ -17,9 +17,12 @@ from aggregator import backtesting, kept
 from aggregator.backtest import Backtest
 from aggregator.backtesting import recorded_gate, run
 from aggregator.contracts import Contract, CoreSettings
+from aggregator.core import Aggregator
 from aggregator.kept import Kept, Steps
+from aggregator.records import DECLARATION, MODE
 from aggregator.signal_file import Recorded
 from droop.products import load
+from settlement.facts import Modes
 from telemetry.samples import FREQUENCY, POWER
 from telemetry.traces import open_trace
 
@@ -161,6 +164,40 @@ def test_rows_come_back_in_their_order_wherever_they_lie(tmp_path_factory, parts
             assert nowhere.held.tolist() == filed.held.tolist() == came[nowhere.gone :]
     finally:
         kept.PIECE = before
+
+
+def declared(start, end):
+    row = np.zeros(1, DECLARATION)
+    row["start_ns"], row["end_ns"] = start, end
+    return row
+
+
+def moded(product, *from_ns):
+    rows = np.zeros(len(from_ns), MODE)
+    rows["from_ns"], rows["product"] = from_ns, product
+    return rows
+
+
+def test_the_core_forgets_what_had_ended_but_for_the_first_baseline_and_the_last_modes():
+    core = Aggregator(sold("ce_fcr"), journal=False)
+    core._declared_rows = [declared(k, k + 10) for k in range(0, 60, 10)]
+    core._mode_rows = [np.concatenate([moded(0, k), moded(1, k)]) for k in (3, 17, 28, 31, 44)]
+    core.forget(30)
+    assert core.declared_rows()["start_ns"].tolist() == [0, 30, 40, 50]
+    assert core.mode_rows()["from_ns"].tolist() == [28, 28, 31, 31, 44, 44]
+    core.forget(99)
+    assert core.declared_rows()["start_ns"].tolist() == [0]
+    assert core.mode_rows()["from_ns"].tolist() == [44, 44]
+
+
+def test_an_interval_is_given_the_modes_in_force_at_its_beginning():
+    of = np.array([10, 20, 50, 90]) * S
+    modes = Modes(of, of / 1e9, of / 1e9, of / 1e9, of)
+    facts = Backtest(sold("ce_fcr"), recorded_gate(50.0), 0, 1).facts()._replace(modes={"one": modes})
+    near = shell.between(facts, 53 * S, 80 * S).modes["one"]
+    assert near.from_ns.tolist() == [20 * S, 50 * S]
+    assert shell.between(facts, 999 * S, 9999 * S).modes["one"].from_ns.tolist() == [90 * S]
+    assert shell.between(facts, 0, S).modes["one"].from_ns.tolist() == [10 * S]
 
 
 def naive_gap_s(t_ns):

@@ -109,7 +109,7 @@ def test_what_is_final_is_sealed_and_can_be_computed_again(recorded):
     assert found["area"] == "CE"
     assert found["origin"] == "live"
     assert found["leaves"] == 10
-    assert not found["closed"]
+    assert found["closed"]
     assert settler.sealer.files.head == found["head"]
     assert (settler.sealer.sealed, settler.sealer.waiting, settler.sealer.refused) == (2, 0, 0)
 

@@ -173,6 +173,7 @@ def test_a_signal_alone_is_followed_and_settled(tmp_path):
     share = np.sin(np.arange(300) / 15)
     found = backtest([(REG, 40.0)], signal=recorded(share), out=tmp_path / "out")
     assert (found["format"], found["signals"], found["samples"]) == ("signal", 300, 0)
+    assert "FREQUENCY_LOST" not in found["alarms"]  # nobody asked for one
     assert found["unserved_kwh"] == pytest.approx(0.0, abs=1e-6)
     asked_kwh = np.clip(share, 0, None).sum() * 40.0 * 2 / 3600
     statements = orjson.loads((tmp_path / "out" / "statements.json").read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -73,6 +74,17 @@ def test_it_runs_as_the_same_files_one_by_one(folder, tmp_path, monkeypatch):
     assert one == other
     assert one["samples"] == 1500
     assert [entry["file"].rpartition("/")[2] for entry in files["read"]] == ["c.csv", "a.csv.gz", "b.csv"]
+
+
+def test_people_are_told_how_many_files_and_how_far_it_is(folder, monkeypatch, capsys):
+    told = []
+    monkeypatch.setattr(
+        "aggregator.cli.backtesting.progress_bar", lambda _: nullcontext(lambda *at: not told.append(at))
+    )
+    assert flyball(monkeypatch, folder, "--to", "2026-06-22T00:21:40Z") == 0
+    assert "read 2, skipped 0, gaps 1" in capsys.readouterr().out
+    # Where the last of its files ends, from the first look on.
+    assert {last_ns - T0 for _, last_ns in told} == {1199 * S}
 
 
 def test_a_broken_file_stops_the_run_before_it_begins(folder, tmp_path, monkeypatch, capsys):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from droop.entitlement import (
     Reserved,
     endurance_min,
-    firm_kw,
     maintained_kw,
     maintained_nordic,
     needs,
@@ -127,19 +126,6 @@ class TestStateOfEnergy:
 
     def test_a_period_nobody_knows_the_energy_of_is_unavailable(self):
         assert available([math.nan, 10.0, 90.0], 100.0, [10.0] * 3, [10.0] * 3) == [False, True, True]
-
-
-class TestFirm:
-    def test_more_correlation_is_less(self):
-        steps = [firm_kw(500, 0.6, 7.0, 0.999, rho) for rho in (0.0, 0.01, 0.1, 1.0)]
-        assert steps == sorted(steps, reverse=True)
-        assert steps[-1] == 0.0
-        assert firm_kw(500, 0.6, 7.0, 0.5) == pytest.approx(2100.0)
-
-    @pytest.mark.parametrize("wrong", [{"present_frac": 1.1}, {"correlation": -0.1}, {"quantile": 1.0}])
-    def test_bad_numbers_are_named(self, wrong):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            firm_kw(**({"count": 5, "present_frac": 0.5, "each_kw": 7.0, "quantile": 0.9} | wrong))
 
 
 class TestWorkingPoint:

@@ -292,7 +292,7 @@ class TestFreedoms:
     GERMAN = Freedoms(1.2, deadband=True)
 
     def test_used_where_they_help_and_the_fleet_has_room(self):
-        product = replace(load("ce_fcr"), freedoms=self.GERMAN)
+        product = replace(load("ce_fcr"), freedoms=self.GERMAN, score={})  # no band of a score that bounds them
         run = Run((product, 100.0))
         assert run.tick(T0, 49.95, 900.0, 100.0) == pytest.approx(30.0)
         assert run.tick(T0 + S, 50.05, 900.0, 100.0) == pytest.approx(-25.0)

@@ -34,7 +34,7 @@ def test_energies_alone():
     assert found["earned"] == {}
     assert found["income"] == []
     assert len(found["intervals"]) == 1
-    assert found["sentences"][0] == "car-1 was plugged in for 0.2 h and reported 100 % of that time."
+    assert found["sentences"][0] == "car-1 was plugged in for 15 min and reported 100 % of that time."
     assert not any("earned" in line for line in found["sentences"])
     json.dumps(found)
 

@@ -74,7 +74,7 @@ def test_an_interval_is_sealed_whole_and_computed_again(sold, facts, control, he
     lines, found, hashes = sealed(sold, facts, control, heard, rows_of(10))
     assert found == []
     again = recompute(lines)
-    assert again == (1, 900, [])
+    assert again[:3] == (1, 900, [])
     key = f"{START_NS}:ce_fcr"
     assert hashes == {key: RECORD.fullmatch(lines[2])[1].decode()}
     assert body(lines[2])["data"]["statement"] == json.loads(encode(settle(sold, facts, START_NS, END_NS)[0].to_dict()))
@@ -252,7 +252,7 @@ def test_products_that_share_a_delivery_are_each_computed_again(facts, control, 
     lines, found, hashes = sealed(sold, facts, control, heard)
     assert found == []
     assert len(hashes) == 2
-    assert recompute(lines) == (2, 900, [])
+    assert recompute(lines)[:3] == (2, 900, [])
 
 
 def test_the_contract_is_sealed_again_only_where_it_differs(sold, facts, control, heard):

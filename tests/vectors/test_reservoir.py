@@ -18,7 +18,6 @@ from droop.curve import fractions
 from droop.dynamics import at_rest, requested_kw, terms
 from droop.entitlement import (
     endurance_min,
-    firm_kw,
     maintained_kw,
     maintained_nordic,
     needs,
@@ -30,6 +29,7 @@ from droop.fleet import allocate
 from droop.freedoms import overfulfilled
 from droop.management import allowed
 from droop.modes import manage
+from droop.presence import firm
 from droop.products import load, parse, to_table
 from droop.promises import Freedoms
 from droop.reserve_mode import short_term_hz
@@ -214,8 +214,8 @@ VECTORS = [
     Vector("CAP-2", one_car, [8.55, 9.474], 5e-4, "D", "endurance of one vehicle"),
     Vector("E-1", lambda: [energy_mwh("dr", DR, 1.0), energy_mwh("dm", DM, 0.5), energy_mwh("dc", DC, 0.25)],
            [0.5, 0.5, 0.025], 1e-9, "V", "NESO, energy of 30 minutes at 49.8 Hz"),
-    Vector("ST-1", lambda: [firm_kw(500, 0.6, 7.0, 0.999), firm_kw(500, 0.6, 7.0, 0.999, 0.01)], [1863.0, 1520.1], 0.1,
-           "D", "normal quantile of correlated presence"),
+    Vector("ST-1", lambda: [firm(500, 0.6, np.array([7.0]), 0.999, rho, "normal") for rho in (0.0, 0.01)],
+           [1863.0, 1520.1], 0.1, "D", "normal quantile of correlated presence"),
 ]  # fmt: skip
 
 

@@ -138,6 +138,15 @@ def test_the_measurement_lags_as_a_filter_does():
     np.testing.assert_allclose(course.fleet_mw[course.t_s >= 0.0] / 1e-3, wanted, atol=2e-4)
 
 
+def test_the_step_decides_nothing():
+    # Delay and sampling are whole steps of each, so that what is left is how a step's mean power is taken.
+    fleet = Fleet(straight(5.0), 9000.0, (0.2,), (1.0,), lag_s=0.3, sample_s=0.02)
+    fine, coarse = (
+        simulate(REHEAT, Contingency(500.0), fleet, seconds=10.0, step_s=step_s) for step_s in (0.001, 0.02)
+    )
+    np.testing.assert_allclose(coarse.hz, fine.hz[::20], atol=5e-5)
+
+
 delays = st.lists(st.floats(0.0, 3.0), min_size=1, max_size=6)
 
 
@@ -179,6 +188,8 @@ def test_slopes_are_those_of_the_curve(name):
         values = fractions(product.response, inside)
         np.testing.assert_allclose(np.diff(values) / np.diff(inside), -share_hz, rtol=1e-6)
         assert share_hz > 0.0
+        if product.deadband_kind == "step":
+            assert min(abs(low_hz), abs(high_hz)) >= product.deadband_hz
     assert fleets.slopes(load("nordic_ffr_a")) == []
 
 

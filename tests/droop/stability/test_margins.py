@@ -15,6 +15,7 @@ from droop.products import load
 from droop.stability import grid as grids
 from droop.stability import margins, nyquist
 from droop.stability.fleet import Fleet
+from droop.stability.grid import Governor
 from droop.stability.measures import measure
 from droop.stability.simulation import Contingency, simulate
 from tests.droop.stability.cases import HYDRO, MASS, NORDIC_D, NORDIC_N, REHEAT, integrator, straight
@@ -50,6 +51,20 @@ def test_the_delay_margin_of_a_mass_with_load(gain, inertia_s):
     assert found.crossover_rad_s == pytest.approx(omega, rel=1e-6)
     assert found.delay_s == pytest.approx((math.pi - math.atan(omega * tau_s)) / omega, rel=1e-5)
     assert found.gain > 1e4  # a mass alone crosses the axis by the sampling only
+
+
+@pytest.mark.parametrize("fleet_mw", [1500.0, 2500.0, 3500.0])
+def test_of_several_crossovers_the_first_that_is_lost_counts(fleet_mw):
+    # Governors hold slow changes and the mass holds fast ones: the loop is above 1 in between alone.
+    grid = replace(REHEAT, load_damping_pu=0.2, governor=(Governor(droop_pu=0.05, reheat_s=12.0, reheat_frac=0.1),))
+    loop = only(grid, Fleet(straight(1.0), fleet_mw, sample_s=1e-6))
+    omega = margins.frequencies(loop)
+    assert len(margins.crossovers(loop, omega, loop.along(omega))) == 2
+    left_s = margins.margins(loop).delay_s
+    for part, holds in ((0.98, True), (1.02, False)):
+        late = only(grid, loop.fleet.delayed(part * left_s))
+        assert margins.stable(late) is holds
+        assert (margins.modes_below(late, 0.0) == 0) is holds
 
 
 def test_a_weak_loop_has_every_margin():

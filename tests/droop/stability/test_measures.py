@@ -33,6 +33,13 @@ def test_damping_and_period_of_a_damped_sine(damping, period_s, offset_hz):
     assert found[1] == pytest.approx(period_s, rel=0.02)
 
 
+def test_a_swing_with_flat_tops_is_one():
+    t_s = np.arange(0.0, 20.0, 0.01)
+    damping, period_s = swing(t_s, np.round(np.exp(-0.1 * t_s) * np.sin(2 * np.pi * t_s / 2.0), 2))
+    assert damping == pytest.approx(0.1 / np.hypot(0.1, np.pi), abs=3e-3)
+    assert period_s == pytest.approx(2.0, abs=0.05)
+
+
 def test_what_does_not_swing_has_no_damping():
     assert all(math.isnan(x) for x in swing(np.arange(100.0), -np.arange(100.0)))
     one = measure(GRID, course(lambda t: -0.3 * (1 - np.exp(-t / 3.0))))

@@ -102,6 +102,10 @@ def test_a_fleet_that_comes_when_the_frequency_is_back_deepens():
     assert judge.alone_hz(far) < 0.5
     assert judge.verdict(far).effect is Effect.DEEPENS
     assert judge.verdict(far).worst_dev_hz > judge.alone_hz(far)
+    # The harm begins where the deviation is that without it.
+    edge_mw = largest_fleet_mw(judge, far, np.linspace(500.0, 4000.0, 8))
+    at_edge = judge.verdict(far.sized(edge_mw)).worst_dev_hz
+    assert at_edge == pytest.approx(judge.alone_hz(far), abs=0.01)
 
 
 def test_without_load_or_governor_the_edge_is_that_of_the_damping():

@@ -1,0 +1,78 @@
+"""Options that say which fleet: a fleet file, recorded sessions, or a fitted model."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from aggregator.config import FleetTable
+    from aggregator.contracts import Tariff
+    from aggregator.fleets.composing import Composed
+    from aggregator.gateways.population import Behaviour
+    from aggregator.signal_file import Recorded
+    from telemetry.traces import Trace
+
+FleetFile = Annotated[
+    Path | None,
+    typer.Option(help="Fleet file with a [fleet] table, model of `fleet fit`, or recorded sessions."),
+]
+SessionsSite = Annotated[str | None, typer.Option(help="One site of the recorded sessions.")]
+SessionsShift = Annotated[
+    str | None, typer.Option(help="Move sessions over the trace: auto, none, or the ISO date its first day shows.")
+]
+# Keys of the table that name files: in a fleet file they are meant from its own folder.
+FILES: Final = ("sessions", "generator", "cars", "tariff")
+
+
+def keys_of(fleet: Path | None, **options: Any) -> dict[str, Any]:
+    """A fleet file, and options on top of it, as overrides of the configuration (`config.load`).
+
+    options : by the names of the table's keys; None: not given
+
+    Raises FleetError.
+    """
+    found: dict[str, Any] = {} if fleet is None else _of_file(fleet)
+    given = {name: value for name, value in options.items() if value is not None}
+    return {f"fleet__{name}": value for name, value in (found | given).items()}
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    from aggregator.fleets.composing import BUILTIN
+    from aggregator.fleets.errors import FleetError
+
+    if str(path) == BUILTIN:
+        return {"generator": BUILTIN}
+    if path.suffix.lower() != ".toml":
+        return {"sessions": path}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FleetError(f"--fleet {path}: cannot be read ({error}); give a TOML file or recorded sessions") from None
+    if "model" in table:
+        return {"generator": path}
+    keys = table.get("fleet")
+    if not isinstance(keys, dict) or set(table) != {"fleet"}:
+        raise FleetError(f"--fleet {path}: takes a [fleet] table and nothing else; the rest belongs to --config")
+    for name in FILES:
+        if isinstance(keys.get(name), str) and keys[name] != BUILTIN:
+            keys[name] = path.parent / keys[name]
+    return keys
+
+
+def guests_of(
+    table: FleetTable, tariff: Tariff | None, how: Behaviour, traces: Sequence[Trace], signal: Recorded | None
+) -> Composed | None:  # fmt: skip
+    """Who comes while the traces last; None where cars are drawn. Raises FleetError and what the readers raise."""
+    from aggregator.fleets.composing import check_tariff, composed, span_of
+
+    timed = tariff is not None and not tariff.repeats
+    if table.sessions is None and table.generator is None and not timed:
+        return None
+    first_ns, last_ns = span_of(traces, signal)
+    check_tariff(tariff, first_ns, last_ns)
+    return composed(table, how, first_ns, last_ns)
