@@ -28,7 +28,7 @@ def answer(rule=None, days=30, day=DAY, sold=None, **more):
 
 
 class TestBids:
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(st.integers(0, 10_000), st.integers(8, 28))
     def test_nothing_that_is_not_known_yet_moves_a_bid(self, seed, at):
         """Whatever happens from a day before the day of delivery on, its bids are the same to the last bit."""
