@@ -85,7 +85,7 @@ def test_dynamic_containment_on_its_own_grid(product):
     assert test.core.sums.requested_up_kwh == pytest.approx(up, rel=0.01, abs=1e-9)
     assert test.core.sums.requested_down_kwh == pytest.approx(down, rel=0.01, abs=1e-9)
     statements = list(test.statements())
-    # Fifty imperfect chargers stray by about the 7 % from which on nothing is paid, or more: one that leaves is as much.
+    # Fifty imperfect chargers stray by about the 7 % from which on nothing is paid, or more: one that leaves is that.
     assert [s.score for s in statements][:3] == [0.0] * 3
     assert statements[3].score < 0.2
     assert all(s.kpis["error_frac"] > 0.06 for s in statements)
