@@ -130,7 +130,7 @@ class Conductor:
             "high_hz": core._band_hz[1], "capped": core._capped, "ruled": core._ruled, "second": core._told_second,
             "alarms": sum(1 << bit for bit, code in enumerate(CODES) if core.alarms.stands(code)),
             "force_from_ns": force_from_ns, "force_until_ns": force_until_ns,
-            "edge_ns": min(accounting._edge_ns, test.gathered.edge_ns),
+            "edge_ns": min(accounting._edge_ns, test.gathered.edge_ns, core.bank_ns),
             "turn_ns": accounting._look_ns, "fresh": accounting._new, "short": accounting._short,
             "requested_up_kwh": sums.requested_up_kwh, "requested_down_kwh": sums.requested_down_kwh,
             "delivered_up_kwh": sums.delivered_up_kwh, "delivered_down_kwh": sums.delivered_down_kwh,

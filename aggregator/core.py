@@ -38,7 +38,7 @@ from droop.numerics import kernel
 from droop.outbox import joined
 from droop.protection import IN_SERVICE
 from droop.reasons import COUNT, Reason
-from droop.step import Running, Tick, engine, renew, tick_held
+from droop.step import NEVER, Running, Tick, engine, renew, tick_held
 from droop.watch import Mode, Verdict
 from droop.working_point import working_point_kw
 from settlement import soe
@@ -355,11 +355,16 @@ class Aggregator:
         self._watch(result, lost, now_ns)
         if self._ruled:
             self._tell_modes(t_ns, now_ns)
-        if self._banked and now_ns // MINUTE_NS != self._told_minute:
+        if now_ns >= self.bank_ns:
             self._told_minute = now_ns // MINUTE_NS
             self._keep_modes(managing.energies(self.engine.totals, t_ns), now_ns)
         if self._journal:
             self._record(Kind.TICKS, now_ns, self._row(result, sample, now_ns, count))
+
+    @property
+    def bank_ns(self) -> int:
+        """When the fleet's energies are next put on record; never, where no market asks for them [ns]."""
+        return (self._told_minute + 1) * MINUTE_NS if self._banked else NEVER
 
     def _queue(self, now_ns: int, t_ns: int) -> int:
         """The tick's set-points as one command; how many."""
