@@ -17,6 +17,7 @@ from typing import Any
 from aggregator import backtesting, whatif
 from aggregator.compiling import ensure
 from aggregator.config import load
+from aggregator.fleets.composing import guests_of
 from aggregator.fleetside import behaviour
 from aggregator.running import core_settings
 from telemetry.traces import open_trace
@@ -51,7 +52,8 @@ def backtest(
     out         : folder for tables, series and a page
     fleet       : keys of the configuration's [fleet]: vehicles, seed, perfect ...
 
-    Raises ConfigError, ProductError, TraceError, BacktestError, WhatIfError; each names the field and the remedy.
+    Raises ConfigError, FleetError, ProductError, TraceError, BacktestError, WhatIfError; each names the field and the
+    remedy.
     """
     contract = {"product": product} | ({} if sold_kw is None else {"sold_kw": sold_kw})
     keys = {f"fleet.{name}": value for name, value in fleet.items()} | dict(options or {})
@@ -63,11 +65,12 @@ def backtest(
     opened = [open_trace(path, **(reader or {})) for path in traces]
     if not opened:
         raise backtesting.BacktestError("traces: give at least one")
+    chargers = whatif.chargers(behaviour(loaded.fleet), dead_s, ramp_kw_s)
+    coming = guests_of(loaded.fleet, settings.tariff, chargers, opened)
     ensure()
     result = backtesting.run(
         opened, settings, backtesting.recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
-        behaviour=whatif.chargers(behaviour(loaded.fleet), dead_s, ramp_kw_s), any_date=any_date,
-        out=None if out is None else Path(out),
+        behaviour=chargers, any_date=any_date, out=None if out is None else Path(out), fleet=coming,
     )  # fmt: skip
     assert result is not None  # noqa: S101 - nobody stops it
     return result

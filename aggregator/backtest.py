@@ -7,6 +7,7 @@ code that judges a live day.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from aggregator import managing
 from aggregator.bidding.available import Watcher
 from aggregator.bidding.products import BidError, bundle
+from aggregator.book import settle_interval
 from aggregator.conductor import Conductor, able
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
@@ -31,7 +33,7 @@ from aggregator.signal_file import Recorded
 from droop.dynamics import terms
 from settlement.align import NS
 from settlement.facts import Declarations, Facts, Meters, Modes, Samples, Signal, no_shortfall
-from settlement.interval import Sold, reach_ns, settle, tail_s
+from settlement.interval import Sold, heard_ns, reach_ns, tail_s
 from settlement.managed import LASTS_NS
 from settlement.statement import Statement
 from settlement.window import take
@@ -300,47 +302,51 @@ class Backtest:
         """Settle the intervals that nothing to come can change, and let go of the rows that no other one needs."""
         if max(len(self.samples_kept), len(self.meters_kept)) < HELD_ROWS:
             return
-        span, sold, length_ns = self._span(), self._sold(), self._length_ns
+        span, sold = self._span(), self._sold()
         if span is None:
             return
         first_ns, last_ns = span
-        until_ns = (last_ns - tail_s(sold) * NS) // length_ns * length_ns
+        together_ns = math.lcm(*self.settings.intervals_s) * NS  # where intervals of all lengths end
+        until_ns = (last_ns - tail_s(sold) * NS) // together_ns * together_ns
         if until_ns <= first_ns:
             return
         self._stated += self._settled(first_ns, last_ns, until_ns)
         self._stated_ns = until_ns
         needed_ns = until_ns - reach_ns(sold)
-        self.samples_kept.let_go(needed_ns)
+        self.samples_kept.let_go(until_ns - heard_ns(sold))  # a state of energy looks back at meters alone
         self.meters_kept.let_go(needed_ns)
         if self.meters_kept.gone:
             self.core.forget(needed_ns - LASTS_NS)
-
-    @property
-    def _length_ns(self) -> int:
-        return self.settings.interval_s * NS
 
     def _sold(self) -> list[Sold]:
         return [Sold(contract.product, contract.sold_kw) for contract in self.settings.contracts]
 
     def _span(self) -> tuple[int, int] | None:
-        """Where the first interval without a statement begins, and the last time known [ns]."""
+        """Where, or within which, the first interval without a statement begins, and the last time known [ns]."""
         held, said = self.samples_kept.held["t_ns"], self.points["t_ns"][: self.told]
         times_ns = [int(times[end]) for times in (held, said) if times.size for end in (0, -1)]
         if not times_ns:
             return None
-        first_ns = min(times_ns) - min(times_ns) % self._length_ns if self._stated_ns is None else self._stated_ns
-        return first_ns, max(times_ns)
+        return min(times_ns) if self._stated_ns is None else self._stated_ns, max(times_ns)
 
-    def _settled(self, first_ns: int, last_ns: int, until_ns: int) -> Iterator[Statement]:
-        """Statements of the intervals from `first_ns` that begin before `until_ns`, of the rows in memory."""
-        length_ns = self._length_ns
-        facts = self.facts(self.samples_kept.held, self.meters_kept.held, first_ns - reach_ns(self._sold()))
-        for start_ns in range(first_ns, until_ns, length_ns):
-            if not (sold := self.sold_at(start_ns)):
-                continue
-            end_ns = min(start_ns + length_ns, last_ns + 1)
-            near = between(facts, start_ns - reach_ns(sold), end_ns + tail_s(sold) * NS)
-            yield from settle(sold, near, start_ns, start_ns + length_ns, until_ns=end_ns)
+    def _settled(self, first_ns: int, last_ns: int, until_ns: int) -> list[Statement]:
+        """Statements of the intervals from `first_ns` that begin before `until_ns`, of the rows in memory; each product
+        in intervals of its own length.
+        """
+        lengths_ns = [length_s * NS for length_s in sorted(set(self.settings.intervals_s))]
+        facts = self.facts(
+            self.samples_kept.held, self.meters_kept.held,
+            first_ns - first_ns % max(lengths_ns) - reach_ns(self._sold()),
+        )  # fmt: skip
+        done: list[Statement] = []
+        for length_ns in lengths_ns:
+            for start_ns in range(first_ns - first_ns % length_ns, until_ns, length_ns):
+                if not (sold := self.sold_at(start_ns)):
+                    continue
+                end_ns = min(start_ns + length_ns, last_ns + 1)
+                near = between(facts, start_ns - reach_ns(sold), end_ns + tail_s(sold) * NS)
+                done += settle_interval(sold, near, start_ns, start_ns + length_ns, until_ns=end_ns)
+        return sorted(done, key=lambda item: item.start_ns)
 
 
 def watching(settings: CoreSettings) -> Watcher | None:

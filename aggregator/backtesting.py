@@ -289,7 +289,10 @@ def result(
         writing.write(out, gathered, days, blocks)
         span_ns = (gathered.start_ns, test.core.last_sample[0])
         behaviour = test.fleet.behaviour
-        writing.write_asked(out, writing.asked(traces, test.settings, behaviour, seed, signal_digest, span_ns))
+        more = {} if fleet is None else {"guests": fleet.about | {"sha256": _guests(fleet)}}
+        more |= {} if test.seller is None else {"bids": test.seller.asked()}
+        told = writing.asked(traces, gathered.settings, behaviour, seed, signal_digest, span_ns, **more)
+        writing.write_asked(out, told)
         _write(out, row, test, statements)
         if bill is not None:
             (out / "lines.csv").write_bytes(exporting.table(billing.line_rows(bill), "csv"))

@@ -7,8 +7,10 @@ nobody could have made is not made. Nothing here looks ahead, into the trace or 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +96,11 @@ class Seller:
                 found, _ = bids(self.rule, self.bundle, by_block(self.known(), self.bundle)[0], day)
             self._day = day.toordinal(), {bid.block.start_ns: bid for bid in found}
         return self._day[1].get(start_ns)
+
+    def asked(self) -> dict[str, Any]:
+        """The rule, what it sells and what it knew before the run: with this two runs are told apart. JSON-ready."""
+        digest = hashlib.sha256(self._before.tobytes()).hexdigest()
+        return {**asdict(self.rule), "of": self.bundle.key, "history_sha256": digest}
 
     def result(self) -> dict[str, Any]:
         """What was sold of each block, what was available in it, and whether the rule kept its word."""

@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aggregator.cli.bidding import seller_of
-from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, guests_of, keys_of
+from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, keys_of
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
 from aggregator.cli.settling import Prices, instant
@@ -97,6 +97,7 @@ def backtest(
     from aggregator.billing import Asked, Files
     from aggregator.compiling import ensure
     from aggregator.config import load
+    from aggregator.fleets.composing import guests_of
     from aggregator.fleetside import behaviour
     from aggregator.process import logger, settle_memory
     from aggregator.running import core_settings

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
-
-if TYPE_CHECKING:
-    from aggregator.config import FleetTable
-    from aggregator.contracts import Tariff
-    from aggregator.fleets.composing import Composed
-    from aggregator.gateways.population import Behaviour
-    from aggregator.signal_file import Recorded
-    from telemetry.traces import Trace
 
 FleetFile = Annotated[
     Path | None,
@@ -62,17 +53,3 @@ def _of_file(path: Path) -> dict[str, Any]:
         if isinstance(keys.get(name), str) and keys[name] != BUILTIN:
             keys[name] = path.parent / keys[name]
     return keys
-
-
-def guests_of(
-    table: FleetTable, tariff: Tariff | None, how: Behaviour, traces: Sequence[Trace], signal: Recorded | None
-) -> Composed | None:  # fmt: skip
-    """Who comes while the traces last; None where cars are drawn. Raises FleetError and what the readers raise."""
-    from aggregator.fleets.composing import check_tariff, composed, span_of
-
-    timed = tariff is not None and not tariff.repeats
-    if table.sessions is None and table.generator is None and not timed:
-        return None
-    first_ns, last_ns = span_of(traces, signal)
-    check_tariff(tariff, first_ns, last_ns)
-    return composed(table, how, first_ns, last_ns)

@@ -126,3 +126,15 @@ def span_of(traces: Sequence[Trace], signal: Recorded | None = None) -> tuple[in
     if signal is None:
         raise FleetError("trace: a fleet of sessions needs a recorded time to come in")
     return int(signal.t_ns[0]), int(signal.t_ns[-1])
+
+
+def guests_of(
+    table: FleetTable, tariff: Tariff | None, how: Behaviour, traces: Sequence[Trace], signal: Recorded | None = None
+) -> Composed | None:  # fmt: skip
+    """Who comes while the traces last; None where cars are drawn. Raises FleetError and what the readers raise."""
+    timed = tariff is not None and not tariff.repeats
+    if table.sessions is None and table.generator is None and not timed:
+        return None
+    first_ns, last_ns = span_of(traces, signal)
+    check_tariff(tariff, first_ns, last_ns)
+    return composed(table, how, first_ns, last_ns)

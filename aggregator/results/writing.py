@@ -34,9 +34,12 @@ def write(out: Path, gathered: Collector, days: Sequence[Row], blocks: Sequence[
 
 def asked(
     traces: Sequence[Trace], settings: CoreSettings, behaviour: Behaviour, seed: int, signal_digest: str,
-    span_ns: tuple[int, int],
+    span_ns: tuple[int, int], **more: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """What a run was asked: with this two runs are told apart. JSON-ready."""
+    """What a run was asked: with this two runs are told apart. JSON-ready.
+
+    settings : as the run began; more : who came, and by which rule was sold, where it was asked
+    """
     start_ns, end_ns = span_ns
     return {
         "traces": [
@@ -48,6 +51,7 @@ def asked(
         "seed": seed,
         "settings": orjson.loads(settings.to_json()),
         "fleet": {name: plain(value) for name, value in asdict(behaviour).items()},
+        **{name: {key: plain(value) for key, value in told.items()} for name, told in more.items()},
     }
 
 

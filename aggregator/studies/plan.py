@@ -70,6 +70,7 @@ class Case(NamedTuple):
     number : place in the study
     traces : paths, played one after the other
     sizes  : of them in bytes, so that a file that has grown is another case
+    told   : digests of the configuration and of a product's file, so that one that was rewritten is another case
     values : every key with its value, in alphabetical order
     """
 
@@ -82,6 +83,7 @@ class Case(NamedTuple):
     config: str | None
     block_s: float
     any_date: bool
+    told: tuple[str, ...] = ()
 
     def number_of(self, key: str) -> float | None:
         """A key's value, where it is given."""
@@ -144,9 +146,16 @@ def plan(told: StudyFile, path: Path) -> Study:
                 Case(
                     len(cases), told.kind, traces, sizes, tuple(sorted(values.items())),
                     tuple(sorted(told.reader.items())), config, told.block_s, told.any_date,
+                    _told_by(config, *values.values()),
                 )
             )  # fmt: skip
     return Study(told.name, tuple(cases), tuple(["trace"] * (len(runs) > 1) + keys))
+
+
+def _told_by(*texts: Scalar | None) -> tuple[str, ...]:
+    """Digests of those of the texts that name files."""
+    files = [Path(text) for text in texts if isinstance(text, str) and Path(text).is_file()]
+    return tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
 
 
 def _check_keys(told: StudyFile, path: Path) -> None:

@@ -247,6 +247,20 @@ def test_intervals_of_half_an_hour_are_settled_as_such():
     assert "not paid: available for 99.6" in next(test.statements()).score_note
 
 
+@pytest.mark.parametrize("products", [("gb_dc_low", "lfsm_o"), ("lfsm_o", "gb_dc_low")])
+def test_each_product_of_a_stack_is_settled_in_its_own_intervals(products):
+    """As live: an interval is the product's, whichever stands first in the contracts (`book.settle_interval`)."""
+    sold = tuple(Contract(load(name), 20.0) for name in products)
+    test = Backtest(CoreSettings("gb", 20, sold), recorded_gate(50.0), T0, 1, perfect=True)
+    test.feed(trace(3600))
+    found = [(s.product, (s.start_ns - T0) // S, (s.end_ns - T0) // S) for s in test.statements()]
+    assert sorted(found) == [
+        *(("gb_dc_low", at, at + 1800) for at in (0, 1800)), *(("lfsm_o", at, at + 900) for at in (0, 900, 1800, 2700)),
+    ]  # fmt: skip
+    assert [at for _, at, _ in found] == sorted(at for _, at, _ in found)
+    assert all(s.stack == dict.fromkeys(products, 20.0) for s in test.statements())
+
+
 def test_scores_are_weighted_by_the_time_they_cover():
     assert weighted_score([(1.0, 1.0, ""), (0.0, 0.5, ""), (None, 9.0, "x")]) == (
         pytest.approx(2 / 3), "2 interval(s), weighted by coverage",

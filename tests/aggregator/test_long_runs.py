@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import backtest as shell
-from aggregator import backtesting, kept
+from aggregator import backtest_series, backtesting, kept
 from aggregator.backtest import Backtest
 from aggregator.backtesting import recorded_gate, run
 from aggregator.contracts import Contract, CoreSettings
@@ -22,7 +22,9 @@ from aggregator.kept import Kept, Steps
 from aggregator.records import DECLARATION, MODE
 from aggregator.signal_file import Recorded
 from droop.products import load
+from settlement import soe
 from settlement.facts import Modes
+from settlement.interval import Sold
 from telemetry.samples import FREQUENCY, POWER
 from telemetry.traces import open_trace
 
@@ -48,11 +50,11 @@ def short(monkeypatch):
     """What counts as long is an hour and a half."""
     monkeypatch.setattr(shell, "HELD_ROWS", 1500)
     monkeypatch.setattr(kept, "PIECE", 2048)
-    monkeypatch.setattr(backtesting, "PIECE", 2048)
+    monkeypatch.setattr(backtest_series, "PIECE", 2048)
     monkeypatch.setattr(backtesting, "CHUNK", 400)
 
 
-@pytest.mark.parametrize("products", [("ce_fcr",), ("nordic_fcr_n", "nordic_fcr_d_up"), ("gb_dc_low",)])
+@pytest.mark.parametrize("products", [("ce_fcr",), ("nordic_fcr_n", "nordic_fcr_d_up"), ("gb_dc_low", "lfsm_o")])
 def test_settled_as_it_goes_it_is_the_same(tmp_path, monkeypatch, request, products):
     """Dead bands, energy rules that are recorded second by second, baselines that ramp."""
     path, settings = written(tmp_path / "day.csv", 9000), sold(*products)
@@ -71,7 +73,8 @@ def test_settled_as_it_goes_it_is_the_same(tmp_path, monkeypatch, request, produ
     assert whole == filed == nowhere
     # An interval, its reach, and what comes between two looks.
     assert max(samples for samples, _, _ in held) < 1500 + 2 * 1800
-    assert max(meters for _, meters, _ in held) < 1500 + 2 * 1800
+    far_s = soe.reach_ns([Sold(item.product, item.sold_kw) for item in settings.contracts]) // S
+    assert max(meters for _, meters, _ in held) < 1500 + 2 * 1800 + far_s
     assert held[-1][2] > 5000
     for name in FILES:
         assert (tmp_path / "filed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -128,11 +131,11 @@ def test_what_is_drawn_in_pieces_is_what_is_drawn_whole(tmp_path, short, monkeyp
         for block in open_trace(path):
             test.feed(block)
         monkeypatch.setattr(kept, "PIECE", 1 << 20)
-        whole = backtesting._series(test)
+        whole = backtest_series.of(test)
         monkeypatch.setattr(kept, "PIECE", 2048)
         test.settle_along()
         assert test.samples_kept.filed > 2048
-        for (t_ns, value), (all_ns, every) in zip(backtesting._series(test), whole, strict=True):
+        for (t_ns, value), (all_ns, every) in zip(backtest_series.of(test), whole, strict=True):
             # Thinned: each of its points is one of the whole's.
             place = np.searchsorted(all_ns, t_ns)
             assert t_ns.size > 1000

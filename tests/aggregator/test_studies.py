@@ -183,6 +183,32 @@ def test_whole_backtests_come_to_the_same_bits_on_a_cluster(tmp_path: Path, sche
     assert here[0] != here[1]
 
 
+@pytest.mark.parametrize("key", ["fleet.generator", "fleet.sessions"])
+def test_a_fleet_of_a_dotted_key_is_the_one_that_comes(tmp_path: Path, key: str) -> None:
+    trace(tmp_path / "a.csv", 1, rows=120)
+    stays = tmp_path / "stays.csv"
+    begin, end = (BEGIN + timedelta(hours=h) for h in (-1, 3))
+    stays.write_text(f"arrive,leave,energy_kwh\n{begin.isoformat()},{end.isoformat()},9.0\n", encoding="utf-8")
+    value = "builtin" if key == "fleet.generator" else str(stays)
+    text = f'kind = "fleet"\ntraces = ["a.csv"]\n[case]\nproduct = "ce_fcr"\nvehicles = 12\n"{key}" = "{value}"\n'
+    found = running.run(plan.read(written(tmp_path, text)))
+    assert found is not None
+    assert found[0]["fleet"]["stays"] >= found[0]["fleet"]["came"]
+    assert key == "fleet.generator" or found[0]["fleet"]["stays"] == 1
+
+
+def test_a_case_whose_configuration_or_product_was_rewritten_is_another(tmp_path: Path) -> None:
+    trace(tmp_path / "a.csv", 1, rows=60)
+    product, config = tmp_path / "mine.toml", tmp_path / "run.toml"
+    text = f'kind = "fleet"\ntraces = ["a.csv"]\nconfig = "run.toml"\n[case]\nproduct = "{product}"\n'
+    digests = []
+    for left, right in (("a", "1"), ("a", "2"), ("b", "2")):
+        product.write_text(left, encoding="utf-8")
+        config.write_text(right, encoding="utf-8")
+        digests.append(plan.read(written(tmp_path, text)).cases[0].digest)
+    assert len(set(digests)) == 3
+
+
 def test_a_stopped_study_goes_on(folder: Path, tmp_path: Path) -> None:
     study, out = plan.read(written(folder, POOL)), tmp_path / "out"
     assert running.run(study, out, progress=lambda done, _: done < 6) is None

@@ -19,6 +19,7 @@ from aggregator.bidding.products import bundle
 from aggregator.bidding.rule import Rule, bids
 from aggregator.bidding.selling import Seller
 from aggregator.contracts import Contract, CoreSettings
+from aggregator.results import comparing
 from aggregator.signal_file import Recorded
 from droop.products import load
 from settlement import calendar
@@ -109,6 +110,14 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(ran, tmp_path, monkeypatch, loo
         assert (tmp_path / "parts" / name).read_bytes() == (whole / name).read_bytes(), name
     with pytest.raises(backtesting.BacktestError, match="no checkpoint"):
         run(*asked, seller=seller(0.8), resume=True, **more)
+
+
+def test_runs_by_another_rule_are_told_apart(ran, tmp_path):
+    _, out, path = ran
+    asked = [open_trace(path)], settings(fcr()), recorded_gate(50.0)
+    run(*asked, seed=1, out=tmp_path, seller=seller(0.8))
+    found = comparing.compare(comparing.load(out), comparing.load(tmp_path))
+    assert found["asked"] == [{"name": "bids.confidence", "a": 0.9, "b": 0.8}]
 
 
 def test_another_question_is_not_gone_on_with(ran, tmp_path):
