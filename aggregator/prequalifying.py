@@ -59,7 +59,7 @@ class Bench(Backtest):
         self, settings: CoreSettings, gate: GateSettings, start_ns: int, seed: int, behaviour: Behaviour,
         signal_kw: tuple[Ints, Floats] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(settings, gate, start_ns, seed, behaviour=behaviour)
+        super().__init__(settings, gate, start_ns, seed, behaviour=behaviour, stepwise=True)
         self._readings: list[tuple[int, float]] = []
         self._signal = signal_kw
 

@@ -176,10 +176,14 @@ class Sealer:
         try:
             self.files.close(now_ns)
         except LedgerError as error:
-            self._refuse(error)
+            self._stop(error)
 
     def _refuse(self, error: ValueError) -> None:
-        self.refused, self.why, self.stopped = self.refused + 1, str(error), str(error)
+        self.refused += 1
+        self._stop(error)
+
+    def _stop(self, error: ValueError) -> None:
+        self.why = self.stopped = str(error)
 
     def _to_price(self, closed: Closed) -> None:
         if self.pricer is not None:

@@ -410,7 +410,7 @@ def test_one_buffered_block_serves_control_and_history(foreign: tuple[str, str])
         seen = len(kept.live)
         threading.Event().wait(1.3)  # longer than FRESH_NS of the device's own time
         kept.start()
-        until(lambda: len(kept.live) > seen + 5)
+        until(lambda: len(kept.live) > seen + 5 and len(kept.late.all()))
         kept.stop()
     stamps = np.sort(kept.stamps())
     assert len(stamps) == len(set(stamps))
