@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from aggregator.backtest import Backtest, set_points
-from aggregator.backtesting import result
+from aggregator.backtest_result import result
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.gateways.population import PERFECT
 from aggregator.prequalifying import injected_gate

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from aggregator import backtesting
-from aggregator.backtesting import CHECKPOINT, BacktestError, recorded_gate, run
+from aggregator.backtesting import BacktestError, recorded_gate, run
 from aggregator.billing import Asked, Files
+from aggregator.checkpoint import CHECKPOINT
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.gateways.population import Behaviour
 from aggregator.results import spool
