@@ -32,7 +32,7 @@ from aggregator.results.collector import Collector
 from aggregator.signal_file import Recorded
 from droop.dynamics import terms
 from settlement.align import NS
-from settlement.facts import Declarations, Facts, Meters, Modes, Samples, Signal, no_shortfall
+from settlement.facts import Declarations, Energy, Facts, Meters, Modes, Samples, Signal, no_shortfall
 from settlement.interval import Sold, heard_ns, reach_ns, tail_s
 from settlement.managed import LASTS_NS
 from settlement.statement import Statement
@@ -376,6 +376,7 @@ def between(facts: Facts, low_ns: int, until_ns: int) -> Facts:
     first, last = np.searchsorted(facts.samples.t_ns, (low_ns, until_ns))
     begin, end = np.searchsorted(facts.meters.t_ns, (low_ns, until_ns))
     said, silent = np.searchsorted(facts.signal.start_ns, (low_ns, until_ns))
+    told, untold = np.searchsorted(facts.energy.t_ns, (low_ns, until_ns))
     d = facts.declarations
     since, before = np.searchsorted(d.end_ns, low_ns, side="right"), np.searchsorted(d.start_ns, until_ns)
     # The first of the run decides what may be late (`window.declared`).
@@ -386,6 +387,7 @@ def between(facts: Facts, low_ns: int, until_ns: int) -> Facts:
         declarations=take(d, declared),
         # The one before may still be in force.
         signal=Signal._make(column[max(said - 1, 0) : silent] for column in facts.signal),
+        energy=Energy._make(column[told:untold] for column in facts.energy),
         modes={name: _modes_between(modes, low_ns, until_ns) for name, modes in facts.modes.items()},
     )
 

@@ -76,6 +76,8 @@ class Conductor:
         test, rows = self._test, self._rows
         times_ns = rows["rx_ns"]
         k, stage = 0, COMING
+        if not test._last_ns:  # the fleet may have lived long before its first row, and nobody have come
+            stage = self._event(int(times_ns[0]))
         while k < rows.size:
             k, why, stage = *self._stretch(k, stage), COMING
             if k == rows.size:
@@ -84,12 +86,7 @@ class Conductor:
             if why == GAP:
                 test._idle_until(now_ns)
             elif why == EVENT:
-                if test._arrivals(now_ns):
-                    test._count_hours(now_ns)  # nothing on the way to the look changes it
-                stage = HEARING
-                if len(test.fleet._readings) > SPARE:  # the first row, long after the fleet began to live
-                    test._hear(now_ns)
-                    stage = DECIDING
+                stage = self._event(now_ns)
             elif why == LOOK:
                 test._look(now_ns)
                 stage = DECIDING
@@ -100,6 +97,16 @@ class Conductor:
             elif why == AFTER:
                 test.core.tell(int(rows["t_ns"][k]), now_ns)
                 k += 1
+
+    def _event(self, now_ns: int) -> int:
+        """Cars come or go before a row; where in the row it goes on."""
+        test = self._test
+        if test._arrivals(now_ns):
+            test._count_hours(now_ns)  # nothing on the way to the look changes it
+        if len(test.fleet._readings) <= SPARE:
+            return HEARING
+        test._hear(now_ns)  # more than a stretch has room for
+        return DECIDING
 
     def _stretch(self, first: int, stage: int) -> tuple[int, int]:
         """The row at which Python is needed, and why."""

@@ -17,6 +17,7 @@ from aggregator.gateways.simulated import STAY, Aboard
 from aggregator.results.rows import ACCOUNTED, Rows, add, fresh
 from droop import rainflow
 from droop.fleet import UNPLUGGED
+from droop.plans import PlanKind
 from droop.rainflow import THRESHOLD, Counts, Cycles
 
 Ints = npt.NDArray[np.int64]
@@ -257,8 +258,9 @@ class Stays:
 
 
 def _alone(looked: Rows, came_kwh: Floats, car: Rows, rows: Rows) -> None:
-    """The same time with the plan alone: even charging to what was wanted by the departure told (`droop.limits.plan`),
-    with no regulation to make good; where none was told, the plan as it stood."""
+    """The same time with the plan alone, with no regulation to make good: even charging to what was wanted by the
+    departure told (`droop.limits.plan`); of every other plan, and where no departure was told, the plan as it stood,
+    and no further than to what was wanted."""
     hours = (rows["end_ns"] - rows["start_ns"]) / (H_S * 1e9)
     usable_kwh, eta = _usable_kwh(car), car["eta_charge_frac"].astype(np.float64)
     before = looked["alone_kwh"].copy()
@@ -268,7 +270,9 @@ def _alone(looked: Rows, came_kwh: Floats, car: Rows, rows: Rows) -> None:
     rating_kw = car["charge_max_kw"].astype(np.float64)
     even_kw = np.where(left_h > 0.0, np.minimum(lacks / (eta * np.maximum(left_h, 1e-9)), rating_kw), rating_kw)
     told, plan_kwh = car["depart_ns"] > 0, rows["plan_kwh"]
-    charged = np.where(told, np.minimum(even_kw * hours * eta, lacks), np.maximum(-plan_kwh, 0.0) * eta)
+    stood = np.maximum(-plan_kwh, 0.0) * eta
+    planned = np.where(car["plan"] == PlanKind.EVEN, even_kw * hours * eta, stood)
+    charged = np.where(told, np.minimum(planned, lacks), stood)
     drawn = np.where(told, 0.0, np.maximum(plan_kwh, 0.0) / np.maximum(car["eta_discharge_frac"], 1e-3))
     after = np.clip(before + charged - drawn, 0.0, np.maximum(ceiling, before))
     looked["alone_kwh"] = after

@@ -19,6 +19,7 @@ from aggregator.backtest import Backtest
 from aggregator.backtesting import recorded_gate
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.direct import call, entry, stamped
+from aggregator.gateways.arrivals import Guests
 from aggregator.gateways.population import Behaviour
 from aggregator.signal_file import Recorded
 from droop.handle import hold
@@ -207,6 +208,14 @@ def test_a_perfect_fleet_is_left_alone_by_python(reasons):
     both(settings_of("ce_fcr"), trace(3000), [3000], behaviour=None, perfect=True)
     # The first decision, a look a minute, a declaration and an edge a quarter.
     assert sum(reasons.values()) < 75
+
+
+def test_a_fleet_in_which_nobody_comes_for_long_is_lived_through():
+    """Five minutes of readings before the first row, and no session record that would end the stretch."""
+    nobody = Guests._make(np.zeros(0, np.int64 if name.endswith(("key", "ns", "phases", "plan")) else np.float64)
+                          for name in Guests._fields)  # fmt: skip
+    test = both(settings_of("ce_fcr", kw=0.001), trace(20), [1, 19], guests=nobody)
+    assert test.meters.size == 319
 
 
 def test_whoever_is_not_known_is_lived_with_step_by_step():

@@ -18,12 +18,14 @@ from aggregator.billing import Asked, Files
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.gateways.population import PERFECT, Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
-from aggregator.results import collector, periods, spool
+from aggregator.results import collector, periods, spool, stays
 from aggregator.results.rows import SUMS
+from droop.accounts import ROW
+from droop.plans import PlanKind
 from droop.products import load
 from droop.rainflow import THRESHOLD
 from settlement.calendar import instant
-from telemetry.samples import FREQUENCY
+from telemetry.samples import FREQUENCY, SESSION
 from telemetry.traces import open_trace
 from tests import naive_results as naive
 from tests import naive_wear
@@ -366,6 +368,29 @@ def worn(std_hz):
     test.feed(trace(std_hz=std_hz))
     test.finish()
     return test.gathered.sessions.all()
+
+
+@pytest.mark.parametrize(
+    ("plan", "hourly_kwh", "alone_kwh"),
+    [
+        (PlanKind.EVEN, (0.0, 0.0, -9.0, -9.0), (14.0, 18.0, 22.0, 26.0)),
+        (PlanKind.IMMEDIATE, (-9.0, -7.0, -3.0, 0.0), (19.0, 26.0, 26.0, 26.0)),  # 3 kWh that regulation had taken
+        (PlanKind.DELAYED, (0.0, 0.0, -7.0, -9.0), (10.0, 10.0, 17.0, 26.0)),
+        (PlanKind.PRICE, (-9.0, 0.0, 0.0, -7.0), (19.0, 19.0, 19.0, 26.0)),
+    ],
+)
+def test_the_plan_alone_is_the_cars_own_plan(plan, hourly_kwh, alone_kwh):
+    """Four hours for 16 kWh at up to 9 kW: charging at once, late or by price is nobody's regulation."""
+    car, rows, looked = np.zeros(1, SESSION), np.zeros(1, ROW), np.zeros(1, stays.LOOKED)
+    car["capacity_kwh"], car["charge_max_kw"], car["depart_kwh"] = 40.0, 9.0, 26.0
+    car["soh_frac"] = car["eta_charge_frac"] = car["eta_discharge_frac"] = car["soc_max_frac"] = 1.0
+    car["depart_ns"], car["plan"], looked["alone_kwh"] = T0 + 4 * 3600 * S, plan, 10.0
+    found = []
+    for k, kwh in enumerate(hourly_kwh):
+        rows["start_ns"], rows["end_ns"], rows["plan_kwh"] = T0 + k * 3600 * S, T0 + (k + 1) * 3600 * S, kwh
+        stays._alone(looked, np.full(1, 10.0), car, rows)
+        found.append(float(looked["alone_kwh"][0]))
+    assert found == pytest.approx(alone_kwh)
 
 
 def test_without_regulation_a_stay_wears_what_its_plan_alone_does_and_with_it_more():
