@@ -20,7 +20,7 @@ from aggregator.backtesting import recorded_gate
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.direct import call, entry, stamped
 from aggregator.gateways.arrivals import Guests
-from aggregator.gateways.population import Behaviour
+from aggregator.gateways.population import PERFECT, Behaviour
 from aggregator.signal_file import Recorded
 from droop.handle import hold
 from droop.numerics import kernel
@@ -214,7 +214,7 @@ def test_a_fleet_in_which_nobody_comes_for_long_is_lived_through():
     """Five minutes of readings before the first row, and no session record that would end the stretch."""
     nobody = Guests._make(np.zeros(0, np.int64 if name.endswith(("key", "ns", "phases", "plan")) else np.float64)
                           for name in Guests._fields)  # fmt: skip
-    test = both(settings_of("ce_fcr", kw=0.001), trace(20), [1, 19], guests=nobody)
+    test = both(settings_of("ce_fcr", kw=0.001), trace(20), [1, 19], behaviour=PERFECT, guests=nobody)
     assert test.meters.size == 319
 
 
