@@ -241,9 +241,14 @@ class Choice:
         if not first and not self._stands_in(source, again, candidates, now_ns):
             return None
         acting, self._acting = self._acting, source
-        if first and acting not in (None, source) and now_ns - self._last_ns < source.period_ns // 2:
+        if first and acting not in (None, source) and self._made(source, now_ns - self._last_ns):
             return None  # stood in for a moment ago: it has the pace again, and this row's decision is made
         return self._take_over(source, now_ns)
+
+    def _made(self, source: Standing, since_ns: int) -> bool:
+        """Whether the decision of a source's row was made by another's: just now, or of this moment or a later one."""
+        said = source.row is not None and source.row.t_ns <= self._last_t_ns
+        return since_ns < (source.period_ns if said else source.period_ns // 2)
 
     def _take_over(self, source: Standing, now_ns: int) -> Row | None:
         """One source's value is the decision, and its rows pace the next ones."""
