@@ -29,15 +29,19 @@ def only(grid, fleet):
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.05, 20.0), st.floats(0.0, 0.95))
 def test_an_integrator_s_margins(gain, part):
-    """L = K exp(-s tau)/s: crossover K, phase margin 90 deg - K tau, delay margin pi/(2 K) - tau, gain pi/(2 K tau)."""
-    delay_s = part * math.pi / (2 * gain)
-    found = margins.margins(only(*integrator(gain, delay_s)))
+    """L = K exp(-s tau)/s: crossover K, phase margin 90 deg - K tau, delay margin pi/(2 K) - tau, gain pi/(2 K tau).
+
+    A command held for a microsecond is late by half of it: nothing beside seconds, but not beside the shortest delays.
+    """
+    grid, fleet = integrator(gain, part * math.pi / (2 * gain))
+    delay_s = part * math.pi / (2 * gain) + 0.5 * fleet.sample_s
+    found = margins.margins(only(grid, fleet))
     assert found.stable
     assert found.crossover_rad_s == pytest.approx(gain, rel=1e-6)
-    assert found.delay_s == pytest.approx(math.pi / (2 * gain) - delay_s, rel=1e-4, abs=1e-5)
-    assert found.phase_deg == pytest.approx(90.0 - math.degrees(gain * delay_s), abs=0.01)
+    assert found.delay_s == pytest.approx(math.pi / (2 * gain) - delay_s, rel=1e-4, abs=1e-8)
+    assert found.phase_deg == pytest.approx(90.0 - math.degrees(gain * delay_s), abs=1e-4)
     if part > 1e-3:
-        assert found.gain == pytest.approx(1.0 / part, rel=1e-3)
+        assert found.gain == pytest.approx(math.pi / (2 * gain * delay_s), rel=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
