@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from droop import tomlfiles
+from droop.tables import TableError
 
 if TYPE_CHECKING:
     from aggregator.journal_keeping import Limits
@@ -490,13 +492,9 @@ def load(path: Path | None, **overrides: Any) -> Config:
     if path is not None:
         where = str(path)
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: no such configuration file") from None
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}; give a TOML file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not a TOML file: {error}") from error
+            table = tomlfiles.own(path, "configuration", "give a TOML file")
+        except TableError as error:
+            raise ConfigError(str(error)) from error
     for dotted, value in overrides.items():
         if value is not None:
             _put(table, dotted.split("__"), value)

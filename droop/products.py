@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
+from droop import tomlfiles
 from droop.curve import Curve
 from droop.promises import Freedoms, Market, Protection, Reservoir, Sampling, Trigger
 from droop.tables import TableError, record, table
 
+CATALOGUE: Final = "catalogue"
 CONFIDENCE: Final = ("V", "V2", "M", "D")
 NOT_NEGATIVE: Final = (
     "signal_s", "deadband_hz", "insensitivity_hz", "delay_s", "olrt_s", "delay_max_s", "half_s", "full_s", "hold_s",
@@ -244,26 +244,19 @@ def _check_trigger(product: Product, trigger: Trigger, need: Callable[[bool, str
 def load_file(path: Path) -> Product:
     """A user's own product file."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ProductError(f"{path}: no such product file") from None
-    except OSError as error:
-        raise ProductError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProductError(f"{path}: not a TOML file: {error}") from error
+        table = tomlfiles.own(path, "product")
+    except TableError as error:
+        raise ProductError(str(error)) from error
     return parse(table, str(path))
 
 
-def _files() -> Iterator[tuple[str, str]]:
-    for entry in sorted(resources.files("droop").joinpath("catalogue").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".toml"):
-            yield entry.name, entry.read_text(encoding="utf-8")
+def _of_catalogue(name: str) -> Product:
+    return parse(tomlfiles.shipped(CATALOGUE, name), f"{CATALOGUE}/{name}.toml")
 
 
 def catalogue() -> dict[str, Product]:
-    """Every product that ships, by id."""
-    products = (parse(tomllib.loads(text), f"catalogue/{name}") for name, text in _files())
-    return {product.id: product for product in products}
+    """Every product that ships, by id; each file is named by it."""
+    return {name: _of_catalogue(name) for name in tomlfiles.names(CATALOGUE)}
 
 
 def load(product_id: str, on: date | None = None) -> Product:
@@ -282,9 +275,8 @@ def load(product_id: str, on: date | None = None) -> Product:
 def _shipped(name: str) -> Product:
     """One of the catalogue; small and capital letters, dashes and blanks are all the same."""
     plain = _plain(name)
-    entry = resources.files("droop").joinpath("catalogue", f"{plain}.toml")
-    if plain.replace("_", "").isalnum() and entry.is_file():  # each file is named by its id
-        return parse(tomllib.loads(entry.read_text(encoding="utf-8")), f"catalogue/{plain}.toml")
+    if plain in tomlfiles.names(CATALOGUE):
+        return _of_catalogue(plain)
     products = catalogue()
     known = {alias: product for product in products.values() for alias in (product.id, *product.aliases)}
     if plain in known:

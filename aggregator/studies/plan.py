@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import tomllib
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from droop import tomlfiles
+from droop.tables import TableError
 
 CASES_MAX: Final = 100_000
 POOL_KEYS: Final = frozenset(
@@ -111,11 +113,9 @@ class Study(NamedTuple):
 def read(path: Path) -> Study:
     """The study of a file. Raises StudyError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read: {error.strerror}; give a study file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not a TOML file: {error}") from error
+        table = tomlfiles.own(path, "study")
+    except TableError as error:
+        raise StudyError(str(error)) from error
     try:
         told = StudyFile.model_validate(table)
     except ValidationError as error:

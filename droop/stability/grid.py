@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from droop import tomlfiles
 from droop.promises import at_least
 from droop.tables import TableError, record
 
+GRIDS: Final = "grids"
 CONFIDENCE: Final = ("V", "V2", "M", "D")
 
 
@@ -148,8 +148,7 @@ def parse(table: Mapping[str, Any], where: str) -> Grid:
 
 def names() -> list[str]:
     """Ids of the grids that ship."""
-    files = resources.files("droop").joinpath("grids").iterdir()
-    return sorted(entry.name.removesuffix(".toml") for entry in files if entry.name.endswith(".toml"))
+    return tomlfiles.names(GRIDS)
 
 
 def load(name: str) -> Grid:
@@ -161,17 +160,12 @@ def load(name: str) -> Grid:
         near = difflib.get_close_matches(plain, known, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}; or give a .toml file of your own"
         raise GridError(f"grid `{name}` is not in the catalogue; {hint}")
-    text = resources.files("droop").joinpath("grids", f"{plain}.toml").read_text(encoding="utf-8")
-    return parse(tomllib.loads(text), f"grids/{plain}.toml")
+    return parse(tomlfiles.shipped(GRIDS, plain), f"{GRIDS}/{plain}.toml")
 
 
 def _own(path: Path) -> Grid:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GridError(f"{path}: no such grid file; known without a file: {', '.join(names())}") from None
-    except OSError as error:
-        raise GridError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise GridError(f"{path}: not a TOML file: {error}") from error
+        table = tomlfiles.own(path, "grid", f"known without a file: {', '.join(names())}")
+    except TableError as error:
+        raise GridError(str(error)) from error
     return parse(table, str(path))
