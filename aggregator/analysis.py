@@ -17,7 +17,6 @@ from typing import Any
 from aggregator import backtesting, whatif
 from aggregator.compiling import ensure
 from aggregator.config import load
-from aggregator.fleets.composing import guests_of
 from aggregator.fleetside import behaviour
 from aggregator.running import core_settings
 from telemetry.traces import open_trace
@@ -66,11 +65,8 @@ def backtest(
     if not opened:
         raise backtesting.BacktestError("traces: give at least one")
     chargers = whatif.chargers(behaviour(loaded.fleet), dead_s, ramp_kw_s)
-    coming = guests_of(loaded.fleet, settings.tariff, chargers, opened)
+    wanted = backtesting.wanted_of(loaded, settings, chargers, opened, any_date=any_date)
     ensure()
-    result = backtesting.run(
-        opened, settings, backtesting.recorded_gate(settings.nominal_hz, loaded.quality), seed=loaded.fleet.seed,
-        behaviour=chargers, any_date=any_date, out=None if out is None else Path(out), fleet=coming,
-    )  # fmt: skip
+    result = backtesting.run(wanted, None if out is None else Path(out))
     assert result is not None  # noqa: S101 - nobody stops it
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,15 @@ from aggregator import backtest_series as series
 from aggregator import billing, exporting, managing, whatif
 from aggregator.backtest import Backtest
 from aggregator.bidding import available
-from aggregator.billing import Files
-from aggregator.checkpoint import CHECKPOINT, guests
-from aggregator.fleets.composing import Composed
+from aggregator.checkpoint import CHECKPOINT
 from aggregator.results import periods, writing
+from aggregator.wanted import Wanted, guests_digest, signal_digest
 from settlement.align import NS
 from settlement.scores import weighted_score
 from settlement.statement import Statement
-from telemetry.traces import Trace
 
 
-def result(
-    traces: Sequence[Trace], test: Backtest, rejected: Counter[str], out: Path | None, prices: Files | None = None,
-    seed: int = 1, signal_digest: str = "", source: Sequence[Mapping[str, Any]] = (), fleet: Composed | None = None,
-) -> dict[str, Any]:  # fmt: skip
+def result(wanted: Wanted, test: Backtest, rejected: Counter[str], out: Path | None) -> dict[str, Any]:
     """The result's keys, as scripts rely on them."""
     gathered = test.finish()
     sums, energy = test.core.sums, test.fleet.energy()
@@ -36,7 +30,7 @@ def result(
     score, note = weighted_score((s.score, s.coverage_frac, s.score_note) for s in statements)
     delivered_up = sum(s.delivered_up_kwh for s in statements)
     row = {
-        "format": "+".join(sorted({trace.format for trace in traces})) or "signal",
+        "format": "+".join(sorted({trace.format for trace in wanted.traces})) or "signal",
         "samples": test.rows,
         "signals": test.told,
         "signals_clipped": sums.clipped,
@@ -66,13 +60,13 @@ def result(
         "modes": managing.seconds(test.core.modes()),
         "products": _products(test),
     }
-    if source:
+    if source := wanted.source:
         row["files"] = {part: [entry for found in source for entry in found[part]] for part in source[0]}
-    if fleet is not None:
+    if (fleet := wanted.fleet) is not None:
         row["fleet"] = fleet.about | (test.fleet.arrivals() or {})
     if test.seller is not None:
         row["bids"] = test.seller.result()
-    bill = prices.bill(statements) if prices is not None else None
+    bill = None if wanted.prices is None else wanted.prices.bill(statements)
     if bill is not None:
         row["income"] = billing.summary(bill)
     products = {c.product.id: c.product for c in test.settings.contracts}
@@ -83,9 +77,11 @@ def result(
         writing.write(out, gathered, days, blocks)
         span_ns = (gathered.start_ns, test.core.last_sample[0])
         behaviour = test.fleet.behaviour
-        more = {} if fleet is None else {"guests": fleet.about | {"sha256": guests(fleet)}}
+        more = {} if fleet is None else {"guests": fleet.about | {"sha256": guests_digest(fleet)}}
         more |= {} if test.seller is None else {"bids": test.seller.asked()}
-        told = writing.asked(traces, gathered.settings, behaviour, seed, signal_digest, span_ns, **more)
+        told = writing.asked(
+            wanted.traces, gathered.settings, behaviour, wanted.seed, signal_digest(wanted.signal), span_ns, **more
+        )
         writing.write_asked(out, told)
         _write(out, row, test, statements)
         if bill is not None:

@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from aggregator import checkpoint, reserved
 from aggregator.backtest import Backtest
 from aggregator.backtest_result import result
-from aggregator.billing import Files
 from aggregator.checkpoint import BacktestError as BacktestError
 from aggregator.checkpoint import State
-from aggregator.config import QualityTable
+from aggregator.config import Config, QualityTable
 from aggregator.contracts import CoreSettings
-from aggregator.fleets.composing import Composed
+from aggregator.fleets.composing import guests_of
 from aggregator.gateways.population import Behaviour
 from aggregator.oversold import Oversold
 from aggregator.results.collector import Collector
-from aggregator.results.wear import BATTERY_PRICE
 from aggregator.signal_file import Recorded
 from aggregator.validity import check_valid
+from aggregator.wanted import Wanted
 from settlement.payment import PaymentError
 from settlement.prices import PriceError
 from telemetry.quality import GateSettings
 from telemetry.samples import SIGNAL, Block
 from telemetry.traces import Trace
-
-if TYPE_CHECKING:
-    from aggregator.bidding.selling import Seller
 
 # Between two checkpoints there lies an hour of the recording, and of our time what it takes to be worth one.
 CHECKPOINT_NS: Final = 3_600_000_000_000
@@ -56,84 +52,104 @@ def recorded_gate(nominal_hz: float, quality: QualityTable | None = None) -> Gat
     return GateSettings(nominal_hz=nominal_hz, **{"stuck_s": math.inf, **chosen})
 
 
-def run(
-    traces: Sequence[Trace], settings: CoreSettings, gate: GateSettings, *, seed: int, perfect: bool = False,
-    behaviour: Behaviour | None = None, out: Path | None = None, resume: bool = False,
-    progress: Progress = lambda *_: True, any_date: bool = False,
-    warn: Callable[[str], object] = lambda _: None, prices: Files | None = None, signal: Recorded | None = None,
-    clock: Callable[[], float] = time.monotonic, source: Sequence[Mapping[str, Any]] = (),
-    battery_price: float = BATTERY_PRICE, fleet: Composed | None = None, seller: Seller | None = None,
-    end_ns: int = 0,
-) -> dict[str, Any] | None:  # fmt: skip
-    """The result of driving the fleet over the traces, one after the other; None if stopped.
+def wanted_of(
+    loaded: Config, settings: CoreSettings, chargers: Behaviour, traces: Sequence[Trace],
+    signal: Recorded | None = None, **more: Any,
+) -> Wanted:  # fmt: skip
+    """What a configuration makes of these recordings: its gate, its seed, and who comes to its chargers.
 
-    behaviour : how imperfect the fleet is; takes precedence over `perfect`
-    out       : folder for checkpoints and results; resume goes on from its checkpoint
-    any_date  : sell a product although its market did not have it on the trace's days
-    warn      : told once, after the first rows, that more is sold than the fleet can sustain
-    prices    : what was paid: the result then has an `income`
-    signal    : a balancing authority's, for the products on one; without traces its times alone drive the run
-    clock     : our time [s], by which checkpoints are not too many
-    source    : what was found in folders of traces, for the result to say
-    battery_price : of a kilowatt-hour of battery, for what a stay wore of it
-    fleet     : who comes to the chargers, instead of cars drawn for each; the result then has a `fleet`
-    seller    : who says what is sold of each block; None: what the contracts say
-    end_ns    : time of the last row, where that is known; 0: only as far as the traces have been read
+    settings, chargers : of the configuration, with what is changed of them; more : further fields of `Wanted`
+
+    Raises as `check`, FleetError, and what the readers of sessions and cars raise.
+    """
+    check(traces, settings, signal, any_date=more.get("any_date", False))
+    return Wanted(
+        traces, settings, recorded_gate(settings.nominal_hz, loaded.quality), loaded.fleet.seed, behaviour=chargers,
+        signal=signal, fleet=guests_of(loaded.fleet, settings.tariff, chargers, traces, signal), **more,
+    )  # fmt: skip
+
+
+def run(
+    wanted: Wanted, out: Path | None = None, *, resume: bool = False, progress: Progress = lambda *_: True,
+    warn: Callable[[str], object] = lambda _: None, clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The result of driving the fleet by what is recorded; None if stopped.
+
+    out   : folder for checkpoints and results; resume goes on from its checkpoint
+    warn  : told once, after the first rows, that more is sold than the fleet can sustain
+    clock : our time [s], by which checkpoints are not too many
 
     Raises BacktestError, ProductDateError, TraceError, and where a price is missing MissingPriceError, the checkpoint
     kept.
     """
-    check(traces, settings, signal, any_date=any_date)
-    told = checkpoint.sealed(signal) + checkpoint.guests(fleet) + checkpoint.bids(seller) + f"{battery_price:g}"
-    what = checkpoint.digest(traces, settings, gate, seed, perfect, behaviour) + told
-    state = checkpoint.load(out, what) if resume and out is not None else State(what)
-    if state.backtest is not None:
-        state.backtest.gathered.move(out)
-    if state.backtest is not None and out is not None:
-        state.backtest.keep_in(out)
-    products = [contract.product for contract in settings.contracts]
-    saved_ns: int | None = None
-    saved_s = -math.inf
-    oversold = Oversold()
-    for block, last_ns in _blocks(traces, state) if traces or signal is None else _turns(signal, state):
-        first_ns = int(block["t_ns"][0])
-        if not any_date:
-            check_valid(products, int(block["t_ns"][-1]))
-        if state.backtest is None:
-            state.backtest = Backtest(
-                settings, gate, first_ns, seed, perfect, behaviour, signal, folder=out,
-                gathered=Collector(settings, first_ns, out, battery_price),
-                guests=None if fleet is None else fleet.guests, seller=seller,
-            )  # fmt: skip
-        saved_ns = first_ns if saved_ns is None else saved_ns
-        if traces:
-            state.backtest.feed(block)
+    check(wanted.traces, wanted.settings, wanted.signal, any_date=wanted.any_date)
+    keeping = _Keeping(wanted, out, clock, resume)
+    state, oversold = keeping.state, Oversold()
+    for block, last_ns in _rows(wanted, state):
+        if not wanted.any_date:
+            check_valid(wanted.products, int(block["t_ns"][-1]))
+        test = _test(wanted, state, out, block)
+        if wanted.traces:
+            test.feed(block)
         else:
-            state.backtest.follow(int(block.size))
+            test.follow(int(block.size))
         state.row += int(block.size)
         now_ns = int(block["t_ns"][-1])
-        if said := oversold.text(state.backtest.core, partial(reserved.figures, state.backtest.core, now_ns), now_ns):
+        if said := oversold.text(test.core, partial(reserved.figures, test.core, now_ns), now_ns):
             warn(said)
-        state.backtest.settle_along()
-        if out is not None and now_ns - saved_ns >= CHECKPOINT_NS and clock() - saved_s >= CHECKPOINT_S:
-            saved_ns, saved_s = now_ns, clock()
-            checkpoint.save(out, state)
-        if not progress(now_ns, max(last_ns, end_ns)):
-            if out is not None:
-                checkpoint.save(out, state)
+        test.settle_along()
+        keeping.along(int(block["t_ns"][0]), now_ns)
+        if not progress(now_ns, max(last_ns, wanted.end_ns)):
+            keeping.save()
             return None
     if state.backtest is None:
-        raise BacktestError(f"{traces[0].path}: no usable row; `flyball inspect` says what is in the file")
+        raise BacktestError(f"{wanted.traces[0].path}: no usable row; `flyball inspect` says what is in the file")
     if out is not None:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return result(
-            traces, state.backtest, state.rejected, out, prices, seed, checkpoint.sealed(signal), source, fleet
-        )
+        return result(wanted, state.backtest, state.rejected, out)
     except (PriceError, PaymentError):
-        if out is not None:
-            checkpoint.save(out, state)  # with the prices mended, --resume has nothing left to do but to settle
+        keeping.save()  # with the prices mended, --resume has nothing left to do but to settle
         raise
+
+
+class _Keeping:
+    """Checkpoints of a run in its folder, not too many of them; none where it has no folder."""
+
+    def __init__(self, wanted: Wanted, out: Path | None, clock: Callable[[], float], resume: bool) -> None:
+        self._out, self._clock = out, clock
+        self._saved_ns: int | None = None
+        self._saved_s = -math.inf
+        self.state = State(wanted.digest)
+        if resume and out is not None:
+            self.state = checkpoint.load(out, self.state.what)
+        if self.state.backtest is not None and out is not None:
+            self.state.backtest.gathered.move(out)
+            self.state.backtest.keep_in(out)
+
+    def along(self, first_ns: int, now_ns: int) -> None:
+        """Keep the state if it is worth it, now that the rows from `first_ns` to `now_ns` are done."""
+        self._saved_ns = first_ns if self._saved_ns is None else self._saved_ns
+        if now_ns - self._saved_ns >= CHECKPOINT_NS and self._clock() - self._saved_s >= CHECKPOINT_S:
+            self._saved_ns, self._saved_s = now_ns, self._clock()
+            self.save()
+
+    def save(self) -> None:
+        """Keep the state as it is."""
+        if self._out is not None:
+            checkpoint.save(self._out, self.state)
+
+
+def _test(wanted: Wanted, state: State, out: Path | None, block: Block) -> Backtest:
+    """The backtest that the state holds; it begins with the first row."""
+    if state.backtest is None:
+        settings, first_ns = wanted.settings, int(block["t_ns"][0])
+        state.backtest = Backtest(
+            settings, wanted.gate, first_ns, wanted.seed, wanted.perfect, wanted.behaviour, wanted.signal, folder=out,
+            gathered=Collector(settings, first_ns, out, wanted.battery_price),
+            guests=None if wanted.fleet is None else wanted.fleet.guests, seller=wanted.seller,
+        )  # fmt: skip
+    return state.backtest
 
 
 def check(
@@ -161,6 +177,13 @@ def check(
         first = None if any_date else next((int(block["t_ns"][0]) for block in trace if block.size), None)
         if first is not None:
             check_valid(products, first)
+
+
+def _rows(wanted: Wanted, state: State) -> Iterator[tuple[Block, int]]:
+    """What drives the run, from where the state stands: traces, or a signal alone."""
+    if wanted.traces or wanted.signal is None:
+        return _blocks(wanted.traces, state)
+    return _turns(wanted.signal, state)
 
 
 def _blocks(traces: Sequence[Trace], state: State) -> Iterator[tuple[Block, int]]:

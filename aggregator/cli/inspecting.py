@@ -12,37 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aggregator.cli.output import Json, app, console, emit, figures, text, writable
-from aggregator.cli.traceoptions import (
-    Format,
-    HzCol,
-    NominalHz,
-    Repair,
-    Site,
-    SkipBad,
-    Start,
-    StepS,
-    TimeCol,
-    VoltCol,
-    Zone,
-)  # fmt: skip
+from aggregator.cli.traceoptions import Reading, with_reading
 
 PIPE_WIDTH = 100
 
 
 @app.command(epilog="Example: flyball inspect f_2026-06-22.csv.gz --plot trace.html --json -")
+@with_reading
 def inspect(
     file: Annotated[Path, typer.Argument(help="A recorded trace, plain or gzipped.")],
-    format: Format = None,
-    time_col: TimeCol = None,
-    hz_col: HzCol = None,
-    volt_col: VoltCol = None,
-    tz: Zone = None,
-    site: Site = None,
-    start: Start = None,
-    step_s: StepS = None,
-    nominal_hz: NominalHz = None,
-    repair: Repair = None,
-    skip_bad: SkipBad = False,
+    reading: Reading,
     plot: Annotated[Path | None, typer.Option(help="HTML file to draw the trace into; needs no network.")] = None,
     json: Json = None,
 ) -> None:
@@ -61,6 +40,7 @@ def inspect(
     from telemetry.traces.picture import Picture
 
     writable(json)
+    format, tz, skip_bad = reading.format, reading.tz, reading.skip_bad
     if plot is not None:
         writable(str(plot), "--plot")
     if format in sessions.FORMATS or (format is None and sessions.recognise(file) is not None):
@@ -75,10 +55,7 @@ def inspect(
             raise ValueError(f"--plot: {file} is a regulation signal, and only frequency is drawn; leave it out")
         _inspect_signal(file, format, tz, skip_bad, json)
         return
-    trace = open_trace(
-        file, format=format, time_col=time_col, hz_col=hz_col, volt_col=volt_col, tz=tz, site=site, start=start,
-        step_s=step_s, nominal_hz=nominal_hz, repair=repair, skip_bad=skip_bad,
-    )  # fmt: skip
+    trace = open_trace(file, **reading._asdict())
     gate, picture = Gate(recorded_gate(trace.nominal_hz)), Picture(trace.nominal_hz)
     with _progress(trace) as progress:
         report = look(trace, lambda block: picture.add(gate.check(block)), progress)

@@ -8,20 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aggregator.cli.output import Json, app, emit, figures, text, writable
-from aggregator.cli.traceoptions import (
-    AnyDate,
-    Format,
-    HzCol,
-    NominalHz,
-    Repair,
-    Site,
-    SkipBad,
-    Start,
-    StepS,
-    TimeCol,
-    VoltCol,
-    Zone,
-)
+from aggregator.cli.traceoptions import AnyDate, Reading, with_reading
 
 SHOWN = (
     "samples_in", "samples_lost", "ticks", "commands", "rejected", "requested_kwh", "delivered_kwh", "unserved_kwh",
@@ -30,6 +17,7 @@ SHOWN = (
 
 
 @app.command(epilog="Example: flyball run --vehicles 10000 --rate 50 --seconds 60 --json run.json")
+@with_reading
 def run(
     config: Annotated[Path | None, typer.Option(help="TOML configuration.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Play a recorded trace in real time, stamped now.")] = None,
@@ -50,17 +38,8 @@ def run(
     ] = None,
     any_date: AnyDate = False,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard.")] = False,
-    start: Start = None,
-    step_s: StepS = None,
-    format: Format = None,
-    time_col: TimeCol = None,
-    hz_col: HzCol = None,
-    volt_col: VoltCol = None,
-    tz: Zone = None,
-    site: Site = None,
-    nominal_hz: NominalHz = None,
-    repair: Repair = None,
-    skip_bad: SkipBad = False,
+    *,
+    reading: Reading,
     json: Json = None,
 ) -> None:
     """Regulate with a simulated fleet on the frequency of the configured sources. Ctrl-C stops."""
@@ -75,15 +54,9 @@ def run(
         contract=contract_of(config, product, sold_kw),
         worker__ingests=[f"i{number}" for number in range(1, ingests + 1)] if ingests else None,
     )  # fmt: skip
-    given: dict[str, Any] = {
-        "start": start, "step_s": step_s, "format": format, "time_col": time_col, "hz_col": hz_col,
-        "volt_col": volt_col, "tz": tz, "site": site, "nominal_hz": nominal_hz, "repair": repair,
-        "skip_bad": skip_bad or None,
-    }  # fmt: skip
-    overrides = {name: value for name, value in given.items() if value is not None}
     summary = run_line(
         loaded, logger("run", loaded.log), trace=trace, seconds=seconds, browser=not no_browser,
-        trace_overrides=overrides, any_date=any_date,
+        trace_overrides=reading.given, any_date=any_date,
     )  # fmt: skip
     shown = {name: summary[name] for name in SHOWN}
     shown["latency_ms total"] = text(summary["latency_ms"].get("total", {}))

@@ -19,6 +19,7 @@ from aggregator.checkpoint import CHECKPOINT
 from aggregator.contracts import Contract, CoreSettings, Site
 from aggregator.gateways.population import Behaviour
 from aggregator.results import spool
+from aggregator.wanted import Wanted
 from droop.products import load
 from settlement.prices import MissingPriceError
 from telemetry.traces import MalformedRow, TraceError, open_trace
@@ -43,9 +44,11 @@ def written(path, seconds=5000, begin=START, change=None, seed=1):
     return path
 
 
-def backtest(*paths, settings=None, gate=None, seed=1, skip_bad=False, **more):
+def backtest(*paths, settings=None, skip_bad=False, **more):
+    """A run of these files; `more` is wanted of it, or how it is run."""
     traces = [open_trace(path, skip_bad=skip_bad) for path in paths]
-    return run(traces, settings or settings_of(), gate or recorded_gate(50.0), seed=seed, **more)
+    how = {name: more.pop(name) for name in list(more) if name not in Wanted.__dataclass_fields__}
+    return run(Wanted(traces, settings or settings_of(), recorded_gate(50.0), **more), **how)
 
 
 class StopAfter:
@@ -153,7 +156,7 @@ def test_the_checkpoint_of_another_file_or_another_reading_of_it_is_refused(tmp_
 
     def again(start="2022-08-28T00:00:00Z", step_s=2.0, **more):
         traces = [open_trace(path, format="index_hz", start=start, step_s=step_s)]
-        return run(traces, settings_of("ieee1547"), recorded_gate(60.0), seed=1, out=out, **more)
+        return run(Wanted(traces, settings_of("ieee1547"), recorded_gate(60.0), seed=1), out=out, **more)
 
     again(progress=StopAfter(1))
     for wrong in ({"step_s": 1.0}, {"start": "2022-08-29T00:00:00Z"}):
@@ -190,7 +193,7 @@ def test_a_trace_of_another_grid_is_refused_before_anything_runs(tmp_path):
     path.write_text("\n".join(f"{k},60.0{k % 10}" for k in range(100)) + "\n", encoding="utf-8")
     trace = open_trace(path, format="index_hz", start="2022-08-28T00:00:00Z", step_s=2.0)
     with pytest.raises(BacktestError, match=r"us\.csv: a 60 Hz grid.* 50 Hz.*--product"):
-        run([trace], settings_of(), recorded_gate(50.0), seed=1, out=tmp_path / "out")
+        run(Wanted([trace], settings_of(), recorded_gate(50.0), seed=1), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -238,7 +241,7 @@ def test_a_file_in_which_every_value_is_rejected_has_a_sane_result(tmp_path):
     with pytest.raises(TraceError, match="--nominal-hz"):
         open_trace(path)
     trace = open_trace(path, nominal_hz=50.0)
-    found = run([trace], settings_of(), recorded_gate(50.0), seed=1, out=tmp_path / "out")
+    found = run(Wanted([trace], settings_of(), recorded_gate(50.0), seed=1), out=tmp_path / "out")
     assert found["rejected"] == {"zero": 600}
     assert "FREQUENCY_LOST" in found["alarms"]
     assert (found["samples"], found["requested_up_kwh"], found["score"]) == (600, 0.0, None)

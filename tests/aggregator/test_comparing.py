@@ -14,6 +14,7 @@ from aggregator.backtesting import recorded_gate, run
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.gateways.population import Behaviour
 from aggregator.results.comparing import CompareError, compare, load, write
+from aggregator.wanted import Wanted
 from droop.products import load as product_of
 from telemetry.traces import open_trace
 
@@ -30,7 +31,10 @@ def written(path, seconds=2000, seed=1, first=0):
 def lived(out, path, *, sold_kw=24.0, vehicles=12, band=None, full=None, dead_s=None):
     settings = CoreSettings("ce", vehicles, (Contract(product_of("ce_fcr"), sold_kw),))
     how = whatif.chargers(Behaviour(), dead_s, None)
-    run([open_trace(path)], whatif.sold(settings, band, full), recorded_gate(50.0), seed=1, behaviour=how, out=out)
+    run(
+        Wanted([open_trace(path)], whatif.sold(settings, band, full), recorded_gate(50.0), seed=1, behaviour=how),
+        out=out,
+    )
     return load(out)
 
 

@@ -14,6 +14,7 @@ from aggregator import running, tracepage, tracetext
 from aggregator.backtesting import recorded_gate, run
 from aggregator.cli import main
 from aggregator.contracts import Contract, CoreSettings
+from aggregator.wanted import Wanted
 from droop.products import load
 from telemetry.quality import Gate
 from telemetry.traces import inspect, open_trace
@@ -228,6 +229,6 @@ def test_a_backtest_counts_what_its_reader_dropped(tmp_path):
     (tmp_path / "pmu").write_text(damaged)
     trace = open_trace(tmp_path / "pmu", start="2026-01-01", skip_bad=True)
     settings = CoreSettings("us", 4, (Contract(load("ieee1547"), 8.0),))
-    found = run([trace], settings, recorded_gate(60.0), seed=1, perfect=True)
+    found = run(Wanted([trace], settings, recorded_gate(60.0), seed=1, perfect=True))
     assert (found["format"], found["samples"]) == ("openpmu", 29)
     assert found["rejected"] == {"checksum": 1, "malformed": 1}

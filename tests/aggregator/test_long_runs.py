@@ -21,6 +21,7 @@ from aggregator.core import Aggregator
 from aggregator.kept import Kept, Steps
 from aggregator.records import DECLARATION, MODE
 from aggregator.signal_file import Recorded
+from aggregator.wanted import Wanted
 from droop.products import load
 from settlement import soe
 from settlement.facts import Modes
@@ -58,7 +59,9 @@ def short(monkeypatch):
 def test_settled_as_it_goes_it_is_the_same(tmp_path, monkeypatch, request, products):
     """Dead bands, energy rules that are recorded second by second, baselines that ramp."""
     path, settings = written(tmp_path / "day.csv", 9000), sold(*products)
-    whole = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, out=tmp_path / "whole", any_date=True)
+    whole = run(
+        Wanted([open_trace(path)], settings, recorded_gate(50.0), seed=1, any_date=True), out=tmp_path / "whole"
+    )
     request.getfixturevalue("short")
     held = []
     settle_along = Backtest.settle_along
@@ -68,8 +71,10 @@ def test_settled_as_it_goes_it_is_the_same(tmp_path, monkeypatch, request, produ
         held.append((len(test.samples_kept), len(test.meters_kept), test.samples_kept.gone + test.samples_kept.filed))
 
     monkeypatch.setattr(Backtest, "settle_along", watched)
-    filed = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, out=tmp_path / "filed", any_date=True)
-    nowhere = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, any_date=True)
+    filed = run(
+        Wanted([open_trace(path)], settings, recorded_gate(50.0), seed=1, any_date=True), out=tmp_path / "filed"
+    )
+    nowhere = run(Wanted([open_trace(path)], settings, recorded_gate(50.0), seed=1, any_date=True))
     assert whole == filed == nowhere
     # An interval, its reach, and what comes between two looks.
     assert max(samples for samples, _, _ in held) < 1500 + 2 * 1800
@@ -91,17 +96,20 @@ def test_settled_as_it_goes_it_is_the_same(tmp_path, monkeypatch, request, produ
 
 def test_stopped_and_moved_it_goes_on_to_the_same(tmp_path, short):
     path, settings, looks = written(tmp_path / "day.csv", 9000), sold("ce_fcr"), iter(range(100))
-    whole = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, out=tmp_path / "whole")
-    traces, gate = [open_trace(path)], recorded_gate(50.0)
-    asked = {"seed": 1, "progress": lambda *_: next(looks) % 9 != 8}
-    assert run(traces, settings, gate, out=tmp_path / "a", **asked) is None
+    whole = run(Wanted([open_trace(path)], settings, recorded_gate(50.0), seed=1), out=tmp_path / "whole")
+    wanted = Wanted([open_trace(path)], settings, recorded_gate(50.0), seed=1)
+
+    def progress(*_):
+        return next(looks) % 9 != 8
+
+    assert run(wanted, tmp_path / "a", progress=progress) is None
     (tmp_path / "a").rename(tmp_path / "b")
     # A run that was killed has written on after its checkpoint.
     with (tmp_path / "b" / shell.SAMPLES_FILE).open("ab") as file:
         file.write(b"x" * 999)
     found = None
     for _ in range(9):
-        found = found or run(traces, settings, gate, out=tmp_path / "b", resume=True, **asked)
+        found = found or run(wanted, tmp_path / "b", resume=True, progress=progress)
     assert found == whole
     for name in (*FILES, "frequency.parquet", "meter.parquet"):
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -112,10 +120,10 @@ def test_a_signal_alone_is_let_go_as_well(tmp_path, monkeypatch, request):
     times_ns = int(START.timestamp()) * S + 4 * S * np.arange(2000)
     share = np.clip(np.random.default_rng(2).normal(0.4, 0.3, times_ns.size), 0, 1)
     settings = replace(sold("afrr_up"), signal_max_kw=12.0, contracts=(Contract(product, 12.0),))
-    asked = {"seed": 1, "signal": Recorded(times_ns, share), "any_date": True}
-    whole = run([], settings, recorded_gate(50.0), out=tmp_path / "whole", **asked)
+    wanted = Wanted([], settings, recorded_gate(50.0), signal=Recorded(times_ns, share), any_date=True)
+    whole = run(wanted, tmp_path / "whole")
     request.getfixturevalue("short")
-    filed = run([], settings, recorded_gate(50.0), out=tmp_path / "filed", **asked)
+    filed = run(wanted, tmp_path / "filed")
     assert filed == whole
     assert orjson.loads((tmp_path / "filed" / "statements.json").read_bytes()) == orjson.loads(
         (tmp_path / "whole" / "statements.json").read_bytes()

@@ -18,6 +18,7 @@ from aggregator.contracts import Contract, CoreSettings
 from aggregator.core import Aggregator
 from aggregator.journal import Kind
 from aggregator.records import TICK
+from aggregator.wanted import Wanted
 from droop.products import load
 from droop.reasons import Reason
 from droop.watch import Mode
@@ -42,7 +43,7 @@ def settings_of(product):
 def day(path, product, perfect=False, **reader):
     trace = open_trace(FREQUENCY_DATA / path, **reader)
     settings = settings_of(product)
-    return trace, run([trace], settings, recorded_gate(settings.nominal_hz), seed=1, perfect=perfect)
+    return trace, run(Wanted([trace], settings, recorded_gate(settings.nominal_hz), seed=1, perfect=perfect))
 
 
 def asked(trace, product):

@@ -14,6 +14,7 @@ import pytest
 from aggregator.backtesting import recorded_gate, run
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.signal_file import Recorded, read
+from aggregator.wanted import Wanted
 from droop.products import load
 from telemetry.samples import Block
 from telemetry.traces import open_trace
@@ -42,7 +43,7 @@ def reg_a():
 @pytest.mark.parametrize("name", ["pjm_rega_v1", "pjm_reg_v1"])
 def test_pjm_s_own_signal_is_followed_and_scored(reg_a, name):
     asked = settings(name)
-    found = run([], asked, recorded_gate(60.0), seed=1, behaviour=ABLE, signal=reg_a)
+    found = run(Wanted([], asked, recorded_gate(60.0), seed=1, behaviour=ABLE, signal=reg_a))
     assert found["signals"] == reg_a.t_ns.size
     assert found["score"] > 0.99
     assert found["bound_violations"] == 0
@@ -59,8 +60,10 @@ def test_a_biased_signal_moves_the_stored_energy_as_its_mean_says(reg_a):
     """RegA asks to charge for hours: what is delivered is what the batteries hold more, without losses."""
     mean = float(reg_a.share.mean())
     assert mean < -0.3
-    found = run([], settings("pjm_rega_v1"), recorded_gate(60.0), seed=1, behaviour=ABLE, signal=reg_a)
-    still = run([], settings("pjm_rega_v1", sold_kw=0.0), recorded_gate(60.0), seed=1, behaviour=ABLE, signal=reg_a)
+    found = run(Wanted([], settings("pjm_rega_v1"), recorded_gate(60.0), seed=1, behaviour=ABLE, signal=reg_a))
+    still = run(
+        Wanted([], settings("pjm_rega_v1", sold_kw=0.0), recorded_gate(60.0), seed=1, behaviour=ABLE, signal=reg_a)
+    )
     hours = (reg_a.t_ns[-1] - reg_a.t_ns[0]) / 3.6e12
     net_kwh = found["delivered_down_kwh"] - found["delivered_up_kwh"]
     assert net_kwh == pytest.approx(-mean * SOLD_KW * hours, rel=5e-3)
@@ -88,7 +91,7 @@ class Hour:
 def test_a_british_hour_of_both_directions_stacked():
     (path, *_) = sorted((DATA / "frequency" / "gb_neso_1s").glob("f_*.csv.gz"))
     trace = Hour(open_trace(path))
-    found = run([trace], settings("gb_dc_low", "gb_dc_high"), recorded_gate(50.0), seed=1, behaviour=ABLE)
+    found = run(Wanted([trace], settings("gb_dc_low", "gb_dc_high"), recorded_gate(50.0), seed=1, behaviour=ABLE))
     assert found["samples"] == 3600
     assert found["energy_balance_error_kwh"] < 1e-6
     assert found["bound_violations"] == 0

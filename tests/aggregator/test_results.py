@@ -20,6 +20,7 @@ from aggregator.gateways.population import PERFECT, Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.results import collector, periods, spool, stays
 from aggregator.results.rows import SUMS
+from aggregator.wanted import Wanted
 from droop.accounts import ROW
 from droop.plans import PlanKind
 from droop.products import load
@@ -179,10 +180,9 @@ def folder(tmp_path_factory):
     base = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spool, "PART_ROWS", 8)
-        found = run(
-            [written(base / "day.csv", trace())], settings_of(40, 80.0), recorded_gate(50.0), seed=2,
-            behaviour=Behaviour(stay_h=0.6, refusals_per_h=0.5, dropouts_per_h=1.0), out=base / "out",
-        )  # fmt: skip
+        lively = Behaviour(stay_h=0.6, refusals_per_h=0.5, dropouts_per_h=1.0)
+        day, settings = written(base / "day.csv", trace()), settings_of(40, 80.0)
+        found = run(Wanted([day], settings, recorded_gate(50.0), seed=2, behaviour=lively), out=base / "out")
     return base / "out", found
 
 
@@ -287,12 +287,12 @@ def test_a_fleet_that_cannot_lose_scores_one_and_one_that_never_answers_nothing(
     smooth = dataclasses.replace(load("ce_fcr"), deadband_hz=0.0, deadband_kind="none")
     settings = CoreSettings("ce", 20, (Contract(smooth, 40.0),))
     day = written(tmp_path / "day.csv", trace(2700))
-    found = run([day], settings, recorded_gate(50.0), seed=1, perfect=True)
+    found = run(Wanted([day], settings, recorded_gate(50.0), seed=1, perfect=True))
     assert [row["score"] for row in found["days"]] == pytest.approx([1.0], abs=1e-3)
     assert found["vehicles"]["short_kwh"] < 0.05
     monkeypatch.setattr(SimulatedFleet, "apply", lambda *_: 0)
     monkeypatch.setattr("aggregator.backtest.able", lambda _: False)  # compiled stretches know no such fleet
-    deaf = run([day], settings, recorded_gate(50.0), seed=1, perfect=True)
+    deaf = run(Wanted([day], settings, recorded_gate(50.0), seed=1, perfect=True))
     assert [row["score"] for row in deaf["days"]] == pytest.approx([0.0], abs=1e-3)
     sums = deaf["vehicles"]
     assert sums["throughput_kwh"] == 0.0
@@ -310,7 +310,7 @@ def test_more_headroom_never_earns_less(tmp_path):
     earned = []
     for vehicles in (6, 12, 48):
         settings = settings_of(vehicles, 120.0, PRICED)
-        found = run([day], settings, recorded_gate(50.0), seed=3, perfect=True, prices=files)
+        found = run(Wanted([day], settings, recorded_gate(50.0), seed=3, perfect=True, prices=files))
         assert sum(float(row["amount"]) for row in found["days"]) == float(found["income"]["totals"][0]["amount"])
         earned.append((float(found["income"]["totals"][0]["amount"]), -found["unserved_kwh"]))
     assert earned == sorted(earned)
@@ -318,7 +318,7 @@ def test_more_headroom_never_earns_less(tmp_path):
 
 
 def test_not_served_is_told_by_reason_in_days_and_blocks(tmp_path):
-    found = run([written(tmp_path / "day.csv", trace(2700))], settings_of(6, 300.0), recorded_gate(50.0), seed=1)
+    found = run(Wanted([written(tmp_path / "day.csv", trace(2700))], settings_of(6, 300.0), recorded_gate(50.0)))
     (day,) = found["days"]
     assert day["unserved_by_reason"] == pytest.approx(found["unserved_by_reason"])
     assert sum(day["unserved_by_reason"].values()) == pytest.approx(day["unserved_kwh"])

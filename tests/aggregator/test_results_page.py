@@ -12,6 +12,7 @@ import pytest
 from aggregator.backtesting import recorded_gate, run
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.results import html
+from aggregator.wanted import Wanted
 from droop.products import load
 from telemetry.traces import open_trace
 
@@ -30,7 +31,7 @@ def written(tmp_path_factory):
     path.write_text("\n".join(["dtm,f", *rows]) + "\n", encoding="utf-8")
     product = replace(load("ce_fcr"), id="<script>alert(1)</script>")
     settings = CoreSettings("ce", 10, (Contract(product, 120.0),))
-    found = run([open_trace(path)], settings, recorded_gate(50.0), seed=1, out=base / "out")
+    found = run(Wanted([open_trace(path)], settings, recorded_gate(50.0), seed=1), out=base / "out")
     return base / "out", found, (base / "out" / "report.html").read_text(encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ from aggregator.core import Aggregator
 from aggregator.replay import replay
 from aggregator.settle import Books
 from aggregator.signal_file import Recorded, SignalError, read
+from aggregator.wanted import Wanted
 from droop.products import load, parse
 from telemetry.samples import Quality
 from telemetry.traces import open_trace
@@ -166,7 +167,7 @@ def recorded(share, period_s=2.0):
 def backtest(sold, traces=(), signal=None, out=None, vehicles=40):
     contracts = tuple(Contract(product, kw) for product, kw in sold)
     core = CoreSettings("x", vehicles, contracts, signal_max_kw=sum(kw for _, kw in sold))
-    return run(list(traces), core, GATE, seed=1, perfect=True, signal=signal, out=out)
+    return run(Wanted(list(traces), core, GATE, seed=1, perfect=True, signal=signal), out=out)
 
 
 def test_a_signal_alone_is_followed_and_settled(tmp_path):

@@ -28,7 +28,7 @@ def test_what_cannot_be_read_is_named_with_its_remedy(tmp_path: Path) -> None:
     assert told[nowhere] == f"{nowhere}: no such grid file; give another"
     assert told[tmp_path] == f"{tmp_path}: cannot be read: Is a directory; give another"
     assert all(told[path].startswith(f"{path}: not a TOML file: ") for path in (bad, latin))
-    with pytest.raises(TableError, match="no such grid file$"):
+    with pytest.raises(TableError, match=r"no such grid file$"):
         tomlfiles.own(nowhere, "grid")
 
 

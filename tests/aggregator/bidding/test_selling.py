@@ -21,6 +21,7 @@ from aggregator.bidding.selling import Seller
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.results import comparing
 from aggregator.signal_file import Recorded
+from aggregator.wanted import Wanted
 from droop.products import load
 from settlement import calendar
 from telemetry.traces import open_trace
@@ -61,7 +62,9 @@ def ran(tmp_path_factory):
     """An hour and a half; the result and its folder."""
     out = tmp_path_factory.mktemp("sold")
     path = written(out / "day.csv", 5400)
-    found = run([open_trace(path)], settings(fcr()), recorded_gate(50.0), seed=1, seller=seller(), out=out / "run")
+    found = run(
+        Wanted([open_trace(path)], settings(fcr()), recorded_gate(50.0), seed=1, seller=seller()), out=out / "run"
+    )
     return found, out / "run", path
 
 
@@ -102,20 +105,20 @@ def test_what_was_available_is_told_and_kept(ran):
 def test_a_stopped_run_goes_on_to_the_same_bytes(ran, tmp_path, monkeypatch, looks):
     _, whole, path = ran
     monkeypatch.setattr(backtesting, "CHUNK", 700)
-    more = {"seed": 1, "out": tmp_path / "parts"}
+    more = {"out": tmp_path / "parts"}
     asked = [open_trace(path)], settings(fcr()), recorded_gate(50.0)
-    assert run(*asked, seller=seller(), progress=StopAfter(looks), **more) is None
-    assert run(*asked, seller=seller(), resume=True, **more) is not None
+    assert run(Wanted(*asked, seller=seller()), progress=StopAfter(looks), **more) is None
+    assert run(Wanted(*asked, seller=seller()), resume=True, **more) is not None
     for name in ("result.json", "statements.json", FILE):
         assert (tmp_path / "parts" / name).read_bytes() == (whole / name).read_bytes(), name
     with pytest.raises(backtesting.BacktestError, match="no checkpoint"):
-        run(*asked, seller=seller(0.8), resume=True, **more)
+        run(Wanted(*asked, seller=seller(0.8)), resume=True, **more)
 
 
 def test_runs_by_another_rule_are_told_apart(ran, tmp_path):
     _, out, path = ran
     asked = [open_trace(path)], settings(fcr()), recorded_gate(50.0)
-    run(*asked, seed=1, out=tmp_path, seller=seller(0.8))
+    run(Wanted(*asked, seed=1, seller=seller(0.8)), out=tmp_path)
     found = comparing.compare(comparing.load(out), comparing.load(tmp_path))
     assert found["asked"] == [{"name": "bids.confidence", "a": 0.9, "b": 0.8}]
 
@@ -123,15 +126,17 @@ def test_runs_by_another_rule_are_told_apart(ran, tmp_path):
 def test_another_question_is_not_gone_on_with(ran, tmp_path):
     _, _, path = ran
     asked = [open_trace(path)], settings(fcr()), recorded_gate(50.0)
-    assert run(*asked, seed=1, out=tmp_path, seller=seller(), progress=StopAfter(1)) is None
+    assert run(Wanted(*asked, seed=1, seller=seller()), out=tmp_path, progress=StopAfter(1)) is None
     for other in (seller(0.8), seller(0.9, history(seed=4)), None):
         with pytest.raises(backtesting.BacktestError, match="something else"):
-            run(*asked, seed=1, out=tmp_path, seller=other, resume=True)
+            run(Wanted(*asked, seed=1, seller=other), out=tmp_path, resume=True)
 
 
 def test_before_enough_is_known_nothing_is_sold_and_nothing_settled(tmp_path):
     path = written(tmp_path / "day.csv", 2000)
-    found = run([open_trace(path)], settings(fcr()), recorded_gate(50.0), seed=1, seller=seller(0.9, history(5)))
+    found = run(
+        Wanted([open_trace(path)], settings(fcr()), recorded_gate(50.0), seed=1, seller=seller(0.9, history(5)))
+    )
     assert found["bids"]["unsold_blocks"] == 3
     assert found["bids"]["blocks"] == []
     assert found["requested_up_kwh"] == found["requested_down_kwh"] == 0.0
@@ -141,7 +146,7 @@ def test_before_enough_is_known_nothing_is_sold_and_nothing_settled(tmp_path):
 def test_a_block_that_the_run_begins_in_is_not_sold(tmp_path):
     begin = START + timedelta(seconds=300)
     path = written(tmp_path / "day.csv", 1800, begin)
-    found = run([open_trace(path)], settings(fcr()), recorded_gate(50.0), seed=1, seller=seller())
+    found = run(Wanted([open_trace(path)], settings(fcr()), recorded_gate(50.0), seed=1, seller=seller()))
     assert found["bids"]["unsold_blocks"] == 1
     assert [row["start_ns"] - BEGIN_NS for row in found["bids"]["blocks"]] == [QUARTER, 2 * QUARTER]
 
@@ -152,8 +157,8 @@ def test_what_lies_in_the_run_is_not_known_to_it(tmp_path):
     later = history(1, until_ns=BEGIN_NS + 96 * QUARTER)
     later["kw"] = later["power_kw"] = 1000.0
     asked = [open_trace(path)], settings(fcr()), recorded_gate(50.0)
-    one = run(*asked, seed=1, seller=seller())
-    other = run(*asked, seed=1, seller=seller(0.9, np.concatenate([history(), later])))
+    one = run(Wanted(*asked, seed=1, seller=seller()))
+    other = run(Wanted(*asked, seed=1, seller=seller(0.9, np.concatenate([history(), later]))))
     assert one == other
 
 
@@ -164,7 +169,7 @@ def test_a_gap_across_edges_sells_each_block_and_invents_no_availability(tmp_pat
         del rows[1500:3300]
 
     path = written(tmp_path / "day.csv", 4500, change=cut)
-    found = run([open_trace(path)], settings(fcr()), recorded_gate(50.0), seed=1, seller=seller())
+    found = run(Wanted([open_trace(path)], settings(fcr()), recorded_gate(50.0), seed=1, seller=seller()))
     assert found["gap_s"] == 1800.0
     assert [(row["start_ns"] - BEGIN_NS) // QUARTER for row in found["bids"]["blocks"]] == [0, 1, 2, 3, 4]
 
@@ -190,8 +195,8 @@ def test_products_that_are_sold_together_keep_their_proportion(tmp_path):
     path = written(tmp_path / "day.csv", 3700)
     rows = history()
     rows["end_ns"] = rows["start_ns"] + 1800 * NS
-    found = run([open_trace(path)], settings(up, down), recorded_gate(50.0), seed=1,
-                seller=Seller(Rule(0.9), both, rows[1::2]))  # fmt: skip
+    seller = Seller(Rule(0.9), both, rows[1::2])
+    found = run(Wanted([open_trace(path)], settings(up, down), recorded_gate(50.0), seller=seller))
     low, high = (item["sold_kw"] for item in found["products"])
     assert low == pytest.approx(2.0 * high)
     assert low > 0.0
@@ -200,7 +205,7 @@ def test_products_that_are_sold_together_keep_their_proportion(tmp_path):
 def test_every_backtest_keeps_what_its_fleet_had_to_sell(tmp_path):
     out = tmp_path / "run"
     path = written(tmp_path / "day.csv", 3700)
-    run([open_trace(path)], settings_of(), recorded_gate(50.0), seed=1, out=out)
+    run(Wanted([open_trace(path)], settings_of(), recorded_gate(50.0), seed=1), out=out)
     rows = recorded.history([out], bundle([load("ce_fcr")])).slices
     assert ((rows["start_ns"] - BEGIN_NS) // QUARTER).tolist() == [1, 2, 3]
     assert (rows["kw"] > 0.0).all()
