@@ -6,7 +6,6 @@ then the departure is not known, unless the connection time (hours) is given.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from datetime import tzinfo
 from typing import Final
@@ -14,16 +13,17 @@ from typing import Final
 from telemetry.sessions.errors import Fault, UnknownSessions
 from telemetry.sessions.instants import NOTHING, iso_ns, number
 from telemetry.sessions.stays import HOUR_NS, Row
+from telemetry.sessions.tablefile import table
 
 NAME: Final = "norway_csv"
 ZONE: Final = "Europe/Oslo"
+DELIMITER: Final = ";"
 NEEDED: Final = ("location", "plugin_time", "plugout_time", "energy_session")
 
 
 def recognises(head: bytes) -> bool:
     """Its header."""
-    cells = _cells(head.split(b"\n", 1)[0].decode("utf-8-sig", "replace"))
-    return set(NEEDED) <= set(cells)
+    return set(NEEDED) <= set(table(head, DELIMITER).names)
 
 
 def zone_of(path: str, data: bytes) -> str:
@@ -34,19 +34,10 @@ def zone_of(path: str, data: bytes) -> str:
 
 def read(path: str, data: bytes, zone: tzinfo) -> Iterator[tuple[int, Row | Fault]]:
     """Each row, or what is wrong with it, with its line from 1. Raises UnknownSessions."""
-    lines = data.decode("utf-8-sig", "replace").splitlines()
-    header = _cells(lines[0]) if lines else []
-    if not set(NEEDED) <= set(header):
+    found = table(data, DELIMITER)
+    if not set(NEEDED) <= set(found.names):
         raise UnknownSessions(path, 1, f"the header lacks one of {', '.join(NEEDED)}")
-    for line, cells in enumerate(csv.reader(lines[1:], delimiter=";"), 2):
-        if not cells:
-            continue
-        try:
-            if len(cells) != len(header):
-                raise Fault("row", "cells", f"{len(cells)} cells, the header has {len(header)}")
-            yield line, _row(dict(zip(header, cells, strict=True)), zone)
-        except Fault as fault:
-            yield line, fault
+    return found.rows(lambda cell: _row(cell, zone))
 
 
 def _row(cell: dict[str, str], zone: tzinfo) -> Row:
@@ -61,10 +52,6 @@ def _row(cell: dict[str, str], zone: tzinfo) -> Row:
         leave_ns = arrive_ns + round(hours * HOUR_NS)
     energy = number(cell["energy_session"], "energy_kwh", comma=True)
     return Row(arrive_ns, leave_ns, energy, site=cell["location"], place=cell.get("user_id", ""))
-
-
-def _cells(line: str) -> list[str]:
-    return [cell.strip().strip('"').lower() for cell in line.strip().split(";")]
 
 
 def _nothing(text: str) -> bool:

@@ -7,7 +7,6 @@ columns where they are known: `told_leave`, `done`, `asked_kwh`, `capacity_kwh` 
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from datetime import tzinfo
@@ -16,18 +15,20 @@ from typing import Final
 from telemetry.sessions.errors import Fault, UnknownSessions
 from telemetry.sessions.instants import NOTHING, iso_ns, number
 from telemetry.sessions.stays import Row
+from telemetry.sessions.tablefile import table
 
 NAME: Final = "stays_csv"
 ZONE: Final = "UTC"
 TIMES: Final = {"arrive": "arrive_ns", "leave": "leave_ns", "told_leave": "told_leave_ns", "done": "done_ns"}
 NUMBERS: Final = ("energy_kwh", "asked_kwh", "capacity_kwh", "soc_frac", "power_kw")
 TEXTS: Final = ("site", "place")
+DELIMITER: Final = ","
 NEEDED: Final = ("arrive", "leave", "energy_kwh")
 
 
 def recognises(head: bytes) -> bool:
     """Its header."""
-    return set(NEEDED) <= set(_cells(head.split(b"\n", 1)[0].decode("utf-8-sig", "replace")))
+    return set(NEEDED) <= set(table(head, DELIMITER).names)
 
 
 def zone_of(path: str, data: bytes) -> str:
@@ -38,21 +39,12 @@ def zone_of(path: str, data: bytes) -> str:
 
 def read(path: str, data: bytes, zone: tzinfo) -> Iterator[tuple[int, Row | Fault]]:
     """Each row, or what is wrong with it, with its line from 1. Raises UnknownSessions."""
-    lines = data.decode("utf-8-sig", "replace").splitlines()
-    header = _cells(lines[0]) if lines else []
-    unknown = [name for name in header if name not in (*TIMES, *NUMBERS, *TEXTS)]
-    if not set(NEEDED) <= set(header) or unknown:
+    found = table(data, DELIMITER)
+    unknown = [name for name in found.names if name not in (*TIMES, *NUMBERS, *TEXTS)]
+    if not set(NEEDED) <= set(found.names) or unknown:
         known = ", ".join((*TIMES, *NUMBERS, *TEXTS))
         raise UnknownSessions(path, 1, f"needs the columns {', '.join(NEEDED)}; takes {known}, not {unknown}")
-    for line, cells in enumerate(csv.reader(lines[1:]), 2):
-        if not cells:
-            continue
-        try:
-            if len(cells) != len(header):
-                raise Fault("row", "cells", f"{len(cells)} cells, the header has {len(header)}")
-            yield line, _row(dict(zip(header, cells, strict=True)), zone)
-        except Fault as fault:
-            yield line, fault
+    return found.rows(lambda cell: _row(cell, zone))
 
 
 def _row(cell: dict[str, str], zone: tzinfo) -> Row:
@@ -63,7 +55,3 @@ def _row(cell: dict[str, str], zone: tzinfo) -> Row:
     times = {field: iso_ns(known[name], name, zone) if name in known else 0 for name, field in TIMES.items()}
     numbers = {name: number(known[name], name) if name in known else math.nan for name in NUMBERS}
     return Row(**times, **numbers, **{name: known.get(name, "") for name in TEXTS})  # type: ignore[arg-type]
-
-
-def _cells(line: str) -> list[str]:
-    return [cell.strip().strip('"').lower() for cell in line.strip().split(",")]
