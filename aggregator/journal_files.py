@@ -23,7 +23,8 @@ from typing import Final, NamedTuple
 
 from aggregator import journal
 from aggregator.journal import Entry, JournalError, Problem
-from aggregator.journal_parts import HOUR_NS, Part, hour, survey, write
+from aggregator.journal_parts import HOUR_NS, Part, hour, write
+from aggregator.journal_survey import survey
 from aggregator.journal_tables import tables
 
 LOCK: Final = ".writer"  # held by the process that writes

@@ -25,7 +25,8 @@ import orjson
 import pyarrow as pa
 
 from aggregator.journal import JournalError
-from aggregator.journal_parts import HOUR_NS, MANIFEST, REMOVED, Part, TableFile, create, hour_ns, survey, write
+from aggregator.journal_parts import HOUR_NS, MANIFEST, REMOVED, Part, TableFile, create, hour_ns, write
+from aggregator.journal_survey import survey
 from aggregator.journal_tables import CALLS
 
 MERGED_BYTES: Final = 64 << 20  # a second or two of work at a time

@@ -8,8 +8,9 @@ from typing import Any
 
 from aggregator.journal import Problem
 from aggregator.journal_keeping import size
-from aggregator.journal_parts import BACKFILL, SOURCES, Part, survey
+from aggregator.journal_parts import BACKFILL, SOURCES, Part
 from aggregator.journal_reader import gaps, source_folders
+from aggregator.journal_survey import survey
 from aggregator.journal_tables import SCHEMA
 
 

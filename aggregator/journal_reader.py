@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from aggregator import journal, records
 from aggregator.journal import TABLE_OF, Block, Entry, JournalError, Kind, Problem, Span
-from aggregator.journal_parts import BACKFILL, MANIFEST, SOURCES, Part, Survey, TableFile, survey
+from aggregator.journal_parts import BACKFILL, MANIFEST, SOURCES, Part, TableFile
+from aggregator.journal_survey import Survey, survey
 from aggregator.journal_tables import CALLS, FREQUENCY_TABLE, NAMES, TABLES, Judged, block_of, entries_of
 from aggregator.records import GAP
 

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import numpy as np
 import orjson
 
-from aggregator import journal, journal_keeping, journal_parts, journal_reader
+from aggregator import journal, journal_keeping, journal_parts, journal_reader, journal_survey
 from aggregator.book import LATENCY_S, settle_interval
 from aggregator.books import SETTLED, Books, beginning, beyond_ns
 from aggregator.corrections import Corrections, reach_ns, read_late, resettle
@@ -323,7 +323,7 @@ def recent(folder: Path, kinds: Collection[Kind] = SETTLED) -> Iterator[Entry]:
     products sold look back beyond that. What is older comes without its
     time (0), so that it closes nothing.
     """
-    last_ns = max((part.last_ns for part in journal_parts.survey(folder).parts), default=0)
+    last_ns = max((part.last_ns for part in journal_survey.survey(folder).parts), default=0)
     since_ns = journal_parts.hour_ns(journal_parts.hour(max(0, last_ns - 2 * HOUR_NS - beyond_ns(folder))))
     yield from beginning(folder, since_ns)
     yield from journal_reader.entries(folder, kinds, start_ns=since_ns)

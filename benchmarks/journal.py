@@ -19,7 +19,8 @@ from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.journal import Entry, Kind, pack, unpack
 from aggregator.journal_files import JournalWriter
 from aggregator.journal_keeping import merge
-from aggregator.journal_parts import HOUR_NS, survey
+from aggregator.journal_parts import HOUR_NS
+from aggregator.journal_survey import survey
 from aggregator.settle import FLUSH_S
 from benchmarks.fleets import trace_hz
 from benchmarks.measure import Figure

@@ -60,6 +60,9 @@ class Behaviour:
     plans: tuple[float, ...] = (1.0,)  # shares of charging plans, by droop's `PlanKind` code
 
 
+# Sessions whose cars are kept once dealt.
+DEALT_MAX: Final = 32
+
 PERFECT: Final = Behaviour(
     occupied_frac=1.0,
     stay_h=np.inf,
@@ -269,6 +272,28 @@ def cars(seed: int, slots: I8, sessions: I8, how: Behaviour) -> Cars:
         budget_frac=budget_frac,
         wear=np.where(wear < how.wear_frac, 0.5 + 2.0 * wear / (how.wear_frac or 1.0), 0.0),
     )
+
+
+class Dealer:
+    """Deals `cars`, to the whole fleet at once: one car costs what hundreds cost.
+
+    slots : all of the fleet
+    """
+
+    def __init__(self, seed: int, slots: I8, how: Behaviour) -> None:
+        self._seed, self._slots, self._how = seed, slots, how
+        self._dealt: dict[int, Cars] = {}
+
+    def cars(self, slots: I8, sessions: I8) -> Cars:
+        """The cars of these slots' `sessions`-th session; most often it is the same one for all of them."""
+        number = int(sessions[0])
+        if (sessions != number).any():
+            return cars(self._seed, slots, sessions, self._how)
+        if number not in self._dealt:
+            if len(self._dealt) >= DEALT_MAX:
+                self._dealt.pop(next(iter(self._dealt)))
+            self._dealt[number] = cars(self._seed, self._slots, np.full(self._slots.size, number), self._how)
+        return Cars._make(column[slots] for column in self._dealt[number])
 
 
 def plan_kinds(seed: int, slots: I8, sessions: I8, how: Behaviour) -> I8:

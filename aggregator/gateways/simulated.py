@@ -13,7 +13,7 @@ reports and commands are lost, its session records are late.
 from __future__ import annotations
 
 import struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from aggregator.gateways import physics, population, records
 from aggregator.gateways.arrivals import Guests, Queue
 from aggregator.gateways.physics import NEVER, later, ns
 from aggregator.gateways.population import PERFECT, Behaviour, Draw
+from aggregator.gateways.truth import STAY, Aboard, Energy, Truth
 from aggregator.setpoints import Rows
 from droop.handle import hold
 from telemetry.samples import POWER, SESSION, VEHICLE, Block, SlotState, empty
@@ -33,67 +34,9 @@ SECOND_NS: Final = 1_000_000_000
 READINGS_MAX: Final = 86_400
 STAYS_MAX: Final = 10_000
 METER: Final = 1
-DEALT_MAX: Final = 32
 NO_SESSIONS: Final = empty(SESSION)
 POWER_ROW: Final = struct.Struct("<qqddII")
 assert POWER_ROW.size == POWER.itemsize  # noqa: S101 - layouts that must agree
-
-
-class Energy(NamedTuple):
-    """The fleet's energy since its start, kWh."""
-
-    grid_kwh: float  # net into the grid
-    losses_kwh: float
-    stored_kwh: float  # in the batteries now
-    start_kwh: float  # in the batteries at the start
-    arrived_kwh: float  # came with cars
-    left_kwh: float  # went with cars
-
-    @property
-    def residual_kwh(self) -> float:
-        """Grid + losses + what storage gained beyond arrivals and departures: 0 but for rounding."""
-        gained = self.stored_kwh - self.start_kwh - self.arrived_kwh + self.left_kwh
-        return self.grid_kwh + self.losses_kwh + gained
-
-
-# A stay that ended, as it truly was. Positive energy is out of the battery's hands: into the grid, or lost.
-STAY: Final = np.dtype(
-    [
-        ("car", SESSION),  # as told when it came
-        ("start_ns", "<i8"),
-        ("end_ns", "<i8"),
-        ("came_kwh", "<f8"),  # aboard when it came
-        ("left_kwh", "<f8"),  # and when it left
-        ("moved_kwh", "<f8"),  # at the grid, either way
-        ("lost_kwh", "<f8"),
-        ("reversals", "<i8"),  # changes of the power's sign
-    ]
-)
-
-
-class Aboard(NamedTuple):
-    """What is in the cars, [n] each."""
-
-    session: npt.NDArray[np.uint32]
-    plugged: npt.NDArray[np.bool_]
-    energy_kwh: F8  # 0 where no car is
-    per_capacity: F8  # 1 / usable kWh, of the last car that was here
-    power_kw: F8
-    temp_c: F8
-
-
-class Truth(NamedTuple):
-    """What is really so, [n] each; copies."""
-
-    plugged: npt.NDArray[np.bool_]
-    session: npt.NDArray[np.uint32]
-    power_kw: F8
-    target_kw: F8
-    soc_frac: F8  # NaN where no car is
-    energy_kwh: F8
-    capacity_kwh: F8  # usable: SoH x nominal; NaN where no car is
-    linked: npt.NDArray[np.bool_]
-    refusing: npt.NDArray[np.bool_]
 
 
 class SimulatedFleet:
@@ -144,7 +87,7 @@ class SimulatedFleet:
         self._grid_kwh = self._losses_kwh = self._arrived_kwh = self._left_kwh = 0.0
         self.throughput_kwh = 0.0  # moved by the cars, either way, at the grid side
         self.vanished = 0  # set-points that a refusing or unreachable charger swallowed
-        self._dealt: dict[int, population.Cars] = {}
+        self._dealer = population.Dealer(seed, self._slots, self.behaviour)
         self._soonest_ns = [NEVER]
         self._salt = population.salt_of(seed, Draw.NOISE)
         self._came_kwh = np.zeros(vehicles)
@@ -387,7 +330,7 @@ class SimulatedFleet:
         if slots.size == 0:
             return
         self._session[slots] += 1
-        cars = self._cars(slots)
+        cars = self._dealer.cars(slots, self._session[slots].astype(np.int64))
         to_come_frac = 1.0 if elapsed_frac is None else 1.0 - elapsed_frac
         self._change_ns[slots] = later(self.now_ns, ns(cars.stay_s * to_come_frac))
         sessions = self._session[slots]
@@ -411,19 +354,6 @@ class SimulatedFleet:
         self._c.target_kw[slots] = self._c.safe_kw[slots]
         self._c.plugged[slots] = True
         self._records.append(self._car[slots])
-
-    def _cars(self, slots: I8) -> population.Cars:
-        """The cars of these slots' sessions. Dealt to the whole fleet at once: one car costs what hundreds cost."""
-        sessions = self._session[slots].astype(np.int64)
-        number = int(sessions[0])
-        if (sessions != number).any():
-            return population.cars(self._seed, slots, sessions, self.behaviour)
-        if number not in self._dealt:
-            if len(self._dealt) >= DEALT_MAX:
-                self._dealt.pop(next(iter(self._dealt)))
-            everywhere = np.full(self._slots.size, number)
-            self._dealt[number] = population.cars(self._seed, self._slots, everywhere, self.behaviour)
-        return population.Cars._make(column[slots] for column in self._dealt[number])
 
     def _plug_out(self, slots: I8) -> None:
         if slots.size == 0:

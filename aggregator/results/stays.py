@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.gateways.simulated import STAY, Aboard
+from aggregator.gateways.truth import STAY, Aboard
 from aggregator.results.rows import ACCOUNTED, Rows, add, fresh
 from droop import rainflow
 from droop.fleet import UNPLUGGED

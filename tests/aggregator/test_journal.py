@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from aggregator import journal, journal_parts, journal_reader
 from aggregator.journal import HEADER, Entry, JournalError, Kind
 from aggregator.journal_files import JournalWriter
-from aggregator.journal_parts import survey
 from aggregator.journal_reader import entries as read
+from aggregator.journal_survey import survey
 from aggregator.records import DECLARATION, GAP, TICK, Fate
 from telemetry import wire
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Quality

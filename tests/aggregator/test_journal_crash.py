@@ -17,7 +17,7 @@ import pytest
 from aggregator import journal, journal_parts, journal_reader, settle
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_files import JournalWriter, lock
-from aggregator.journal_parts import survey
+from aggregator.journal_survey import survey
 from aggregator.settle import RETRY_MAX_S, Settler, settle_folder, written
 from telemetry import wire
 from telemetry.samples import FREQUENCY

@@ -12,7 +12,8 @@ from aggregator import journal, journal_keeping, journal_reader
 from aggregator.journal import Entry, Kind
 from aggregator.journal_files import JournalWriter
 from aggregator.journal_keeping import Limits, Unmergeable, merge, size, thin
-from aggregator.journal_parts import REMOVED, survey
+from aggregator.journal_parts import REMOVED
+from aggregator.journal_survey import survey
 from aggregator.records import GAP
 from telemetry import wire
 from telemetry.samples import POWER, SESSION

@@ -18,7 +18,7 @@ from aggregator import journal, journal_parts, journal_reader
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_files import JournalWriter
 from aggregator.journal_listing import listing
-from aggregator.journal_parts import survey
+from aggregator.journal_survey import survey
 from aggregator.records import GAP
 from telemetry import wire
 from telemetry.samples import POWER, SESSION

@@ -13,8 +13,8 @@ from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.journal import TIME, Entry, Kind, gap
 from aggregator.journal_files import JournalWriter
 from aggregator.journal_keeping import merge
-from aggregator.journal_parts import survey
 from aggregator.journal_reader import entries as entries_of
+from aggregator.journal_survey import survey
 from aggregator.replay import ReplayError, call, replay
 from droop.products import load
 from telemetry import wire

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator import journal, journal_parts
+from aggregator import journal, journal_survey
 from aggregator.config import ChoiceTable, JournalTable, SourceTable
 from aggregator.journal import Kind
 from aggregator.journal_keeping import Limits
@@ -81,7 +81,7 @@ def test_what_a_source_said_at_a_moment_and_why_it_was_not_used(tmp_path: Path) 
 def test_the_journal_itself_does_not_hold_it_and_lists_it(tmp_path: Path) -> None:
     fed(tmp_path, ("i2", "7-1", wire.encode(rows(0, 5))))
     assert journal.read(tmp_path, Kind.SAMPLES).rows.size == 0
-    assert not journal_parts.survey(tmp_path).problems
+    assert not journal_survey.survey(tmp_path).problems
     problems: list[journal.Problem] = []
     found = listing(tmp_path, problems)
     assert problems == []

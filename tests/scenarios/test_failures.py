@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from aggregator import journal, journal_parts
+from aggregator import journal, journal_survey
 from aggregator.journal import Kind
 from aggregator.settle import written
 from telemetry import wire
@@ -215,7 +215,7 @@ def the_end_is_clean_and_the_journal_whole(line: Line) -> None:
     assert modes[np.isfinite(ticks["hz"])][-1] not in (HOLD, RAMP, BASELINE)
 
     # No entry twice, no sample twice, none missing within a life of the worker.
-    parts = journal_parts.survey(line.run / "journal").parts
+    parts = journal_survey.survey(line.run / "journal").parts
     places_seen: Counter[tuple[int, int]] = Counter()
     for path in (part.table(name) for part in parts for name in part.tables):
         table = pq.read_table(path, columns=["entry_epoch", "entry_seq"], partitioning=None)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from aggregator import journal, journal_parts
+from aggregator import journal, journal_parts, journal_survey
 from aggregator.journal import Kind
 from aggregator.records import Fate
 from telemetry import wire
@@ -97,7 +97,7 @@ def test_a_replay_gives_the_same_bytes_and_notices_one_that_is_not(played: dict[
 
 def _move_one_sample(folder: Path) -> None:
     """One journalled frequency, some way in, by 20 mHz; whoever did it mended the manifest too."""
-    part = max(journal_parts.survey(folder).parts, key=lambda part: part.entries)
+    part = max(journal_survey.survey(folder).parts, key=lambda part: part.entries)
     tables = {name: pq.read_table(part.table(name), partitioning=None) for name in part.tables}
     hz = tables["frequency"]["hz"].to_numpy().copy()
     acted_on = np.flatnonzero(tables["frequency"]["fate"].to_numpy() == Fate.TICKED)
