@@ -775,6 +775,7 @@ def test_a_client_that_takes_nothing_is_dropped_and_delays_nobody(valkey: Embedd
         with socket.create_connection((host, int(port))) as deaf:
             deaf.sendall(f"GET /v1/ws HTTP/1.1\r\nHost: {host}\r\n{upgrade}{key}\r\n".encode())
             quick.until(lambda text: 'event="ws_dropped"} 1.0' in text, "/metrics")
+            assert quick.get("/v1/vehicles?limit=1")["rows"]  # others are answered, while it is still there
     finally:
         quick.close()
 

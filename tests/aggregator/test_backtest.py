@@ -144,6 +144,7 @@ def test_however_the_rows_are_cut_the_result_is_the_same(cut):
     whole, parts = driven(block, perfect=False), shell_of(perfect=False)
     for first in range(0, block.size, cut):
         parts.feed(block[first : first + cut])
+    assert parts.rows == block.size
     same(whole, parts)
 
 

@@ -201,8 +201,9 @@ def test_what_is_wrong_is_refused_in_one_line_and_nothing_is_written(run, flybal
     assert list(Path().iterdir()) == []
 
 
-def test_options_without_a_folder_do_not_start_a_process(flyball):  # noqa: F811
+def test_options_without_a_folder_do_not_start_a_process(flyball, tmp_path):  # noqa: F811
     refused(flyball("settle", "--prices", str(GOLDEN / "prices.csv")), "FOLDER")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nordic_files_have_the_name_the_head_and_the_form_of_the_test_program(tmp_path, flyball):  # noqa: F811

@@ -148,9 +148,10 @@ def test_no_command_shows_what_there_is(flyball: Callable[..., Said]) -> None:
     ],
 )  # fmt: skip
 def test_wrong_use_is_one_line_that_names_the_field(
-    flyball: Callable[..., Said], words: list[str], names: list[str]
+    flyball: Callable[..., Said], tmp_path: Path, words: list[str], names: list[str]
 ) -> None:
     refused(flyball(*words), *names)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,7 @@ def test_a_malformed_trace_is_named_with_its_line(flyball: Callable[..., Said], 
     refused(flyball(*command.split(), "t.csv"), "t.csv:12: ")
     (tmp_path / "empty.csv").write_bytes(b"")
     refused(flyball(*command.split(), "empty.csv"), "empty.csv")
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "empty.csv"}
 
 
 @pytest.mark.parametrize("command", ["run --trace", "backtest"])
@@ -198,6 +200,7 @@ def test_a_60_hz_trace_is_refused_on_a_50_hz_product(
 ) -> None:
     trace(tmp_path / "t.csv", hz=60.0)
     refused(flyball(*command.split(), "t.csv"), "60 Hz", "50 Hz", "choose a product")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
 def test_respond_agrees_with_the_rulebook_to_the_last_digit(flyball: Callable[..., Said]) -> None:

@@ -211,6 +211,7 @@ def test_a_dead_parent_leaves_the_data_of_a_given_directory(tmp_path):
 def test_a_stopped_server_dies_with_its_parent_too():
     with parent(PARENT, "") as (process, (pid, directory)):
         os.kill(int(pid), signal.SIGSTOP)
+        assert exists(int(pid))
         process.kill()
         until(lambda: not exists(int(pid)) and not Path(directory).exists())
 

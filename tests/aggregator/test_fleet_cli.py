@@ -129,7 +129,8 @@ def test_wrong_fleets_are_one_line(flyball, files, words, names):  # noqa: F811
     (files / "prices.toml").write_text("[fleet]\nplans = {price = 1}\ntariff = 'prices.csv'\n")
     (files / "prices.csv").write_text("time,price\n2024-01-01 00:00,1\n2024-01-01 01:00,2\n")
     (files / "cars.toml").write_text("[fleet]\nsessions = 'stays.csv'\ncars = 'stays.csv'\n")
-    refused(backtest(flyball, *words), *names)
+    refused(backtest(flyball, *words, "--out", "out"), *names)
+    assert not (files / "out").exists()
 
 
 def test_a_stopped_run_goes_on_with_the_same_guests_alone(flyball, files, monkeypatch):  # noqa: F811

@@ -332,6 +332,7 @@ def test_figures_of_another_version_are_as_good_as_none(running: tuple[Running, 
             until(lambda: headroom(reader) == (0.0, b"\x41\0"))
             say(server)
             until(lambda: headroom(reader) == (100.0, b"\0\0"))
+        assert headroom(reader) == (100.0, b"\0\0")
     until(lambda: orjson.loads(connect(server.url).get("stats:ce:utility") or b"{}").get("live_not_understood"))  # type: ignore[arg-type]
 
 

@@ -112,7 +112,7 @@ def test_nothing_is_compiled_or_loaded_after_the_rehearsal(sites: tuple[Site, ..
 
 @pytest.mark.parametrize("product", ["gb_dc_low", "ieee1547"])
 def test_any_product_and_any_fleet_is_rehearsed(product: str) -> None:
-    """Sites beyond the rehearsal's few rows, fleets below them, grids of 60 Hz."""
+    """Sites beyond the rehearsal's few rows, fleets below them, grids of 60 Hz: it merely has to come to its end."""
     settings = CoreSettings("ce", 200, (Contract(load(product), 300.0),), sites=SITES)
     warm(settings)
     warm(replace(settings, rows=1, sites=()))

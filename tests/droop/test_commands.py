@@ -160,7 +160,9 @@ def test_smallest_fleets(as_fleet, rows):
     for request in (0.0, 5.0, -5.0, 100.0):
         world.report()
         world.renew()
-        world.tick(request)
+        total, sent = world.tick(request)
+        assert sent.size <= rows
+        assert rows or total == 0.0
         world.now += S
 
 

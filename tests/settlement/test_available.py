@@ -10,7 +10,7 @@ import pytest
 from droop.products import load
 from settlement.align import NS
 from settlement.facts import Modes
-from settlement.interval import Sold, settle, verify
+from settlement.interval import Sold, VerifyError, settle, verify
 from settlement.invoice import bill
 from settlement.prices import Price, PriceBook
 from tests.settlement.conftest import START_NS
@@ -49,6 +49,8 @@ def test_what_is_unavailable_can_be_computed_again(facts):
     shown = facts._replace(modes={"nordic_fcr_n": modes(range(100, 200))})
     (found,) = settle([Sold(load("nordic_fcr_n"), 1000.0)], shown, START_NS, END_NS)
     verify(found, shown)
+    with pytest.raises(VerifyError, match=r"available_frac|aem_frac"):
+        verify(found, facts)
 
 
 def test_unknown_and_unavailable_are_counted_once(facts):

@@ -218,8 +218,10 @@ def test_verify_finds_a_changed_stack_and_shortfall(found, facts):
     assert caught.value.field == "product"
 
 
-def test_rows_outside_the_window_change_nothing(found, facts):
-    verify(found, touched(facts, "samples", "hz", 100))  # 50 s before the interval
+def test_rows_outside_the_window_change_nothing(sold, found, facts):
+    other = touched(facts, "samples", "hz", 100)  # 50 s before the interval
+    verify(found, other)
+    assert settle(sold, other, START_NS, END_NS)[0] == found
 
 
 def test_order_of_rows_does_not_matter(sold, facts, found):

@@ -175,6 +175,8 @@ def test_several_clients_of_one_unit(transport: str) -> None:
         for k in range(5):
             unit.publish(T0_NS + k * STEP_NS, 50.0 + k, VOLT)
         until(lambda: len(one) == len(two) == 5)
+    for rows in (one, two):
+        np.testing.assert_allclose(rows.all()["hz"], [50.0, 51.0, 52.0, 53.0, 54.0], atol=4e-6)
 
 
 def test_a_changed_configuration_is_followed(transport: str) -> None:
@@ -356,6 +358,7 @@ def test_a_killed_unit_is_found_again(transport: str) -> None:
 
 
 def test_a_frozen_unit_is_noticed_by_its_silence(transport: str) -> None:
+    """And taken up again; each `until` fails where it waits in vain."""
     with (
         unit_process() as (process, port),
         following(port, transport=transport, silent_after_s=0.5, connect_timeout_s=0.3) as (client, rows),
@@ -369,9 +372,11 @@ def test_a_frozen_unit_is_noticed_by_its_silence(transport: str) -> None:
 
 
 def test_stop_while_the_unit_is_frozen(transport: str) -> None:
-    with unit_process() as (process, port), following(port, transport=transport, connect_timeout_s=0.3) as (_, rows):
+    options = {"transport": transport, "connect_timeout_s": 0.3}
+    with unit_process() as (process, port), following(port, **options) as (client, rows):
         until(lambda: len(rows) >= 3)
         process.send_signal(signal.SIGSTOP)  # leaving the block ends `following`, which must not hang
+    assert client.status().detail == "stopped"
 
 
 def test_stop_under_traffic_and_start_again(transport: str) -> None:
@@ -411,8 +416,9 @@ def test_an_address_that_does_not_answer_is_given_up_in_time() -> None:
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(("127.0.0.1", port))
-        with following(port, connect_timeout_s=0.2) as (client, _):
+        with following(port, connect_timeout_s=0.2) as (client, rows):
             until(lambda: "no connection within 0.2 s" in client.status().detail)
+        assert not len(rows)
         for one in waiting:
             one.close()
 

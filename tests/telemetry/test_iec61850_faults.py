@@ -189,6 +189,7 @@ def test_a_cut_cable_is_noticed_by_silence_and_nothing_is_lost_for_settlement(fo
 
 
 def test_a_device_that_freezes_while_it_is_asked_is_noticed(backend: str) -> None:
+    """And asked again once it answers; each `until` fails where it waits in vain."""
     with unit_process(backend) as (process, port):
         other = taking(backend, port, BLOCKS[:3])
         options = {"report_block": BLOCKS[0], "poll_ms": 10, "silent_after_s": 60.0, "connect_timeout_s": 0.3}

@@ -250,6 +250,7 @@ def test_a_killed_unit_is_found_again(pair: tuple[str, str]) -> None:
 
 
 def test_a_frozen_unit_is_noticed_by_its_silence(pair: tuple[str, str]) -> None:
+    """And taken up again; each `until` fails where it waits in vain."""
     with (
         unit_process(pair[0]) as (process, port),
         subscribed(pair[1], port, silent_after_s=0.5, connect_timeout_s=0.3) as (client, rows),
@@ -280,9 +281,10 @@ def test_stop_under_traffic_and_start_again(pair: tuple[str, str]) -> None:
 
 
 def test_stop_while_the_unit_is_frozen(pair: tuple[str, str]) -> None:
-    with unit_process(pair[0]) as (process, port), subscribed(pair[1], port, connect_timeout_s=0.3) as (_, rows):
+    with unit_process(pair[0]) as (process, port), subscribed(pair[1], port, connect_timeout_s=0.3) as (client, rows):
         until(lambda: len(rows) >= 3)
         process.send_signal(signal.SIGSTOP)  # leaving the block ends `subscribed`, which must not hang
+    assert client.status().detail == "stopped"
 
 
 def test_an_exception_in_the_handler_is_counted(backend: str) -> None:
@@ -351,6 +353,7 @@ def test_a_mute_or_babbling_peer_freezes_nothing(backend: str, words: bytes) -> 
 
 
 def test_a_corrupted_line_is_survived(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is whole, measurements come again; each `until` fails where it waits in vain."""
     monkeypatch.setattr(supervisor, "BACKOFF_MAX_S", 0.1)  # most tries fail before they subscribe
     with unit_process(backend) as (_, port), closing(Proxy(port, seed=1)) as proxy:
         options = {"silent_after_s": 0.4, "connect_timeout_s": 0.3}

@@ -110,6 +110,7 @@ def test_measurements_arrive_over_tls(monkeypatch: pytest.MonkeyPatch, files: Fi
             for k in range(30):
                 unit.publish(T0_NS + k * 20_000_000, 50.0 + k / 1000, 230.0)
             until(lambda rows=rows: len(rows) == 30)
+            assert rows.all()["hz"] == pytest.approx([50.0 + k / 1000 for k in range(30)], abs=1e-5)
             ends(client.stop)
 
 
@@ -249,6 +250,7 @@ def test_plain_text_stays_on_this_machine(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1"])
 def test_this_machine_may_be_asked_in_plain_text(host: str) -> None:
+    """It merely must not be refused."""
     tls.require_protection(host, None, plaintext=False)
 
 
@@ -290,4 +292,5 @@ def test_the_password_is_asked_for_and_given(monkeypatch: pytest.MonkeyPatch) ->
         linked(client)
         unit.publish(T0_NS, 50.5, 230.0)
         until(lambda: len(rows) == 1)
+        assert rows.all()["hz"].tolist() == [50.5]
         ends(client.stop)

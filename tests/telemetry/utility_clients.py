@@ -47,7 +47,6 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ControlObjectClient_destroy": (None, (_P,)),
     "ControlObjectClient_getControlModel": (_I, (_P,)),
     "ControlObjectClient_setOrigin": (None, (_P, _S, _I)),
-    "ControlObjectClient_setTestMode": (None, (_P, _B)),
     "ControlObjectClient_selectWithValue": (_B, (_P, _P)),
     "ControlObjectClient_operate": (_B, (_P, _P, c.c_uint64)),
     "ControlObjectClient_cancel": (_B, (_P,)),
@@ -95,9 +94,6 @@ class OwnClient:
     @property
     def model(self) -> int:
         return int(self._more.ControlObjectClient_getControlModel(self.control))
-
-    def test_mode(self, test: bool) -> None:
-        self._more.ControlObjectClient_setTestMode(self.control, test)
 
     def select(self, power_kw: float) -> int | None:
         return self._with(power_kw, lambda value: self._more.ControlObjectClient_selectWithValue(self.control, value))

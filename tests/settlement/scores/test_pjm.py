@@ -58,6 +58,7 @@ def test_windows_equal_the_naive_twin(seed, delay, noise, propagation, norm):
         given_[rng.integers(0, 150, 8)] = np.nan
         signal[rng.integers(60, 90)] = np.nan
     found = windows(signal[:120], given_, 1.0, propagation_s=propagation, precision_norm=norm)
+    assert len(rows(found)) == 4  # of five minutes each
     same(found, naive_scores.pjm_windows(signal[:120].tolist(), given_.tolist(), 10.0, propagation, norm))
 
 
