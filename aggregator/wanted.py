@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import singledispatch
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from aggregator.bidding.selling import Seller
 from aggregator.billing import Files
 from aggregator.contracts import CoreSettings
 from aggregator.fleets.composing import Composed
@@ -25,6 +24,9 @@ from droop.products import Product
 from droop.split import LAM_MAX
 from telemetry.quality import GateSettings
 from telemetry.traces import Trace
+
+if TYPE_CHECKING:
+    from aggregator.bidding.selling import Seller
 
 # They refuse a run, price it, say where it came from and how far it goes; what it decides, none of them changes.
 BESIDE: Final = frozenset({"any_date", "prices", "source", "end_ns"})
@@ -91,8 +93,8 @@ def _sha(data: bytes) -> str:
 
 @singledispatch
 def _told(value: object) -> str:
-    """A field as the digest has it: plain values and records of them as they are written."""
-    return repr(value)
+    """A field as the digest has it: plain values as they are written; a seller says what was asked of it."""
+    return repr(value.asked() if hasattr(value, "asked") else value)
 
 
 @_told.register(list)
@@ -123,8 +125,3 @@ def _(signal: Recorded) -> str:
 @_told.register
 def _(fleet: Composed) -> str:
     return guests_digest(fleet)
-
-
-@_told.register
-def _(seller: Seller) -> str:
-    return repr(seller.asked())
