@@ -66,8 +66,7 @@ def backtest(
     from aggregator.backtesting import wanted_of
     from aggregator.billing import Asked, Files
     from aggregator.config import load
-    from aggregator.fleetside import behaviour
-    from aggregator.running import core_settings
+    from aggregator.configured import behaviour, core_settings
     from aggregator.tracefolder import recordings
     from telemetry.traces import open_trace
 
