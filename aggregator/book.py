@@ -8,21 +8,22 @@ restart.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from aggregator import managing
 from aggregator.contracts import Contract, CoreSettings, contracts_sold
+from aggregator.growing import Rows
+from aggregator.in_force import InForce
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
 from aggregator.late import Late
 from aggregator.records import DECLARATION, FLEET, MODE, TICK, Block, DeclarationFlag
 from droop.reasons import Reason
-from settlement import baselines, interval, managed
+from settlement import interval, managed
 from settlement.align import NS
 from settlement.balance import FleetLedger
 from settlement.evidence import Closed, cut
@@ -32,11 +33,9 @@ from settlement.statement import Statement, iso
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, Quality
 
 LATENCY_S: Final = 5  # meters report up to 4 s late
-ROWS_MAX: Final = 2_000_000  # of each kind in memory: half an hour at 1 kHz
 NOTES_MAX: Final = 20
 SILENT_MAX_S: Final = 86_400  # a longer silence is not settled interval by interval
 METER_REMEMBERED_S: Final = 3600  # a meter that is silent for longer is taken for removed
-RESTART_S: Final = 60  # that a worker may take from one block's contracts to the next one's
 
 RUN: Final = np.dtype([*((name, DECLARATION[name]) for name in DECLARATION.names or ()), ("run", "<i8")])
 UNSERVED: Final = np.dtype([("t_ns", "<i8"), ("kw", "<f4", (len(Reason),))])
@@ -50,38 +49,6 @@ KINDS: Final = {
     Kind.BASELINE: DECLARATION,
     Kind.MODES: MODE,
 }
-
-
-class Rows:
-    """Rows of one dtype that grow at the end and are dropped at the front."""
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._rows = np.zeros(256, dtype)
-        self._count = 0
-        self.dropped = 0
-
-    @property
-    def view(self) -> Block:
-        """The rows held, as they came."""
-        return self._rows[: self._count]
-
-    def extend(self, block: Block) -> None:
-        """Add rows at the end; beyond ROWS_MAX they are counted and dropped."""
-        self.dropped += max(0, self._count + block.size - ROWS_MAX)
-        block = block[: max(0, ROWS_MAX - self._count)]
-        need = self._count + block.size
-        if need > self._rows.size:
-            wider = np.zeros(max(need, 2 * self._rows.size), self._rows.dtype)
-            wider[: self._count] = self.view
-            self._rows = wider
-        self._rows[self._count : need] = block
-        self._count = need
-
-    def keep(self, mask: Block) -> None:
-        """Drop all rows but these."""
-        kept = self.view[mask].copy()
-        self._rows[: kept.size] = kept
-        self._count = kept.size
 
 
 def settle_interval(
@@ -102,39 +69,6 @@ def _with_silent(meters: Meters, silent: Sequence[int], at_ns: int) -> Meters:
     return Meters(*(np.concatenate(pair) for pair in zip(meters, nothing, strict=True)))
 
 
-class _Ahead(NamedTuple):
-    """Contracts of a run that began at `at_ns`, when the run before it had last been heard at `served_ns`."""
-
-    at_ns: int
-    served_ns: int
-    sold: list[Sold]
-    restarted: bool
-
-
-def _sold(contracts: Sequence[Contract]) -> list[Sold]:
-    """Contracts of one product as one."""
-    sold: dict[str, Sold] = {}
-    for item in contracts:
-        before = sold.get(item.product.id)
-        sold[item.product.id] = Sold(item.product, item.sold_kw + (before.sold_kw if before else 0.0))
-    return list(sold.values())
-
-
-def _named(item: Sold) -> tuple[str, float]:
-    return item.product.id, item.sold_kw
-
-
-def _larger(before: list[Sold], after: list[Sold]) -> list[Sold]:
-    """Of each product what was sold at any time; only the earlier where the two cannot be settled together."""
-    found = {item.product.id: item for item in before}
-    for item in after:
-        old = found.get(item.product.id)
-        found[item.product.id] = item if old is None or item.sold_kw > old.sold_kw else old
-    if len(found) > 1 and any(baselines.method(item.product) != "schedule" for item in found.values()):
-        return before
-    return list(found.values())
-
-
 class Book:
     """Settles one interval length; products of other lengths take their share of the delivery and no statement.
 
@@ -147,9 +81,7 @@ class Book:
         self._late = Late() if late is None else late
         self._closed = closed
         self.length_ns = length_s * NS
-        self.sold: list[Sold] = []
-        self._ahead: deque[_Ahead] = deque()  # contracts of intervals to come
-        self._after: list[Sold] | None = None  # what is sold once the running interval is over, where it changed
+        self._in_force = InForce(self.length_ns)
         self._settings: CoreSettings | None = None
         self._contracts: tuple[Contract, ...] = ()  # one of each product that was ever sold
         self._place = np.full(256, -1)
@@ -159,7 +91,6 @@ class Book:
         self._beside: list[int] = []
         self._classes = NO_CLASSES
         self._start_ns: int | None = None
-        self.tail_s = interval.tail_s([])
         self._seen_ns = self._served_ns = 0
         self._rows = {
             Kind.SAMPLES: Rows(FREQUENCY),
@@ -172,6 +103,16 @@ class Book:
         self._met: dict[int, int] = {}  # meter -> its last reading
         self._ledger = FleetLedger(self.length_ns)
         self._notes: list[str] = []
+
+    @property
+    def sold(self) -> list[Sold]:
+        """What the running interval is settled by."""
+        return self._in_force.sold
+
+    @property
+    def tail_s(self) -> int:
+        """How long its scores await a sequel [s]."""
+        return self._in_force.tail_s
 
     def feed(self, entry: Entry) -> None:
         """Take the rows of one entry; call `on_time` with its time before.
@@ -227,13 +168,7 @@ class Book:
         return Closed(self._start_ns, until_ns, tuple(self.sold), self.facts(), tuple(found)) if found else None
 
     def begin(self, settings: CoreSettings, at_ns: int = 0) -> None:
-        """A run of the worker begins with these contracts. at_ns : when, 0: before all that is to come
-
-        An interval that is over keeps the contracts it was served under, however long its meters or its sequel are
-        awaited. One that is running is settled by what was sold at any time in it, the larger where it changed: no
-        restart takes back what was promised. What begins within RESTART_S of an interval's start, when nothing was
-        served in it yet, is sold for all of it.
-        """
+        """A run of the worker begins with these contracts. at_ns : when, 0: before all that is to come"""
         self._settings = settings
         self._signal_max_kw = settings.signal_max_kw
         # What flows beside the vehicles behind a cap is no delivery of theirs.
@@ -243,7 +178,7 @@ class Book:
         restarted = bool(self._run)
         # A life that goes on from another's state is held to the baseline that the other declared.
         self._run += settings.continues == (0, 0) or not self._run
-        self._ahead.append(_Ahead(at_ns, self._served_ns, _sold(settings.contracts), restarted))
+        self._in_force.add(settings.contracts, at_ns, self._served_ns, restarted=restarted)
         self._turn()
 
     def resell(self, sold_kw: Sequence[float], at_ns: int) -> None:
@@ -254,25 +189,12 @@ class Book:
             return
         contracts = contracts_sold(self._settings.contracts, sold_kw)
         self._settings = replace(self._settings, contracts=contracts)
-        self._ahead.append(_Ahead(at_ns, self._served_ns, _sold(contracts), False))
+        self._in_force.add(contracts, at_ns, self._served_ns, restarted=False)
         self._turn()
 
     def _turn(self) -> None:
-        """Contracts that the running interval has reached."""
-        end_ns = None if self._start_ns is None else self._start_ns + self.length_ns
-        while self._ahead and (end_ns is None or self._ahead[0].at_ns < end_ns):
-            at_ns, served_ns, sold, restarted = self._ahead.popleft()
-            start_ns = self._start_ns
-            within = start_ns is not None and (served_ns >= start_ns or at_ns - start_ns > RESTART_S * NS)
-            if restarted and within:
-                self.note("worker restarted within the interval")
-            if within and self.sold and sorted(map(_named, self.sold)) != sorted(map(_named, sold)):
-                self.note("contracts changed within the interval; settled by the larger")
-                self._after, sold = sold, _larger(self.sold, sold)
-            elif self._after is not None:
-                self._after = sold if within else None
-            self.sold = sold
-        self.tail_s = interval.tail_s(self.sold)
+        for text in self._in_force.turn(self._start_ns):
+            self.note(text)
 
     def _number(self, contracts: Sequence[Contract]) -> None:
         """MODE rows name a product by its place among the contracts of their run: which of all known that is."""
@@ -330,8 +252,7 @@ class Book:
             self._closed(closed._replace(facts=cut(closed)))
         self._notes = []
         self._start_ns += self.length_ns
-        if self._after is not None:
-            self.sold, self._after = self._after, None
+        self._in_force.over()
         self._turn()
         if now_ns - self._start_ns > SILENT_MAX_S * NS:
             self.note(f"nothing was recorded after {iso(self._start_ns)}")

@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from settlement.report import series
+
 POINTS: Final = 4_000
 FREQUENCY, ASKED, GIVEN, SCORED = "#2f6fde", "#c98a00", "#12855a", "#7a4fd0"
 
@@ -20,13 +22,4 @@ def thinned(t_ns: Ints, value: Floats, points: int = POINTS) -> tuple[Ints, Floa
     Values that are not a number are left out.
     """
     known = np.isfinite(value)
-    t_ns, value = t_ns[known], value[known]
-    stretch = -(-value.size * 2 // points)
-    if stretch <= 2:
-        return t_ns, value
-    whole = value.size // stretch * stretch
-    cut = value[:whole].reshape(-1, stretch)
-    first = np.arange(0, whole, stretch)
-    kept = np.concatenate([first + cut.argmin(axis=1), first + cut.argmax(axis=1), np.arange(whole, value.size)])
-    kept = np.unique(kept)
-    return t_ns[kept], value[kept]
+    return series.thinned(t_ns[known], value[known], points)

@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.book import Rows
 from aggregator.evidence_files import Filling, Sold
+from aggregator.growing import Rows
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.journal_tables import decode
 from aggregator.pricing import Pricer

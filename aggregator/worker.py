@@ -3,7 +3,7 @@
 Follows the frequency on both servers and the fleet, signal and wish streams on the first, with one poll; calls the
 core, one row of frequency a decision whether one ingest tells it or several (`aggregator.frequency`), and sends what it
 decided together with the journal of the call in one round trip; in two where that journal is large, the set-points
-first: they do not wait for what vehicles have reported since.
+first (`aggregator.outbox`).
 
 Policy while the store is away: samples go on coming from the second server, time goes on for the core where there is
 none (hold, ramp, baseline); set-points that could not be sent are dropped, not queued, because newer ones replace
@@ -30,18 +30,19 @@ from typing import Any, Final
 import orjson
 import redis
 
-from aggregator import beginning, journal, showing, snapshots
+from aggregator import beginning, showing, snapshots
 from aggregator.compiling import ensure
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator, Command
 from aggregator.frequency import Frequency, Sample, together
+from aggregator.outbox import Outbox
 from aggregator.process import Log, Stats, Stop, epoch, patient, settle_memory, urgent
 from aggregator.warming import warm
 from telemetry import wire
 from telemetry.choice import ChoiceSettings
 from telemetry.host_clock import host_clock
 from telemetry.paired import PairedReader
-from telemetry.redis_stream import Row, StreamWriter, entries
+from telemetry.redis_stream import Row
 from telemetry.samples import FREQUENCY, POWER, SESSION, SIGNAL, VEHICLE, WISH, Block
 from telemetry.stages import Stages
 
@@ -50,11 +51,6 @@ BLOCK_MS: Final = 50
 BATCH: Final = 256
 # Without a sample for so long the core is told that time went by.
 IDLE_S: Final = 0.2
-# Entries kept on the streams, and rows of the fleet they may hold in all: large fleets have large entries.
-COMMAND_MAXLEN: Final = (100, 2_000, 20_000_000)
-JOURNAL_MAXLEN: Final = (800, 8_000, 80_000_000)
-# A journal larger than this has a round trip of its own, behind the commands: reports of some 500 vehicles.
-APART_BYTES: Final = 32_768
 # Reports taken at once, and entries that may wait behind them.
 SLICE_ROWS: Final = 1_000
 WAITING_MAX: Final = 64
@@ -102,15 +98,14 @@ class Worker:
         self._settings = settings
         self.core = Aggregator(settings)
         self._key, self._client, self._stop, self._log = key, client, stop, log
-        self._area, self._scheduling = area, scheduling
-        self._gateway, self._since = names["gateway"], since
+        self._scheduling, self._since = scheduling, since
         self._frequency = Frequency(area, ingests or (names["ingest"],), choice, time.time_ns())
         self._fleet = f"fleet:{area}:{names['gateway']}"
         # Every door that an authority's set-point may come in by; which of them stands is the core's rule.
         self._signals = tuple(f"signal:{area}:{names[door]}" for door in SIGNAL_DOORS if door in names)
         self._wishes = f"wishes:{area}:{names['api']}"
         self._streams = beginning.Streams(
-            area, self._gateway, self._fleet, self._wishes, self._frequency.keys, self._signals
+            area, names["gateway"], self._fleet, self._wishes, self._frequency.keys, self._signals
         )
         self._reader = PairedReader(urls, [{}], BATCH)
         self._servers = len(urls)
@@ -118,14 +113,8 @@ class Worker:
         self._keeper = snapshots.Keeper(urls[0], area, NAME)
         self._snapshot_s = snapshot_s
         self._snapshot_due_s = time.monotonic() + snapshot_s
-        self._sent_seq = -1
         self._restored: dict[str, Any] = {}
-        self._commands = StreamWriter(
-            client, f"cmd:{area}:{names['gateway']}", settings.epoch, entries(settings.rows, *COMMAND_MAXLEN)
-        )
-        self._journal = StreamWriter(
-            client, f"journal:{area}:{NAME}", settings.epoch, entries(settings.rows, *JOURNAL_MAXLEN)
-        )
+        self._outbox = Outbox(client, settings, names["gateway"], NAME)
         self._stats = Stats(client, area, "worker")
         self._showing = showing.Showing(client, urls[0], area, self._frequency, log)
         self._stages = Stages()
@@ -371,8 +360,7 @@ class Worker:
         if now_s < self._snapshot_due_s or self._keeper.busy:
             return
         self._snapshot_due_s = now_s + self._snapshot_s
-        entry_id = f"{self._journal.epoch}-{self._journal.counter}"
-        self._keeper.keep(self.core, entry_id, self._sent_seq, self._note(), time.time_ns())
+        self._keeper.keep(self.core, self._outbox.place, self._outbox.sent_seq, self._note(), time.time_ns())
 
     def _note(self) -> bytes:
         """How far this worker has read, for who goes on from here; it travels with the journal."""
@@ -389,33 +377,15 @@ class Worker:
         """Commands and the journal of what led to them; when the commands had arrived [ns], 0 unless all did."""
         messages = [self.core.sign(command, self._key) for command in commands]
         entries = self.core.drain_entries()
+        note = self._note() if entries else b""
         if self._lost and not self._returned():
-            self._journal_wait(entries)
+            self._outbox.keep(entries, note)
             return 0
-        apart = bool(messages) and sum(len(entry.payload) for entry in entries) > APART_BYTES
         try:
-            with self._client.pipeline(transaction=False) as told, self._client.pipeline(transaction=False) as kept:
-                for message in messages:
-                    self._commands.queue(told, message)
-                if entries:
-                    # In the writer's hands before anything is sent: whatever fails, it is kept.
-                    self._journal.queue(kept if apart else told, journal.pack(entries), self._note())
-                    self._sent_seq = entries[-1].seq
-                told.execute()
-                sent_ns = time.time_ns()
-                self._commands.confirm()
-                kept.execute()
+            return self._outbox.send(messages, entries, note)
         except redis.RedisError as error:
             self._store_away(error)
             return 0
-        self._journal.confirm()
-        return sent_ns
-
-    def _journal_wait(self, entries: list[journal.Entry]) -> None:
-        """Keep entries for the store's return, within the writer's bound."""
-        if entries:
-            self._journal.hold(journal.pack(entries), self._note())
-            self._sent_seq = entries[-1].seq
 
     def _store_away(self, error: redis.RedisError) -> None:
         if not self._lost:
@@ -430,11 +400,9 @@ class Worker:
         if not self._reader.answering[0]:
             return False  # asked from a thread of its own; nobody waits for it here
         try:
-            self._client.ping()
-            self._journal.retry()
+            self._outbox.retry()
         except redis.RedisError:
             return False
-        self._commands.forget()
         self._lost = False
         self.core.on_renew(time.time_ns())
         self._log.info("store back")

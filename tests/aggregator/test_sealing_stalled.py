@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aggregator import book
+from aggregator import growing
 from aggregator.evidence_files import EvidenceFiles
 from aggregator.journal import Entry, Kind
 from aggregator.process import logger
@@ -19,7 +19,7 @@ from tests.aggregator.test_settle import NS
 
 
 def test_decisions_beyond_memory_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(book, "ROWS_MAX", 1000)
+    monkeypatch.setattr(growing, "ROWS_MAX", 1000)
     sealer, sealing = Sealer(EvidenceFiles(tmp_path, KEYS, "CE")), Sealing()
     for k in range(3):
         sealer.feed(Entry(Kind.TICKS, 0, k, NS, np.zeros(600, TICK).tobytes()))

@@ -11,8 +11,9 @@ import pytest
 import redis
 
 from aggregator import journal, journal_reader, settle, settling
-from aggregator.book import LATENCY_S, ROWS_MAX, Rows
+from aggregator.book import LATENCY_S
 from aggregator.contracts import Contract, CoreSettings
+from aggregator.growing import ROWS_MAX, Rows
 from aggregator.journal import Entry, JournalError, Kind
 from aggregator.records import DECLARATION, TICK
 from aggregator.settle import SILENCE_S, SettleError, Settler, settle_folder, verify_folder, written
@@ -391,7 +392,7 @@ def test_a_forged_statement_is_found(recorded, tmp_path):
 
 def test_rows_in_memory_are_bounded(monkeypatch):
     rows = Rows(POWER)
-    monkeypatch.setattr("aggregator.book.ROWS_MAX", 1000)
+    monkeypatch.setattr("aggregator.growing.ROWS_MAX", 1000)
     for _ in range(30):
         rows.extend(np.zeros(100, POWER))
     assert rows.view.size == 1000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import redis
 
-from aggregator import journal, worker
+from aggregator import journal, outbox, worker
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.embedded import EmbeddedServer
 from aggregator.journal import Kind
@@ -93,7 +93,7 @@ def test_a_small_journal_travels_with_its_commands(server):
 
 
 def test_a_large_journal_lets_its_commands_go_first(server, monkeypatch):
-    monkeypatch.setattr(worker, "APART_BYTES", 100)
+    monkeypatch.setattr(outbox, "APART_BYTES", 100)
     made, trips = running(server)
     assert decide(made, 1, 49.9)
     assert trips.made == [[COMMANDS], [JOURNAL]]
@@ -110,12 +110,12 @@ def test_a_large_journal_lets_its_commands_go_first(server, monkeypatch):
 @pytest.mark.parametrize("fails", [1, 2])
 def test_a_store_that_breaks_between_the_two_loses_no_entry(server, monkeypatch, fails):
     """Commands that did not arrive are void; what led to them is on record all the same, once and in order."""
-    monkeypatch.setattr(worker, "APART_BYTES", 100)
+    monkeypatch.setattr(outbox, "APART_BYTES", 100)
     made, _ = running(server, fails)
     assert not decide(made, 1, 49.9)
     assert made._lost
-    assert made._journal.pending == 1
-    assert made._commands.pending == (1 if fails == 1 else 0)
+    assert made._outbox.journal.pending == 1
+    assert made._outbox.commands.pending == (1 if fails == 1 else 0)
     assert not kept(server)
     monkeypatch.setattr(type(made._reader), "answering", property(lambda _: [True]))
     assert decide(made, 2, 49.8)
@@ -130,7 +130,7 @@ def test_a_store_that_breaks_between_the_two_loses_no_entry(server, monkeypatch,
 
 def test_the_time_told_is_that_of_the_commands(server, monkeypatch):
     """A sample's stages end when its commands have arrived, not with the journal behind them."""
-    monkeypatch.setattr(worker, "APART_BYTES", 100)
+    monkeypatch.setattr(outbox, "APART_BYTES", 100)
     made, trips = running(server)
     clock = iter(range(1_000, 2_000))
     monkeypatch.setattr(worker.time, "time_ns", lambda: next(clock) + 10 * len(trips.made))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,47 +25,14 @@ from telemetry.c37118 import PmuClient, PortInUse, ServerError, make_client, wri
 from telemetry.c37118.frames import Command, command
 from telemetry.c37118.simulator import BACKLOG_BYTES, MAX_CLIENTS, SimulatedPmu
 from telemetry.iec61850.mapping import TEST, VALIDITY_INVALID
-from telemetry.samples import FREQUENCY, Quality
+from telemetry.samples import Quality
+from tests.telemetry.ieds import Rows, ends, until
 
 ROOT = Path(__file__).resolve().parents[2]
 T0_NS = 1_700_000_000_000_000_000
 STEP_NS = 20_000_000
 VOLT = 230.0
 ONE = writer.Pmu("ONE", 7)
-
-
-class Rows:
-    """Collects what a client delivers."""
-
-    def __init__(self) -> None:
-        self.blocks: list[Any] = []
-
-    def __call__(self, block: Any) -> None:
-        assert block.dtype == FREQUENCY
-        assert block.shape == (1,)
-        self.blocks.append(block)
-
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def all(self) -> Any:
-        return np.concatenate(self.blocks) if self.blocks else np.zeros(0, FREQUENCY)
-
-
-def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
-    """Wait for a condition; the bound is there to end a hung test, not to measure."""
-    end = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
-def ends(call: Callable[[], None], within_s: float = 20.0) -> None:
-    """`call` returns at all."""
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(within_s)
-    assert not thread.is_alive(), "hangs"
 
 
 @contextmanager
