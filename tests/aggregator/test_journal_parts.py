@@ -278,3 +278,15 @@ def test_the_listing_says_what_is_there_and_what_is_not(tmp_path):
     assert found["bytes"] == on_disk
     assert orjson.loads(orjson.dumps(found)) == found
     assert isinstance(tmp_path, Path)
+
+
+def test_a_part_that_another_one_holds_whole_is_superseded(tmp_path):
+    """At its end, at its beginning or in between; nothing of it counts twice."""
+    part = journal_parts.Part(7, 0, 9, tmp_path / "2023-11-14T22", 1, 2, "7-1", 10, {})
+    whole = journal_parts.write(part, {})
+    for first, last in ((5, 9), (0, 4), (3, 6)):
+        journal_parts.write(part._replace(first=first, last=last), {})
+    crossing = journal_parts.write(part._replace(first=8, last=12), {})
+    found = survey(tmp_path)
+    assert (found.parts, found.problems) == ([whole, crossing], [])
+    assert len(found.leftover) == 3

@@ -735,3 +735,15 @@ def test_it_is_a_gateway_and_knows_nothing_of_the_engine():
 def test_an_empty_fleet_is_refused():
     with pytest.raises(ValueError, match="vehicles"):
         SimulatedFleet(0, 1, T0)
+
+
+def test_cars_dealt_at_once_are_those_dealt_one_by_one(monkeypatch):
+    """Any session of any slots, more sessions than are kept, and slots of which each has another."""
+    monkeypatch.setattr(population, "DEALT_MAX", 3)
+    slots, how = np.arange(20), Behaviour()
+    dealer = population.Dealer(5, slots, how)
+    some = slots[3::4]
+    wanted = [(some, np.full(some.size, number)) for number in (1, 2, 3, 4, 5, 1)] + [(slots, 1 + slots % 3)]
+    for of, sessions in wanted:
+        for dealt, alone in zip(dealer.cars(of, sessions), population.cars(5, of, sessions, how), strict=True):
+            np.testing.assert_array_equal(dealt, alone)

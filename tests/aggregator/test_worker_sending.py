@@ -122,6 +122,8 @@ def test_a_store_that_breaks_between_the_two_loses_no_entry(server, monkeypatch,
     assert not made._lost
     entries = kept(server)
     assert [entry.seq for entry in entries] == list(range(len(entries)))
+    assert made._outbox.sent_seq == entries[-1].seq
+    assert made._outbox.commands.dropped == (1 if fails == 1 else 0)
     assert sum(entry.kind is Kind.COMMANDS for entry in entries) == 2
     arrived = [decode(m, {made._settings.key_id: KEY}).sequence for _, _, m in
                StreamReader(connect(server), {COMMANDS: "0"}).read()]  # fmt: skip
