@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from aggregator.cli import backtestoptions as options
 from aggregator.cli.bidding import seller_of
-from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, keys_of
+from aggregator.cli.fleetoptions import FleetFile, Perfect, Seed, SessionsShift, SessionsSite, Vehicles, keys_of
 from aggregator.cli.output import Json, app, console, emit, figures, writable
 from aggregator.cli.running import contract_of
 from aggregator.cli.settling import Prices, instant
@@ -34,17 +34,17 @@ def backtest(
     trace: options.Traces = None,
     config: options.ConfigFile = None,
     product: Annotated[str | None, typer.Option(help="Product sold, by id or .toml file; ce_fcr.")] = None,
-    vehicles: options.Vehicles = None,
+    vehicles: Vehicles = None,
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power sold [kW]; 2 kW a vehicle.")] = None,
     sold: options.Sold = "fixed",
     history: options.History = None,
     confidence: options.Confidence = 0.99,
     any_date: AnyDate = False,
-    seed: options.Seed = None,
+    seed: Seed = None,
     fleet: FleetFile = None,
     sessions_site: SessionsSite = None,
     sessions_shift: SessionsShift = None,
-    perfect: options.Perfect = False,
+    perfect: Perfect = False,
     signal_file: options.SignalFile = None,
     *,
     reading: Reading,

@@ -24,8 +24,5 @@ History = Annotated[
     list[Path] | None, typer.Option(help="Of --sold bid: history from before the run, as of `flyball bid`.")
 ]
 Confidence = Annotated[float, typer.Option(help="Of --sold bid: that what is sold will be there.")]
-Vehicles = Annotated[int | None, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet; 1000.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")]
-Perfect = Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for result, statements, series and checkpoints.")]
 Resume = Annotated[Path | None, typer.Option(help="Go on with the stopped run in this folder.")]

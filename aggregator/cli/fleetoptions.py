@@ -1,4 +1,4 @@
-"""Options that say which fleet: a fleet file, recorded sessions, or a fitted model."""
+"""Options that say which fleet: one that is drawn, a fleet file, recorded sessions, or a fitted model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
+Vehicles = Annotated[int | None, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet; 1000.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")]
+Perfect = Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")]
 FleetFile = Annotated[
     Path | None,
     typer.Option(help="Fleet file with a [fleet] table, model of `fleet fit`, or recorded sessions."),

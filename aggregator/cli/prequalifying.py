@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from aggregator.cli.fleetoptions import Perfect, Seed, Vehicles
 from aggregator.cli.output import Json, app, emit, fail, text, writable
 
 if TYPE_CHECKING:
@@ -25,12 +26,10 @@ def prequalify(
     config: Annotated[
         Path | None, typer.Option(help="TOML configuration, as of `run`: fleet, sites, limits; one contract.")
     ] = None,
-    vehicles: Annotated[
-        int | None, typer.Option(min=1, max=2_000_000, help="Chargers in the simulated fleet; 1000.")
-    ] = None,
+    vehicles: Vehicles = None,
     sold_kw: Annotated[float | None, typer.Option(min=0, help="Power to be qualified [kW]; 2 kW a vehicle.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the fleet; 1.")] = None,
-    perfect: Annotated[bool, typer.Option("--perfect", help="Chargers without delay, loss or refusal.")] = False,
+    seed: Seed = None,
+    perfect: Perfect = False,
     part: Annotated[list[str] | None, typer.Option(help="Play this part only; may be repeated.")] = None,
     hold_s: Annotated[float | None, typer.Option(help="Length of the test's long hold [s]; the rule's own.")] = None,
     operation_s: Annotated[
