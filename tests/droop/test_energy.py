@@ -68,3 +68,20 @@ def test_two_looks_are_one_look():
         both = energy.standing_kwh(first, T0 + cut * S, T0 + 10 * S, 11.0, T0 + 6 * S, -2.0, 0.9, 0.8, 60.0)
         once = energy.standing_kwh(30.0, T0, T0 + 10 * S, 11.0, T0 + 6 * S, -2.0, 0.9, 0.8, 60.0)
         assert both == pytest.approx(once, rel=1e-14)
+
+
+@pytest.mark.parametrize("until_s", [-5, 0, 3, 6, 10, 11, 30])
+@pytest.mark.parametrize(("doing_kw", "safe_kw"), [(11.0, -3.7), (-7.0, 0.0), (0.0, -3.7)])
+def test_a_report_books_what_moved_up_to_it(until_s, doing_kw, safe_kw):
+    """By hand: the command up to its end, wherever that lies between account and report (10 s on), then the profile."""
+    told_s = min(max(until_s, 0), 10)
+
+    def battery_kw(grid_kw):
+        return grid_kw / 0.8 if grid_kw > 0.0 else grid_kw * 0.9
+
+    moved = abs(battery_kw(doing_kw) * told_s + battery_kw(safe_kw) * (10 - told_s)) / 3600.0
+    energy_kwh, energy_ns, booked = energy.replaced_kwh(
+        29.0, T0 + 10 * S, 30.0, T0, T0 - 60 * S, doing_kw, T0 + until_s * S, safe_kw, 11.0, 11.0, 0.9, 0.8, 60.0
+    )
+    assert (energy_kwh, energy_ns) == (29.0, T0 + 10 * S)
+    assert booked == pytest.approx(moved, rel=1e-12, abs=1e-14)
