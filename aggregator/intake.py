@@ -68,7 +68,7 @@ def leave_alone(fleet: Fleet, i: int, safe_kw: float) -> None:
 def plausible(power_kw: float, soc_frac: float, temp_c: float) -> bool:
     """Whether a report's numbers are within what there is; False for NaN and inf, but where no temperature is told."""
     warm = ((temp_c >= TEMP_MIN_C) & (temp_c <= TEMP_MAX_C)) | np.isnan(temp_c)
-    return (abs(power_kw) <= POWER_MAX_KW) & (soc_frac >= 0.0) & (soc_frac <= 1.0) & warm
+    return bool((abs(power_kw) <= POWER_MAX_KW) & (soc_frac >= 0.0) & (soc_frac <= 1.0) & warm)
 
 
 @kernel
