@@ -19,6 +19,7 @@ from aggregator.checkpoint import BacktestError as BacktestError
 from aggregator.checkpoint import State
 from aggregator.config import QualityTable
 from aggregator.contracts import CoreSettings
+from aggregator.declared import SETTLE_NS
 from aggregator.fleets.composing import Composed
 from aggregator.gateways.population import Behaviour
 from aggregator.oversold import Oversold
@@ -101,7 +102,7 @@ def run(
             check_valid(products, int(block["t_ns"][-1]))
         if state.backtest is None:
             state.backtest = Backtest(
-                settings, gate, first_ns, seed, perfect, behaviour, signal, folder=out,
+                settings, gate, first_ns - SETTLE_NS, seed, perfect, behaviour, signal, folder=out,
                 gathered=Collector(settings, first_ns, out, battery_price),
                 guests=None if fleet is None else fleet.guests, seller=seller,
             )  # fmt: skip
