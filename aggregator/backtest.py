@@ -31,6 +31,7 @@ from aggregator.kept import Kept, Steps
 from aggregator.metered import Metered
 from aggregator.reserved import figures
 from aggregator.results.collector import Collector
+from aggregator.results.periods import Unsold
 from aggregator.signal_file import Recorded
 from droop.dynamics import terms
 from settlement.align import NS
@@ -175,6 +176,7 @@ class Backtest:
         self.core.on_time(begin_ns)
         self._obey(begin_ns)
         self._idle_until(first_ns)
+        self.core.sums.ticks = 0  # decisions are counted from the first row on
 
     def idle_until(self, now_ns: int) -> None:
         """Live up to a time at which the trace says nothing."""
@@ -312,6 +314,15 @@ class Backtest:
         span = self._span()
         if span is not None:
             yield from self._settled(*span, span[1])
+
+    def unsold(self) -> Iterator[Unsold]:
+        """Settlement intervals in which a product was not sold, as far as the fleet has been metered."""
+        first_ns, until_ns = self.gathered.start_ns, self._metered.until_ns
+        for k, length_s in enumerate(self.settings.intervals_s if self.sales else ()):
+            name, length_ns = self.settings.contracts[k].product.id, length_s * NS
+            starts_ns = np.arange(first_ns - first_ns % length_ns, until_ns, length_ns, dtype=np.int64)
+            for start_ns in starts_ns[self.sold_kw(starts_ns)[:, k] <= 0.0].tolist():
+                yield Unsold(name, start_ns, min(start_ns + length_ns, until_ns))
 
     def settle_along(self) -> None:
         """Settle the intervals that nothing to come can change, and let go of the rows that no other one needs."""

@@ -10,21 +10,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, keys_of
 from aggregator.cli.output import Json, app, console, emit, text, writable
 from aggregator.cli.traceoptions import SkipBad, Zone
 from aggregator.contracts import CoreSettings, contracts_sold
 
 if TYPE_CHECKING:
+    from aggregator.bidding.composed import Lived
+    from aggregator.bidding.products import Bundle
+    from aggregator.bidding.rule import Rule
     from aggregator.bidding.selling import Seller
 
 
-@app.command(epilog="Example: flyball bid --product ce_fcr --history var/backtest --date 2026-11-23 --out bids.html")
+@app.command(
+    epilog="Example: flyball bid --product ce_fcr --history var/backtest --date 2026-11-23 --out bids.html; "
+    "for a fleet that is described: flyball bid --product ce_fcr --fleet fleet.toml --date 2026-11-23"
+)
 def bid(
     product: Annotated[list[str], typer.Option(help="Product, by id or .toml file; several are sold together.")],
-    history: Annotated[
-        list[Path], typer.Option(help="Folder of a backtest or a run, or a file of charging sessions; may be repeated.")
-    ],
     date: Annotated[str, typer.Option(help="Day to bid for, of the product's market, YYYY-MM-DD.")],
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a backtest or a run, or a file of charging sessions; may be repeated."),
+    ] = None,
+    fleet: FleetFile = None,
+    sessions_site: SessionsSite = None,
+    sessions_shift: SessionsShift = None,
+    vehicles: Annotated[
+        int | None, typer.Option(min=1, max=2_000_000, help="Without --history: chargers in the simulated fleet; 1000.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the simulated fleet; 1.")] = None,
+    perfect: Annotated[
+        bool, typer.Option("--perfect", help="Chargers of the simulated fleet without delay, loss or refusal.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML configuration, as of `run`, for the simulated fleet; what it sells is not."),
+    ] = None,
     confidence: Annotated[float, typer.Option(help="That what is offered will be there, of each block.")] = 0.99,
     how: Annotated[
         str, typer.Option(help="Distribution of the sum: smallest (of model and history), beta_binomial or normal.")
@@ -47,7 +69,11 @@ def bid(
     out: Annotated[Path | None, typer.Option(help="Page with the offers against quantiles and history.")] = None,
     json: Json = None,
 ) -> None:
-    """Say how much of a product to offer in each block of a day, and how the rule did on its own history."""
+    """Say how much of a product to offer in each block of a day, and how the rule did on its own history.
+
+    What the fleet had to sell is learned from --history, or of a fleet that is described (--fleet, --vehicles,
+    --config) as it lives through the days before.
+    """
     from aggregator.bidding import page, recorded
     from aggregator.bidding.answer import Answer
     from aggregator.bidding.products import bundle
@@ -62,14 +88,57 @@ def bid(
     sold.check(day)
     drift = _drift(sold, signal, trace or [], tz, round_trip, skip_bad)
     rule = Rule(confidence, how, lead_h, window_days, drift=drift, buy_back=buy_back)  # type: ignore[arg-type]  # checked there
-    car = Car(power_kw=car_kw, capacity_kwh=car_kwh, both_ways=not one_way)
-    with console.status("reading history"):
-        found = recorded.history(history, sold, car, chargers=chargers, site=site, tz=tz, skip_bad=skip_bad)
+    described = {
+        "fleet": fleet, "vehicles": vehicles, "seed": seed, "perfect": perfect or None, "sessions_site": sessions_site,
+        "sessions_shift": sessions_shift, "config": config,
+    }  # fmt: skip
+    lived = None
+    if _by_fleet(history, described):
+        lived = _lived(sold, product, rule, day, described, skip_bad)
+        found = lived.history
+    else:
+        car = Car(power_kw=car_kw, capacity_kwh=car_kwh, both_ways=not one_way)
+        with console.status("reading history"):
+            found = recorded.history(history or [], sold, car, chargers=chargers, site=site, tz=tz, skip_bad=skip_bad)
     with console.status("bidding"):
         answer = Answer(rule, sold, found, day)
     if out is not None:
         out.write_text(page.page(answer), encoding="utf-8")
-    emit(answer.document() | ({} if out is None else {"out": str(out)}), json, _shown(answer, page.facts(answer)))
+    document = answer.document() | ({} if lived is None else {"fleet": lived.about})
+    emit(document | ({} if out is None else {"out": str(out)}), json, _shown(answer, page.facts(answer)))
+
+
+def _by_fleet(history: list[Path] | None, described: dict[str, Any]) -> bool:
+    """Whether a fleet that is described stands for a history. Raises ValueError for both, and for neither."""
+    given = [name for name, value in described.items() if value is not None]
+    if history and given:
+        raise ValueError(f"--{given[0].replace('_', '-')}: goes without --history, which says what the fleet was")
+    if not history and not {"fleet", "vehicles", "config"} & set(given):
+        raise ValueError("--history: give what was, or the fleet with --fleet or --vehicles")
+    return not history
+
+
+def _lived(
+    sold: Bundle, product: list[str], rule: Rule, day: Day, described: dict[str, Any], skip_bad: bool
+) -> Lived:  # fmt: skip
+    """The days before the bid of the fleet that the options describe."""
+    from aggregator.bidding import composed
+    from aggregator.cli.backtesting import progress_bar
+    from aggregator.compiling import ensure
+    from aggregator.config import load
+    from aggregator.fleetside import behaviour
+    from aggregator.process import logger
+    from aggregator.running import core_settings
+
+    keys = {name: value for name, value in described.items() if name not in ("config", "fleet")}
+    loaded = load(
+        described["config"], contract=[{"product": name, "sold_kw": 0.0} for name in product],
+        **keys_of(described["fleet"], **keys, skip_bad=skip_bad or None),
+    )  # fmt: skip
+    settings = core_settings(loaded)
+    ensure(logger("bid"))
+    with progress_bar("fleet") as progress:
+        return composed.history(sold, rule, day, settings, loaded.fleet, behaviour(loaded.fleet), progress)
 
 
 def _day(text: str) -> Day:

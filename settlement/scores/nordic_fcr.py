@@ -48,7 +48,7 @@ def band(
 
 
 def moving_means(response_kw: Floats, target_kw: Floats, asked: Bools, count: int) -> tuple[Floats, Floats]:
-    """Means of response and target over those of the last `count` cells in which both are known, fewer at the beginning.
+    """Means of response and target over those of the last `count` cells in which both are known.
 
     response_kw : float64[n]  NaN: unknown, and so is its mean
     target_kw   : float64[n]  no NaN; where nothing is known of the last cells, the mean is the target itself
