@@ -86,9 +86,9 @@ def _daily(days: Sequence[Row]) -> list[str]:
     if not days:
         return []
     paid = "amount" in days[0]
-    head = ("day", "product", "score", "available", *(("income",) if paid else ()))
+    head = ("day", "product", "sold, kW", "score", "available", *(("income",) if paid else ()))
     judged = [
-        (row["day"], row["product"], row["score"], _share(row["available_frac"]),
+        (row["day"], row["product"], row["sold_kw"], row["score"], _share(row["available_frac"]),
          *((row["amount"],) if paid else ()))
         for row in days
     ]  # fmt: skip
