@@ -71,7 +71,7 @@ def ran(name, rows=None, signal=None, behaviour=PERFECT, early_ns=SETTLE_NS):
 
 @pytest.mark.parametrize("name", BY_CURVE)
 def test_by_its_curve(name):
-    test = ran(name, rows_of(0.25 * noise(1800)))
+    test = ran(name, rows_of(0.25 * noise(900)))
     scores = [statement.score for statement in test.statements()]
     assert scores == [1.0] * len(scores)
     assert len(scores) >= 1
@@ -82,12 +82,11 @@ def test_by_its_curve(name):
 def test_after_a_signal(name):
     product = product_of(name)
     period_ns = round(product.signal_s * S)
-    count = round(1800 / product.signal_s)
+    count = round(900 / product.signal_s)
     signal = Recorded(T0 + period_ns * np.arange(count), noise(count, width=5))
     scores = [statement.score for statement in ran(name, signal=signal).statements()]
-    # PJM's last 10 s hold what nobody has metered: the fleet's life ends with the last set-point.
-    assert scores == pytest.approx([1.0] * len(scores), abs=2e-3 if product.id.startswith("pjm") else 1e-5)
-    assert len(scores) == 1800 // min(product.interval_s, 1800)
+    assert scores == pytest.approx([1.0] * len(scores), abs=1e-5)
+    assert len(scores) == 900 // min(product.interval_s, 900)
 
 
 @pytest.mark.parametrize(
