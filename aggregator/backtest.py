@@ -93,7 +93,7 @@ class Backtest:
         self._last_ns = 0
         self._look_ns = 0
         self.samples_kept = Kept(FREQUENCY, folder and folder / SAMPLES_FILE)
-        self.meters_kept = Kept(POWER, folder and folder / METERS_FILE)
+        self._meters = Kept(POWER, folder and folder / METERS_FILE)
         self._metered = Metered(start_ns)
         self._steps = Steps()
         self._stated: list[Statement] = []
@@ -223,7 +223,7 @@ class Backtest:
 
     def metered(self, rows: Block) -> None:
         """Keep what the meter read. rows : POWER[n]"""
-        self.meters_kept.add(self._metered.seconds(rows))
+        self._metered.read(rows)
 
     def _look(self, now_ns: int) -> None:
         """Once a minute: what concerns the whole fleet."""
@@ -282,6 +282,12 @@ class Backtest:
     def samples(self) -> Block:
         """FREQUENCY[n]: the judged rows that were decided on."""
         return self.samples_kept.whole
+
+    @property
+    def meters_kept(self) -> Kept:
+        """POWER: what was metered, up to the last whole second."""
+        self._meters.add(self._metered.seconds())
+        return self._meters
 
     @property
     def meters(self) -> Block:

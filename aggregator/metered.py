@@ -12,27 +12,37 @@ from __future__ import annotations
 import numpy as np
 
 from settlement.align import NS
-from telemetry.samples import Block
+from telemetry.samples import POWER, Block
 
 
 class Metered:
-    """Readings one after the other, from the fleet's beginning at `start_ns` on, where the register stood at 0."""
+    """Readings one after the other, from the fleet's beginning at `start_ns` on, where the register stood at 0.
+
+    They wait until they are asked for: a minute's cost as much as an hour's.
+    """
 
     def __init__(self, start_ns: int) -> None:
-        self.until_ns = start_ns  # what has been metered so far ends here
+        self.until_ns = self._told_ns = start_ns  # what has been metered, and what of it been told, ends here
         self._register_kwh = 0.0
+        self._waiting = bytearray()
 
-    def seconds(self, readings: Block) -> Block:
-        """POWER[n]: the mean power of the time that each reading ends, stamped with when that began.
+    def read(self, readings: Block) -> None:
+        """Readings that follow. readings : POWER[n]  as the meter read them, in order"""
+        if readings.size:
+            self._waiting += readings.tobytes()
+            self.until_ns = int(readings["t_ns"][-1])
 
-        readings : POWER[n]  as the meter read them, in order; of a meter that missed some, the mean since the last
+    def seconds(self) -> Block:
+        """POWER[n]: the mean power of the time that each reading ends, stamped with when that began; of all since the last
+        call. Of a meter that missed some, the mean since the one before.
         """
-        if not readings.size:
-            return readings
-        rows = readings.copy()
-        ends_ns, register_kwh = readings["t_ns"], readings["energy_kwh"]
-        rows["t_ns"] = np.concatenate([[self.until_ns], ends_ns[:-1]])
+        rows = np.frombuffer(self._waiting, POWER).copy()
+        self._waiting = bytearray()
+        if not rows.size:
+            return rows
+        ends_ns, register_kwh = rows["t_ns"].copy(), rows["energy_kwh"]
+        rows["t_ns"] = np.concatenate([[self._told_ns], ends_ns[:-1]])
         moved_kwh = np.diff(register_kwh, prepend=self._register_kwh)
         rows["power_kw"] = moved_kwh * (3600.0 * NS) / (ends_ns - rows["t_ns"])
-        self.until_ns, self._register_kwh = int(ends_ns[-1]), float(register_kwh[-1])
+        self._told_ns, self._register_kwh = int(ends_ns[-1]), float(register_kwh[-1])
         return rows

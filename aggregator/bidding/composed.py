@@ -19,6 +19,8 @@ from aggregator.bidding.products import HOUR_NS, BidError, Bundle, TooLittle
 from aggregator.bidding.recorded import History
 from aggregator.bidding.rule import Rule
 from aggregator.contracts import Contract, CoreSettings
+from aggregator.declared import SETTLE_NS
+from settlement import calendar
 from settlement.align import NS
 from telemetry.samples import FREQUENCY, Block
 
@@ -61,7 +63,7 @@ def history(
 
     Raises FleetError and what the readers raise; TooLittle for sessions that tell of less than the rule wants.
     """
-    from aggregator.backtest import Backtest
+    from aggregator.backtest import LOOK_NS, Backtest
     from aggregator.backtesting import recorded_gate
     from aggregator.fleets.composing import check_tariff, composed
 
@@ -69,15 +71,15 @@ def history(
     check_tariff(settings.tariff, begin_ns, end_ns)
     guests = composed(table, how, begin_ns, end_ns)
     if table.sessions is not None and guests is not None:
-        begin_ns, end_ns = _told_of(guests, begin_ns, end_ns, bundle.slice_s * NS)
+        begin_ns, end_ns = _told_of(guests, begin_ns, end_ns, bundle)
     nobody = tuple(Contract(product, 0.0) for product in bundle.products)
     nominal_hz = bundle.products[0].nominal_hz
     test = Backtest(
-        replace(settings, contracts=nobody), recorded_gate(nominal_hz), begin_ns, table.seed, behaviour=how,
+        replace(settings, contracts=nobody), recorded_gate(nominal_hz), begin_ns - SETTLE_NS, table.seed, behaviour=how,
         guests=None if guests is None else guests.guests,
     )  # fmt: skip
-    # Slices end when the next one has begun.
-    last_ns = end_ns + ROW_NS
+    # A slice is closed at the first look after its end.
+    last_ns = end_ns + LOOK_NS + ROW_NS
     for first_ns in range(begin_ns, last_ns, DAY_NS):
         test.feed(_still(nominal_hz, first_ns, min(first_ns + DAY_NS, last_ns)))
         test.samples_kept.let_go(test.last_ns)
@@ -96,10 +98,11 @@ def history(
     return Lived(History(test.watcher.rows, (told,), left_out), about)
 
 
-def _told_of(guests: Composed, begin_ns: int, end_ns: int, slice_ns: int) -> tuple[int, int]:
-    """The part of [begin, end) that sessions tell of: before the first and after the last of them nobody knows."""
-    first_ns, last_ns = int(guests.guests.arrive_ns.min()), int(guests.guests.leave_ns.max())
-    begin_ns, end_ns = max(begin_ns, first_ns - first_ns % slice_ns), min(end_ns, last_ns - last_ns % slice_ns)
+def _told_of(guests: Composed, begin_ns: int, end_ns: int, bundle: Bundle) -> tuple[int, int]:
+    """The market's days of [begin, end) that sessions tell of: before the first and after the last nobody knows."""
+    edges = int(guests.guests.arrive_ns.min()), int(guests.guests.leave_ns.max())
+    first, last = (calendar.day(calendar.day_of(t_ns, bundle.market), bundle.market) for t_ns in edges)
+    begin_ns, end_ns = max(begin_ns, first.start_ns), min(end_ns, last.end_ns)
     if end_ns - begin_ns < LEAST_DAYS * DAY_NS:
         raise TooLittle(
             f"--fleet: its sessions tell of {_text(begin_ns)} to {_text(end_ns)} of the days before the bid, and "
