@@ -33,8 +33,8 @@ class Metered:
             self.until_ns = int(readings["t_ns"][-1])
 
     def seconds(self) -> Block:
-        """POWER[n]: the mean power of the time that each reading ends, stamped with when that began; of all since the last
-        call. Of a meter that missed some, the mean since the one before.
+        """POWER[n]: of each reading since the last call the mean power of the time that it ends, stamped with when that
+        began; of a meter that missed some, since the one before.
         """
         rows = np.frombuffer(self._waiting, POWER).copy()
         self._waiting = bytearray()

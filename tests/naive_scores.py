@@ -193,7 +193,7 @@ def afrr(response, points, capacity, step=4.0, full=300.0, tol=0.05):
 
 def nordic(response, target, capacity, settle, average=1, under=0.05, over=0.20, asked=None,
            counted=None):  # fmt: skip
-    """(inside, under, over) shares. Like is compared with like: both means are over the cells in which both are known."""
+    """(inside, under, over) shares. Both means are over the cells in which both are known."""
 
     def mean(values, k):
         cells = [j for j in range(max(0, k - average + 1), k + 1) if not math.isnan(response[j])]

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite, keys_of
+from aggregator.cli.bidfleet import by_fleet, lived_by
+from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite
 from aggregator.cli.output import Json, app, console, emit, text, writable
 from aggregator.cli.traceoptions import SkipBad, Zone
 from aggregator.contracts import CoreSettings, contracts_sold
 
 if TYPE_CHECKING:
-    from aggregator.bidding.composed import Lived
-    from aggregator.bidding.products import Bundle
-    from aggregator.bidding.rule import Rule
     from aggregator.bidding.selling import Seller
 
 
@@ -93,8 +91,8 @@ def bid(
         "sessions_shift": sessions_shift, "config": config,
     }  # fmt: skip
     lived = None
-    if _by_fleet(history, described):
-        lived = _lived(sold, product, rule, day, described, skip_bad)
+    if by_fleet(history, described):
+        lived = lived_by(sold, product, rule, day, described, skip_bad)
         found = lived.history
     else:
         car = Car(power_kw=car_kw, capacity_kwh=car_kwh, both_ways=not one_way)
@@ -106,39 +104,6 @@ def bid(
         out.write_text(page.page(answer), encoding="utf-8")
     document = answer.document() | ({} if lived is None else {"fleet": lived.about})
     emit(document | ({} if out is None else {"out": str(out)}), json, _shown(answer, page.facts(answer)))
-
-
-def _by_fleet(history: list[Path] | None, described: dict[str, Any]) -> bool:
-    """Whether a fleet that is described stands for a history. Raises ValueError for both, and for neither."""
-    given = [name for name, value in described.items() if value is not None]
-    if history and given:
-        raise ValueError(f"--{given[0].replace('_', '-')}: goes without --history, which says what the fleet was")
-    if not history and not {"fleet", "vehicles", "config"} & set(given):
-        raise ValueError("--history: give what was, or the fleet with --fleet or --vehicles")
-    return not history
-
-
-def _lived(
-    sold: Bundle, product: list[str], rule: Rule, day: Day, described: dict[str, Any], skip_bad: bool
-) -> Lived:  # fmt: skip
-    """The days before the bid of the fleet that the options describe."""
-    from aggregator.bidding import composed
-    from aggregator.cli.backtesting import progress_bar
-    from aggregator.compiling import ensure
-    from aggregator.config import load
-    from aggregator.fleetside import behaviour
-    from aggregator.process import logger
-    from aggregator.running import core_settings
-
-    keys = {name: value for name, value in described.items() if name not in ("config", "fleet")}
-    loaded = load(
-        described["config"], contract=[{"product": name, "sold_kw": 0.0} for name in product],
-        **keys_of(described["fleet"], **keys, skip_bad=skip_bad or None),
-    )  # fmt: skip
-    settings = core_settings(loaded)
-    ensure(logger("bid"))
-    with progress_bar("fleet") as progress:
-        return composed.history(sold, rule, day, settings, loaded.fleet, behaviour(loaded.fleet), progress)
 
 
 def _day(text: str) -> Day:

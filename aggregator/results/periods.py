@@ -112,9 +112,11 @@ def _stated(found: Sequence[Statement | Unsold]) -> Row:
 def _sold_kw(items: Sequence[Statement], span_s: Sequence[float], unsold_s: float) -> float:
     """What was sold on the mean of the time, the unsold included [kW]."""
     powers = {item.sold_kw for item in items} | ({0.0} if unsold_s or not items else set())
-    return powers.pop() if len(powers) == 1 else sum(
-        item.sold_kw * s for item, s in zip(items, span_s, strict=True)
-    ) / (sum(span_s) + unsold_s)
+    return (
+        powers.pop()
+        if len(powers) == 1
+        else sum(item.sold_kw * s for item, s in zip(items, span_s, strict=True)) / (sum(span_s) + unsold_s)
+    )
 
 
 def _mean(values: Sequence[float], span_s: Sequence[float]) -> float | None:

@@ -91,7 +91,8 @@ def test_nordic_equals_its_twin(seed, settle, average):
     asked = rng.random(60) < 0.9
     for known in (None, asked):
         found = nordic_fcr.score(response, target, 100.0, settle, average=average, asked=known, counted=known)
-        told = naive_scores.nordic(response.tolist(), target.tolist(), 100.0, settle, average, asked=known, counted=known)
+        rows = response.tolist(), target.tolist()
+        told = naive_scores.nordic(*rows, 100.0, settle, average, asked=known, counted=known)
         assert tuple(found) == pytest.approx(told)
 
 
