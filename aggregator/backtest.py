@@ -22,13 +22,16 @@ from aggregator.book import settle_interval
 from aggregator.conductor import Conductor, able
 from aggregator.contracts import CoreSettings
 from aggregator.core import Aggregator
+from aggregator.declared import SETTLE_NS
 from aggregator.desk import STEP_MAX_NS
 from aggregator.gateways.arrivals import Guests
 from aggregator.gateways.population import Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.kept import Kept, Steps
+from aggregator.metered import Metered
 from aggregator.reserved import figures
 from aggregator.results.collector import Collector
+from aggregator.results.periods import Unsold
 from aggregator.signal_file import Recorded
 from droop.dynamics import terms
 from settlement.align import NS
@@ -90,7 +93,8 @@ class Backtest:
         self._last_ns = 0
         self._look_ns = 0
         self.samples_kept = Kept(FREQUENCY, folder and folder / SAMPLES_FILE)
-        self.meters_kept = Kept(POWER, folder and folder / METERS_FILE)
+        self._meters = Kept(POWER, folder and folder / METERS_FILE)
+        self._metered = Metered(start_ns)
         self._steps = Steps()
         self._stated: list[Statement] = []
         self._stated_ns: int | None = None  # up to where
@@ -111,6 +115,7 @@ class Backtest:
             return
         self.samples_kept.add(judged)
         self._steps.add(judged["t_ns"])
+        self._settle_in(int(judged["rx_ns"][0]))
         for part in (judged,) if self.seller is None else self.seller.parts(self, judged):
             self._drive(part)
 
@@ -133,6 +138,7 @@ class Backtest:
     def follow(self, count: int) -> None:
         """Set-points alone, without any frequency: the next `count` of them, a decision at each."""
         for now_ns in self.points["t_ns"][self.told : self.told + count].tolist():
+            self._settle_in(now_ns)
             if self.seller is not None:
                 self.seller.turn(self, now_ns)
             self._idle_until(now_ns)
@@ -160,6 +166,17 @@ class Backtest:
         powers = self.sold_kw(np.array([t_ns]))[0].tolist()
         pairs = zip(self.settings.contracts, powers, strict=True)
         return [Sold(contract.product, kw) for contract, kw in pairs if kw > 0.0 or not self.sales]
+
+    def _settle_in(self, first_ns: int) -> None:
+        """Before the first row of all: where the fleet lives by then, it goes to its plans, and has declared them."""
+        begin_ns = max(first_ns - SETTLE_NS, self.fleet.now_ns)
+        if self._last_ns or begin_ns >= first_ns:
+            return
+        self._world(begin_ns)
+        self.core.on_time(begin_ns)
+        self._obey(begin_ns)
+        self._idle_until(first_ns)
+        self.core.sums.ticks = 0  # decisions are counted from the first row on
 
     def idle_until(self, now_ns: int) -> None:
         """Live up to a time at which the trace says nothing."""
@@ -206,7 +223,7 @@ class Backtest:
 
     def metered(self, rows: Block) -> None:
         """Keep what the meter read. rows : POWER[n]"""
-        self.meters_kept.add(rows)
+        self._metered.read(rows)
 
     def _look(self, now_ns: int) -> None:
         """Once a minute: what concerns the whole fleet."""
@@ -267,8 +284,14 @@ class Backtest:
         return self.samples_kept.whole
 
     @property
+    def meters_kept(self) -> Kept:
+        """POWER: what was metered, up to the last whole second."""
+        self._meters.add(self._metered.seconds())
+        return self._meters
+
+    @property
     def meters(self) -> Block:
-        """POWER[n]: the readings at the grid connection."""
+        """POWER[n]: the power at the grid connection, second by second."""
         return self.meters_kept.whole
 
     def facts(self, samples: Block | None = None, meters: Block | None = None, since_ns: int | None = None) -> Facts:
@@ -296,7 +319,16 @@ class Backtest:
         yield from self._stated
         span = self._span()
         if span is not None:
-            yield from self._settled(*span, span[1] + 1)
+            yield from self._settled(*span, span[1])
+
+    def unsold(self) -> Iterator[Unsold]:
+        """Settlement intervals in which a product was not sold, as far as the fleet has been metered."""
+        first_ns, until_ns = self.gathered.start_ns, self._metered.until_ns
+        for k, length_s in enumerate(self.settings.intervals_s if self.sales else ()):
+            name, length_ns = self.settings.contracts[k].product.id, length_s * NS
+            starts_ns = np.arange(first_ns - first_ns % length_ns, until_ns, length_ns, dtype=np.int64)
+            for start_ns in starts_ns[self.sold_kw(starts_ns)[:, k] <= 0.0].tolist():
+                yield Unsold(name, start_ns, min(start_ns + length_ns, until_ns))
 
     def settle_along(self) -> None:
         """Settle the intervals that nothing to come can change, and let go of the rows that no other one needs."""
@@ -331,8 +363,9 @@ class Backtest:
 
     def _settled(self, first_ns: int, last_ns: int, until_ns: int) -> list[Statement]:
         """Statements of the intervals from `first_ns` that begin before `until_ns`, of the rows in memory; each product
-        in intervals of its own length.
+        in intervals of its own length, as far as the fleet has been metered.
         """
+        last_ns = min(last_ns, self._metered.until_ns)
         lengths_ns = [length_s * NS for length_s in sorted(set(self.settings.intervals_s))]
         facts = self.facts(
             self.samples_kept.held, self.meters_kept.held,
@@ -340,10 +373,10 @@ class Backtest:
         )  # fmt: skip
         done: list[Statement] = []
         for length_ns in lengths_ns:
-            for start_ns in range(first_ns - first_ns % length_ns, until_ns, length_ns):
+            for start_ns in range(first_ns - first_ns % length_ns, min(until_ns, last_ns), length_ns):
                 if not (sold := self.sold_at(start_ns)):
                     continue
-                end_ns = min(start_ns + length_ns, last_ns + 1)
+                end_ns = min(start_ns + length_ns, last_ns)
                 near = between(facts, start_ns - reach_ns(sold), end_ns + tail_s(sold) * NS)
                 done += settle_interval(sold, near, start_ns, start_ns + length_ns, until_ns=end_ns)
         return sorted(done, key=lambda item: item.start_ns)

@@ -70,7 +70,8 @@ def result(wanted: Wanted, test: Backtest, rejected: Counter[str], out: Path | N
     if bill is not None:
         row["income"] = billing.summary(bill)
     products = {c.product.id: c.product for c in test.settings.contracts}
-    days, blocks = (make(statements, products, bill, gathered) for make in (periods.days, periods.blocks))
+    unsold = list(test.unsold())
+    days, blocks = (make(statements, products, bill, gathered, unsold) for make in (periods.days, periods.blocks))
     row |= {**gathered.told(), "days": [_plain(day) for day in days], "blocks": len(blocks)}
     row["worst_blocks"] = [_plain(block) for block in periods.worst(blocks)]
     if out is not None:

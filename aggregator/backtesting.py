@@ -18,6 +18,7 @@ from aggregator.checkpoint import BacktestError as BacktestError
 from aggregator.checkpoint import State
 from aggregator.config import Config, QualityTable
 from aggregator.contracts import CoreSettings
+from aggregator.declared import SETTLE_NS
 from aggregator.fleets.composing import guests_of
 from aggregator.gateways.population import Behaviour
 from aggregator.oversold import Oversold
@@ -145,7 +146,8 @@ def _test(wanted: Wanted, state: State, out: Path | None, block: Block) -> Backt
     if state.backtest is None:
         settings, first_ns = wanted.settings, int(block["t_ns"][0])
         state.backtest = Backtest(
-            settings, wanted.gate, first_ns, wanted.seed, wanted.perfect, wanted.behaviour, wanted.signal, folder=out,
+            settings, wanted.gate, first_ns - SETTLE_NS, wanted.seed, wanted.perfect, wanted.behaviour, wanted.signal,
+            folder=out,
             gathered=Collector(settings, first_ns, out, wanted.battery_price),
             guests=None if wanted.fleet is None else wanted.fleet.guests, seller=wanted.seller,
         )  # fmt: skip

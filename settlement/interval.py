@@ -300,7 +300,9 @@ def _delivery(k: int, sold: Sequence[Sold], facts: Facts, span: _Span, series: P
         cells = first + -(-(span.until_ns - span.start_ns) // step_ns) + tail
         grid = Grid(span.start_ns - first * step_ns, step_ns, cells)
         series = powers(sold, facts, grid)
-    last = first + -(-(span.until_ns - span.start_ns) // step_ns)
+    # A cell that is not over cannot be judged: of an interval that goes on, whole cells count.
+    judged_ns = span.until_ns - span.start_ns
+    last = first + (judged_ns // step_ns if span.until_ns < span.end_ns else -(-judged_ns // step_ns))
     target, dev = series.targets[k], expected.deviation_hz(product, facts.samples, grid)
     # The engine holds a lost frequency for `hold_s` and then goes back to the baseline: so does the history.
     held_cells = max(1, round(product.hold_s / grid.step_s))

@@ -191,22 +191,26 @@ def afrr(response, points, capacity, step=4.0, full=300.0, tol=0.05):
     return tuple(count / len(points) for count in counts)
 
 
-def nordic(response, target, capacity, settle, average=1, under=0.05, over=0.20):
-    """(inside, under, over) shares."""
+def nordic(response, target, capacity, settle, average=1, under=0.05, over=0.20, asked=None,
+           counted=None):  # fmt: skip
+    """(inside, under, over) shares. Both means are over the cells in which both are known."""
 
     def mean(values, k):
-        known = [v for v in values[max(0, k - average + 1) : k + 1] if not math.isnan(v)]
-        return sum(known) / len(known)
+        cells = [j for j in range(max(0, k - average + 1), k + 1) if not math.isnan(response[j])]
+        known = [values[j] for j in cells if asked is None or asked[j]]
+        return sum(known) / len(known) if known else values[k]
 
     lines = [mean(target, k) for k in range(len(target))]
     counts = [0, 0, 0]
     for k, value in enumerate(response):
+        if counted is not None and not counted[k]:
+            continue
         if math.isnan(value):
             counts[1] += 1
             continue
         value = mean(response, k)
-        asked = [lines[max(0, j)] for j in range(k - settle, k + 1)]
-        low, high = min(asked), max(asked)
+        line = [lines[max(0, j)] for j in range(k - settle, k + 1)]
+        low, high = min(line), max(line)
         wide = [under + (over - under) * min(abs(v) / capacity, 1.0) for v in (low, high)]
         low -= capacity * (under if low >= 0 else wide[0])
         high += capacity * (under if high <= 0 else wide[1])
@@ -215,7 +219,7 @@ def nordic(response, target, capacity, settle, average=1, under=0.05, over=0.20)
             counts[0] += 1
         else:
             counts[1 if (value < low and low > 0) or (value > high and high < 0) else 2] += 1
-    return tuple(count / len(target) for count in counts)
+    return tuple(count / sum(counts) for count in counts)
 
 
 def support(response, known, start, step, full, hold, tol):

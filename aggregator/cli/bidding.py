@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from aggregator.cli.bidfleet import by_fleet, lived_by
+from aggregator.cli.fleetoptions import FleetFile, SessionsShift, SessionsSite
 from aggregator.cli.output import Json, app, console, emit, text, writable
 from aggregator.cli.traceoptions import SkipBad, Zone
 from aggregator.contracts import CoreSettings, contracts_sold
@@ -18,13 +20,31 @@ if TYPE_CHECKING:
     from aggregator.bidding.selling import Seller
 
 
-@app.command(epilog="Example: flyball bid --product ce_fcr --history var/backtest --date 2026-11-23 --out bids.html")
+@app.command(
+    epilog="Example: flyball bid --product ce_fcr --history var/backtest --date 2026-11-23 --out bids.html; "
+    "for a fleet that is described: flyball bid --product ce_fcr --fleet fleet.toml --date 2026-11-23"
+)
 def bid(
     product: Annotated[list[str], typer.Option(help="Product, by id or .toml file; several are sold together.")],
-    history: Annotated[
-        list[Path], typer.Option(help="Folder of a backtest or a run, or a file of charging sessions; may be repeated.")
-    ],
     date: Annotated[str, typer.Option(help="Day to bid for, of the product's market, YYYY-MM-DD.")],
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a backtest or a run, or a file of charging sessions; may be repeated."),
+    ] = None,
+    fleet: FleetFile = None,
+    sessions_site: SessionsSite = None,
+    sessions_shift: SessionsShift = None,
+    vehicles: Annotated[
+        int | None, typer.Option(min=1, max=2_000_000, help="Without --history: chargers in the simulated fleet; 1000.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the simulated fleet; 1.")] = None,
+    perfect: Annotated[
+        bool, typer.Option("--perfect", help="Chargers of the simulated fleet without delay, loss or refusal.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML configuration, as of `run`, for the simulated fleet; what it sells is not."),
+    ] = None,
     confidence: Annotated[float, typer.Option(help="That what is offered will be there, of each block.")] = 0.99,
     how: Annotated[
         str, typer.Option(help="Distribution of the sum: smallest (of model and history), beta_binomial or normal.")
@@ -47,7 +67,11 @@ def bid(
     out: Annotated[Path | None, typer.Option(help="Page with the offers against quantiles and history.")] = None,
     json: Json = None,
 ) -> None:
-    """Say how much of a product to offer in each block of a day, and how the rule did on its own history."""
+    """Say how much of a product to offer in each block of a day, and how the rule did on its own history.
+
+    What the fleet had to sell is learned from --history, or of a fleet that is described (--fleet, --vehicles,
+    --config) as it lives through the days before.
+    """
     from aggregator.bidding import page, recorded
     from aggregator.bidding.answer import Answer
     from aggregator.bidding.products import bundle
@@ -62,14 +86,24 @@ def bid(
     sold.check(day)
     drift = _drift(sold, signal, trace or [], tz, round_trip, skip_bad)
     rule = Rule(confidence, how, lead_h, window_days, drift=drift, buy_back=buy_back)  # type: ignore[arg-type]  # checked there
-    car = Car(power_kw=car_kw, capacity_kwh=car_kwh, both_ways=not one_way)
-    with console.status("reading history"):
-        found = recorded.history(history, sold, car, chargers=chargers, site=site, tz=tz, skip_bad=skip_bad)
+    described = {
+        "fleet": fleet, "vehicles": vehicles, "seed": seed, "perfect": perfect or None, "sessions_site": sessions_site,
+        "sessions_shift": sessions_shift, "config": config,
+    }  # fmt: skip
+    lived = None
+    if by_fleet(history, described):
+        lived = lived_by(sold, product, rule, day, described, skip_bad)
+        found = lived.history
+    else:
+        car = Car(power_kw=car_kw, capacity_kwh=car_kwh, both_ways=not one_way)
+        with console.status("reading history"):
+            found = recorded.history(history or [], sold, car, chargers=chargers, site=site, tz=tz, skip_bad=skip_bad)
     with console.status("bidding"):
         answer = Answer(rule, sold, found, day)
     if out is not None:
         out.write_text(page.page(answer), encoding="utf-8")
-    emit(answer.document() | ({} if out is None else {"out": str(out)}), json, _shown(answer, page.facts(answer)))
+    document = answer.document() | ({} if lived is None else {"fleet": lived.about})
+    emit(document | ({} if out is None else {"out": str(out)}), json, _shown(answer, page.facts(answer)))
 
 
 def _day(text: str) -> Day:

@@ -86,9 +86,9 @@ def _daily(days: Sequence[Row]) -> list[str]:
     if not days:
         return []
     paid = "amount" in days[0]
-    head = ("day", "product", "score", "available", *(("income",) if paid else ()))
+    head = ("day", "product", "sold, kW", "score", "available", *(("income",) if paid else ()))
     judged = [
-        (row["day"], row["product"], row["score"], f"{100 * row['available_frac']:.2f} %",
+        (row["day"], row["product"], row["sold_kw"], row["score"], _share(row["available_frac"]),
          *((row["amount"],) if paid else ()))
         for row in days
     ]  # fmt: skip
@@ -117,6 +117,10 @@ def _daily(days: Sequence[Row]) -> list[str]:
             table("kWh", ("day", *(name.replace("_", " ") for name in reasons)), lost),
         ))  # fmt: skip
     return parts
+
+
+def _share(frac: float | None) -> str | None:
+    return None if frac is None else f"{100 * frac:.2f} %"
 
 
 def _drivers(drivers: Row) -> str:
@@ -148,7 +152,7 @@ def _wear(told: Row) -> str:
 def _worst(blocks: Sequence[Row]) -> str:
     head = ("from", "block", "product", "score", "available", "asked, kWh", "given, kWh", "unserved, kWh", "gaps, s")
     rows = [
-        (row["start"], row["block"], row["product"], row["score"], f"{100 * row['available_frac']:.2f} %",
+        (row["start"], row["block"], row["product"], row["score"], _share(row["available_frac"]),
          row["requested_up_kwh"] + row["requested_down_kwh"], row["delivered_up_kwh"] + row["delivered_down_kwh"],
          row["unserved_kwh"], row["gap_s"])
         for row in blocks

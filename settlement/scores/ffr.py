@@ -99,8 +99,8 @@ def activation(
         raise ScoreError("fields `step_s` and `trigger.hold_s` take times above 0")
     first, last, _ = inside.indices(response_pu.size)
     full = start + cells(demand.full_s, step_s, up=True) + slack
-    # Of coarse cells those that lie wholly within the support.
-    end = start + cells(demand.full_s + demand.hold_s, step_s, up=not slack)
+    # Of coarse cells those that lie wholly within the support, wherever in the cell before `start` it may have begun.
+    end = start + max(1, cells(demand.full_s + demand.hold_s - slack * step_s, step_s, up=not slack))
     good = known & (response_pu >= 1.0 - demand.tolerance_pu - ROUNDING)
     reached = np.flatnonzero(good[start:])
     support = good[max(full, first) : min(end, last)]

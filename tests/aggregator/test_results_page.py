@@ -80,7 +80,8 @@ def test_a_gap_invents_no_energy(written):
     assert sum(day["gap_s"] for day in days) == 400.0
     assert sum(day["gaps"] for day in days) == 1
     assert sum(day["rejected"].get("zero", 0) for day in days) == 30
-    assert sum(day["coverage_frac"] * day["covered_s"] for day in days) < 3600 - 400 + 15
+    covered_s = sum(day["covered_s"] for day in days)
+    assert 3600 - 400 - 30 - 5 < covered_s < 3600 - 400  # of the rows refused some seconds are held over
     assert orjson.loads((out / "result.json").read_bytes())["days"] == days
 
 

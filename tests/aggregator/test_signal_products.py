@@ -186,6 +186,18 @@ def test_a_signal_alone_is_followed_and_settled(tmp_path):
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000
 
 
+def test_whether_it_helped_the_frequency_is_told_with_one_beside_the_signal(tmp_path):
+    """NEM regulation alone: its payments weigh what was done by a frequency that a signal does not say."""
+    product, share = load("nem_reg_raise"), [0.5] * 90
+    alone = backtest([(product, 40.0)], signal=recorded(share, 4.0))
+    assert alone["score"] is None
+    assert "give a recorded one beside the signal" in alone["score_note"]
+    low = backtest([(product, 40.0)], [trace(tmp_path, [49.95] * 360)], recorded(share, 4.0))
+    assert low["score"] == 1.0
+    high = backtest([(product, 40.0)], [trace(tmp_path, [50.05] * 360)], recorded(share, 4.0))
+    assert high["score"] == 0.0
+
+
 def test_a_stack_of_all_kinds_is_shared_out(tmp_path):
     hz = [49.99] * 60 + [49.65] * 30 + [49.95] * 310
     sold = [(REG, 20.0), (FFR, 15.0), (dataclasses.replace(load("ce_fcr"), interval_s=300), 10.0)]

@@ -93,12 +93,12 @@ def test_what_is_sold_is_what_the_rule_says_of_what_was_known(ran):
 def test_what_was_available_is_told_and_kept(ran):
     found, out, _ = ran
     blocks = found["bids"]["blocks"]
-    # The first slice has nobody who had reported at its begin; the last one has no end.
-    assert [row["available_kw"] is None for row in blocks] == [True, False, False, False, False, True]
+    # The fleet has been living for some seconds when the first slice begins; the last one has no end.
+    assert [row["available_kw"] is None for row in blocks] == [False, False, False, False, False, True]
     kept = available.read(out / FILE, bundle([fcr()]))
-    assert kept["kw"].tolist() == [row["available_kw"] for row in blocks[1:5]]
-    assert found["bids"]["verdict"]["blocks"] == 4
-    assert found["bids"]["verdict"]["exceeded"] == sum(row["available_kw"] < row["firm_kw"] for row in blocks[1:5])
+    assert kept["kw"].tolist() == [row["available_kw"] for row in blocks[:5]]
+    assert found["bids"]["verdict"]["blocks"] == 5
+    assert found["bids"]["verdict"]["exceeded"] == sum(row["available_kw"] < row["firm_kw"] for row in blocks[:5])
 
 
 @pytest.mark.parametrize("looks", [2, 4])
@@ -207,7 +207,7 @@ def test_every_backtest_keeps_what_its_fleet_had_to_sell(tmp_path):
     path = written(tmp_path / "day.csv", 3700)
     run(Wanted([open_trace(path)], settings_of(), recorded_gate(50.0), seed=1), out=out)
     rows = recorded.history([out], bundle([load("ce_fcr")])).slices
-    assert ((rows["start_ns"] - BEGIN_NS) // QUARTER).tolist() == [1, 2, 3]
+    assert ((rows["start_ns"] - BEGIN_NS) // QUARTER).tolist() == [0, 1, 2, 3]
     assert (rows["kw"] > 0.0).all()
     assert (rows["present"] <= 12).all()
 

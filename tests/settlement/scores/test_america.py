@@ -240,6 +240,11 @@ def test_fpp_in_a_product():
     assert found.kpis["lower_kw_hz"] == pytest.approx(0.0)
     assert found.kpis["contribution_factor"] == pytest.approx(0.4)
     assert found.score == pytest.approx(25 / 30)
+    deaf = judge(rule, delivery(net, net, dev=np.full(net.size, np.nan)))
+    assert deaf.score is None
+    assert deaf.note.startswith("no frequency on record")
+    silent = judge(rule, delivery(net, net, dev=dev)._replace(net_kw=np.full(net.size, np.nan)))
+    assert silent.note == "no cell in which frequency and delivery are known"
     unknown = judge(replace(BOTH, score={"fn": "fpp"}), delivery(net, net, dev=dev))
     assert unknown.kpis["contribution_factor"] is None
     with pytest.raises(ScoreError, match="region_negative"):

@@ -88,9 +88,26 @@ def test_nordic_equals_its_twin(seed, settle, average):
     target = 100.0 * np.sin(np.cumsum(rng.normal(0, 0.15, 60)))
     response = target * rng.uniform(0.8, 1.3) + rng.normal(0, 4, 60)
     response[rng.random(60) < 0.1] = np.nan
-    found = nordic_fcr.score(response, target, 100.0, settle, average=average)
-    wanted = naive_scores.nordic(response.tolist(), target.tolist(), 100.0, settle, average)
-    assert tuple(found) == pytest.approx(wanted)
+    asked = rng.random(60) < 0.9
+    for known in (None, asked):
+        found = nordic_fcr.score(response, target, 100.0, settle, average=average, asked=known, counted=known)
+        rows = response.tolist(), target.tolist()
+        told = naive_scores.nordic(*rows, 100.0, settle, average, asked=known, counted=known)
+        assert tuple(found) == pytest.approx(told)
+
+
+@given(seed=SEEDS, average=st.integers(1, 12))
+@settings(max_examples=30)
+def test_who_gives_what_is_asked_is_inside_whatever_else_is_unknown(seed, average):
+    """A run's beginning and silences on either side leave the two means over the same cells."""
+    rng = np.random.default_rng(seed)
+    target = 100.0 * np.sin(np.cumsum(rng.normal(0, 0.3, 80)))
+    asked, given_known = rng.random(80) < 0.8, rng.random(80) < 0.8
+    asked[:20] = given_known[:20] = False
+    response = np.where(given_known, target, np.nan)
+    held = np.where(asked, target, 0.0)
+    found = nordic_fcr.score(response, held, 100.0, 0, asked & given_known, average=average, asked=asked)
+    assert found.inside_frac == 1.0
 
 
 @pytest.mark.parametrize(
