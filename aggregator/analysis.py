@@ -17,9 +17,8 @@ from typing import Any
 from aggregator import backtesting, whatif
 from aggregator.compiling import ensure
 from aggregator.config import load
+from aggregator.configured import behaviour, core_settings
 from aggregator.fleets.composing import guests_of
-from aggregator.fleetside import behaviour
-from aggregator.running import core_settings
 from telemetry.traces import open_trace
 
 

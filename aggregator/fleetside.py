@@ -8,16 +8,15 @@ expire.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any, Final
 
 import redis
 
 from aggregator import sessions
-from aggregator.config import Config, FleetTable
+from aggregator.config import Config
+from aggregator.configured import behaviour
 from aggregator.fleets.composing import LIVE_NS, composed
-from aggregator.gateways.population import PERFECT, Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
 from aggregator.ports import VehicleGateway
 from aggregator.process import Log, Stats, Stop, epoch, lower_nice, patient, settle_memory
@@ -54,14 +53,6 @@ def serve(
     lower_nice(5)
     settle_memory()
     Fleetside(config.area, fleet, sink, client, url, stop, log, config.fleet.vehicles).run()
-
-
-def behaviour(table: FleetTable) -> Behaviour:
-    """How imperfect the configured fleet is."""
-    if table.perfect:
-        return dataclasses.replace(PERFECT, plans=table.plan_shares)
-    plain = Behaviour(liars_frac=table.liars_frac, plans=table.plan_shares)
-    return plain if table.minimum_power else dataclasses.replace(plain, minimum_frac=0.0)
 
 
 def _sessions_before(client: redis.Redis, area: str, since: dict[str, str]) -> int:

@@ -65,6 +65,29 @@ def leave_alone(fleet: Fleet, i: int, safe_kw: float) -> None:
 
 
 @kernel
+def plausible(power_kw: float, soc_frac: float, temp_c: float) -> bool:
+    """Whether a report's numbers are within what there is; False for NaN and inf, but where no temperature is told."""
+    warm = ((temp_c >= TEMP_MIN_C) & (temp_c <= TEMP_MAX_C)) | np.isnan(temp_c)
+    return (abs(power_kw) <= POWER_MAX_KW) & (soc_frac >= 0.0) & (soc_frac <= 1.0) & warm
+
+
+@kernel
+def refusal(fleet: Fleet, row: Any, soc_frac: float) -> int:
+    """The first reason against a report that is not taken. row : VEHICLE"""
+    slot = int(row.slot)
+    if slot >= fleet.state.size:
+        return SLOT
+    if row.state != PLUGGED and row.state != FAULT:
+        return STATE
+    if fleet.session[slot] != row.session or fleet.state[slot] == UNPLUGGED:
+        return SESSION_OVER
+    if not (np.isfinite(row.power_kw) and np.isfinite(soc_frac)):
+        return NOT_A_NUMBER
+    # Overtaken on its way: what it says is no longer so. Or said before: it is not news, nor one more miss.
+    return OLD if plausible(row.power_kw, soc_frac, row.temp_c) else OUT_OF_RANGE
+
+
+@kernel
 def take_reports(
     held: Any, refreshed_ns: Column, rows: Block, now_ns: int, believing: Believing, bad: Column
 ) -> int:  # fmt: skip
@@ -96,26 +119,15 @@ def take_reports(
         # A report tells of its own time; a clock ahead of ours must not make it younger than its arrival.
         arrived_ns = min(row.rx_ns, now_ns)
         true_ns = min(row.t_ns, arrived_ns) if row.t_ns > arrived_ns - CLOCK_WRONG_NS else arrived_ns
-        why = TAKEN
-        if slot >= n:
-            why = SLOT
-        elif row.state != PLUGGED and row.state != FAULT:
-            why = STATE
-        elif session[slot] != row.session or state[slot] == UNPLUGGED:
-            why = SESSION_OVER
-        elif not (np.isfinite(row.power_kw) and np.isfinite(soc)):
-            why = NOT_A_NUMBER
-        elif (
-            soc < 0.0 or soc > 1.0 or abs(row.power_kw) > POWER_MAX_KW
-            # NaN is neither: the vehicle gives none.
-            or row.temp_c < TEMP_MIN_C or row.temp_c > TEMP_MAX_C
+        # All at once: what is wrong with a row matters when something is.
+        if (
+            (slot >= n) or not (
+                (session[slot] == row.session) & (state[slot] != UNPLUGGED)
+                & ((row.state == PLUGGED) | (row.state == FAULT)) & plausible(row.power_kw, soc, row.temp_c)
+                & (row.rx_ns >= report_ns[slot]) & (true_ns > source_ns[slot])
+            )
         ):  # fmt: skip
-            why = OUT_OF_RANGE
-        elif row.rx_ns < report_ns[slot] or true_ns <= source_ns[slot]:
-            # Overtaken on its way: what it says is no longer so. Or said before: it is not news, nor one more miss.
-            why = OLD
-        if why != TAKEN:
-            bad[why] += 1
+            bad[refusal(fleet, row, soc)] += 1
             refused += 1
             continue
         changed = state[slot] != row.state

@@ -20,74 +20,30 @@ from typing import Any, Final
 
 from aggregator.auth import load_token
 from aggregator.compiling import ensure
-from aggregator.config import Config, ConfigError, SiteTable, redis_url, redis_url_b
-from aggregator.contracts import Contract, CoreSettings, Site
+from aggregator.config import Config, ConfigError, redis_url, redis_url_b
+from aggregator.configured import behaviour, core_settings
+from aggregator.contracts import CoreSettings
 from aggregator.embedded import EmbeddedServer
-from aggregator.fleets.composing import LIVE_NS, check_tariff, composed, tariff_of
-from aggregator.fleetside import behaviour
+from aggregator.fleets.composing import LIVE_NS, check_tariff, composed
 from aggregator.keys import command_keys
 from aggregator.process import Log, Stop
-from aggregator.protecting import protection_of
 from aggregator.roles import DIGITS, Run, streams
 from aggregator.serving import settings
 from aggregator.supervisor import Line, newest, roles_of, with_ports
 from aggregator.unit import faults_of, named_units
 from aggregator.users import acl, address, make_passwords
 from aggregator.utility_figures import door
-from aggregator.validity import check_sold_once, check_valid
-from droop.limits import Derating
-from droop.products import load
+from aggregator.validity import check_valid
 from settlement.scores import weighted_score
 from telemetry.redis_stream import parse_id
 from telemetry.stages import ALIASES
 from telemetry.traces import open_trace
 
-# Sold when nobody says how much: well within what a plugged-in vehicle can sustain both ways.
-SOLD_KW_PER_VEHICLE: Final = 2.0
-# Bounds must last until the next refresh, and as long again as a report may be on its way.
-REPORT_DELAY_S: Final = 1.0
 # From the measuring unit's first sample to the first tick, generously.
 LINE_UP_S: Final = 5.0
 # The second server holds the frequency alone.
 SECOND_MB: Final = 64
 TOKEN: Final = "api.token"  # noqa: S105 - a file's name
-
-
-def core_settings(config: Config) -> CoreSettings:
-    """The core's settings from the configuration. Raises ConfigError, ProductError."""
-    contracts = tuple(
-        Contract(load(entry.product), _sold_kw(entry.sold_kw, config.fleet.vehicles)) for entry in config.contract
-    )
-    check_sold_once([contract.product for contract in contracts])
-    nominal = {contract.product.nominal_hz for contract in contracts}
-    if len(nominal) != 1:
-        raise ConfigError("`contract`: products of 50 and of 60 Hz cannot be sold in one area; run two")
-    limit = config.api.signal_max_kw
-    engine = config.engine
-    return CoreSettings(
-        config.area, config.fleet.vehicles, contracts,
-        signal_max_kw=sum(c.sold_kw for c in contracts) if limit is None else limit,
-        sample_age_max_s=engine.sample_age_max_s, refresh_s=engine.refresh_s,
-        horizon_s=engine.refresh_s + REPORT_DELAY_S, fresh_s=engine.fresh_s,
-        stale_s=engine.stale_s, validity_s=engine.validity_s, renew_s=engine.validity_s / 2,
-        overshoot_frac=engine.overshoot_frac, reversal_kw=engine.reversal_kw, most_frac=engine.most_frac,
-        rest_s=engine.rest_s, dwell_s=engine.dwell_s, retry_s=engine.retry_s, wear_price=engine.wear_price,
-        losses=(engine.loss_standing_frac, engine.loss_quadratic_frac),
-        derating=tuple(Derating(**config.limits.model_dump())), sites=tuple(_site(table) for table in config.site),
-        protection=protection_of(config.protection, contracts), tariff=tariff_of(config.fleet),
-        meter_classes=tuple((one.number, one.random_frac, one.common_frac) for one in config.meter),
-    )  # fmt: skip
-
-
-def _site(table: SiteTable) -> Site:
-    return Site(
-        table.name, table.parent, table.first, table.count, table.export_kw, table.import_kw, table.local_meter or 0,
-        table.local_lo_kw, table.local_hi_kw,
-    )  # fmt: skip
-
-
-def _sold_kw(named_kw: float | None, vehicles: int) -> float:
-    return SOLD_KW_PER_VEHICLE * vehicles if named_kw is None else named_kw
 
 
 def check_trace(trace: Path, nominal_hz: float, overrides: dict[str, Any]) -> float:

@@ -219,21 +219,19 @@ def answer(fleet: Fleet, book: Accounts, first: int, last: int) -> None:
     acknowledged, refused = book.acknowledged[first:last], book.refused[first:last]
     source_ns, state = fleet.source_ns[first:last], fleet.state[first:last]
     misses, refused_ns = fleet.misses[first:last], fleet.refused_ns[first:last]
+    none = np.uint32(0)
+    # No branches: who has reported since comes in no order, and of two guesses one is wrong.
     for i in range(told.size):
-        if begun_ns[i] == 0:
-            continue
-        said = source_ns[i] > heard_ns[i] and source_ns[i] >= looked_ns[i]
-        heard_ns[i] = source_ns[i] if said else heard_ns[i]
-        commands = np.int64(told[i].commands)
-        if waited[i] == 0 and commands == counted[i]:
-            continue
-        if said and state[i] == PLUGGED and misses[i] == 0 and refused_ns[i] == 0:
-            acknowledged[i] += waited[i]
-        elif said:
-            refused[i] += waited[i]
-        if said or waited[i] == 0:
-            waited[i] = commands - counted[i]
-            counted[i] = commands
+        here, source, heard = begun_ns[i] != 0, source_ns[i], heard_ns[i]
+        commands, waits, counts = np.int64(told[i].commands), waited[i], counted[i]
+        said = here & (source > heard) & (source >= looked_ns[i])
+        follows = (state[i] == PLUGGED) & (misses[i] == 0) & (refused_ns[i] == 0)
+        heard_ns[i] = source if said else heard
+        acknowledged[i] += waits if said & follows else none
+        refused[i] += waits if said & (not follows) else none
+        turns = here & (said | (waits == 0))
+        waited[i] = np.uint32(commands - counts) if turns else waits
+        counted[i] = np.int32(commands) if turns else counts
 
 
 @strict
@@ -282,8 +280,8 @@ def bind(fleet: Fleet, book: Accounts, first: int, last: int, lam: float) -> Non
     reason = fleet.reason_up[first:last] if lam > 0.0 else fleet.reason_down[first:last]
     asked = lam != 0.0
     for i in range(why.size):
-        touches = (sign * (power_kw[i] - bound_kw[i]) >= -TOUCHING_KW) & asked & (begun_ns[i] != 0)
-        now = reason[i] if touches else np.uint8(0)
+        because, near_kw = reason[i], sign * (power_kw[i] - bound_kw[i])
+        now = because if (near_kw >= -TOUCHING_KW) & asked & (begun_ns[i] != 0) else np.uint8(0)
         if now != why[i]:
             blame(book, first + i, now)
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from droop.capability import Needs
 
@@ -87,6 +86,8 @@ def bound_pu(drift: Drift, confidence: float) -> tuple[float, float]:
         raise ValueError(f"confidence takes a probability above 0 and below 1, got {confidence}")
     factor = 0.0
     if drift.blocks > 1:
+        from scipy.special import stdtrit  # a fifth of a second of import for those who bid
+
         factor = float(stdtrit(drift.blocks - 1, confidence)) * math.sqrt(1.0 + 1.0 / drift.blocks)
     return max(drift.up_pu + factor * drift.up_sd, 0.0), max(drift.down_pu + factor * drift.down_sd, 0.0)
 

@@ -79,6 +79,15 @@ def replaced_kwh(
     have moved since the report.
     """
     if t_ns >= energy_ns:
+        # One piece, unless the command ran out in between: the other would last no time, at the price of two divisions.
+        told = until_ns >= t_ns
+        if told | (until_ns <= energy_ns):
+            grid_kw = doing_kw if told else safe_kw
+            aboard = advanced_kwh(
+                energy_kwh, energy_ns, t_ns, np.float64(grid_kw), np.float64(eta_charge), np.float64(eta_discharge),
+                usable_kwh, np.float64(idle_kw), np.float64(heat_per_kw),
+            )  # fmt: skip
+            return reported_kwh, t_ns, abs(aboard - energy_kwh)
         aboard = standing_kwh(
             energy_kwh, energy_ns, t_ns, doing_kw, until_ns, safe_kw, eta_charge, eta_discharge, usable_kwh, idle_kw,
             heat_per_kw,

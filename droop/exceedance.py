@@ -13,8 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtrc, xlog1py, xlogy
-from scipy.stats import binomtest
+from scipy.special import bdtrc, chdtrc, xlog1py, xlogy
 
 LEVEL: Final = 0.05
 
@@ -50,7 +49,7 @@ def judged(exceeded: npt.NDArray[np.bool_], confidence: float, level: float = LE
     n, x, share = int(exceeded.size), int(np.count_nonzero(exceeded)), 1.0 - confidence
     if n == 0:
         return Verdict(0, 0, 0.0, 1.0, True, None, None, None, level)
-    p_value = float(binomtest(x, n, share, alternative="greater").pvalue)
+    p_value = float(bdtrc(x - 1, n, share)) if x > 0 else 1.0
     kupiec = _ratio(x, n, share)
     follows = _follows(exceeded)
     return Verdict(

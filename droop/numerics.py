@@ -108,6 +108,12 @@ def kernel(function: F) -> F:
     return _compile(function, fastmath=set(HONEST))
 
 
+def inner(function: F) -> F:
+    """As `kernel`, for the body of a loop: always compiled into its caller, where a call with many numbers costs more
+    than what is done with them."""
+    return _compile(function, fastmath=set(HONEST), forceinline=True)
+
+
 def strict(function: F) -> F:
     """As `kernel`, with IEEE arithmetic in the order written: for energy, and whatever settlement computes again."""
     # Said, not left out: a function compiled on behalf of a fast-math caller inherits the caller's flags, and what

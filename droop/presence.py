@@ -14,7 +14,6 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaln, gammaln, xlog1py, xlogy
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -35,6 +34,8 @@ class Correlation(NamedTuple):
 
 def log_probabilities(count: int, present_frac: float, correlation: float) -> Floats:
     """float64[count + 1]: log of the probability that 0, 1, .. count vehicles are there; 0 < present_frac < 1."""
+    from scipy.special import betaln, gammaln, xlog1py, xlogy  # a fifth of a second of import for those who bid
+
     k = np.arange(count + 1, dtype=np.float64)
     ways = gammaln(count + 1.0) - gammaln(k + 1.0) - gammaln(count - k + 1.0)
     if correlation < TINY:

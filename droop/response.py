@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from droop.fleet import PLUGGED, Fleet
-from droop.numerics import kernel
+from droop.numerics import inner, kernel
 from droop.reasons import Reason
 
 Column = npt.NDArray[Any]
@@ -145,7 +145,33 @@ def half_s(
     return (begun_ns - sent_ns + part * (t_ns - begun_ns)) / 1e9
 
 
-@kernel
+@inner
+def halfway(
+    measured_kw: float, before_kw: float, before_ns: int, from_kw: float, command_kw: float, sent_ns: int
+) -> bool:  # fmt: skip
+    """Whether half of a step may lie between two reports: what `half_s` answers, without its divisions."""
+    step = command_kw - from_kw
+    side, half = (1.0 if step > 0.0 else -1.0), 0.5 * abs(step)
+    return ((before_ns <= sent_ns) | (side * (before_kw - from_kw) < half)) & (side * (measured_kw - from_kw) >= half)
+
+
+@inner
+def shared(
+    measured_kw: float, told_kw: float, gain_up: float, gain_dn: float, teaches: bool
+) -> tuple[float, float]:  # fmt: skip
+    """(gain_up, gain_dn) after a report; as they were unless it `teaches`."""
+    # All is computed and then chosen from: which charger has something to teach comes in no order, and a branch that
+    # is guessed wrongly costs as much as all of this.
+    up = told_kw > 0.0
+    gain = gain_up if up else gain_dn
+    counts = counted(gain)
+    # Of what it would have been told if all of its gain were made up for.
+    asked_kw = told_kw if counts >= GAIN_LEAST else told_kw * (GAIN_LEAST / counts)
+    nearer = min(max(gain + GAIN_STEP * (measured_kw / asked_kw - gain), SHARE_LEAST), GAIN_MOST)
+    return nearer if teaches & up else gain_up, nearer if teaches & (not up) else gain_dn
+
+
+@inner
 def observe(
     measured_kw: float, t_ns: int, before_kw: float, before_ns: int, command_kw: float, told_kw: float,
     from_kw: float, past_lo_kw: float, past_hi_kw: float, sent_ns: int, valid_until_ns: int, rating_kw: float,
@@ -162,9 +188,8 @@ def observe(
         return gain_up, gain_dn, dead_s, 0 if tried_again else misses, 0 if tried_again else refused_ns
     elapsed_ns = t_ns - sent_ns
     # Without a command, or after its end, a charger does as it likes; a report from before it says nothing of it.
-    if sent_ns == 0 or elapsed_ns < 0 or t_ns >= valid_until_ns or not rating_kw > 0.0:
+    if (sent_ns == 0) | (elapsed_ns < 0) | (t_ns >= valid_until_ns) | (not rating_kw > 0.0):
         return gain_up, gain_dn, dead_s, misses, refused_ns
-    telling_kw = TELLING_FRAC * rating_kw
     settled = elapsed_ns >= settle_ns(dead_s)
     low = command_kw if settled else min(past_lo_kw, command_kw)
     high = command_kw if settled else max(past_hi_kw, command_kw)
@@ -172,21 +197,18 @@ def observe(
     outside = outside_kw(measured_kw, low, high, gain_up, gain_dn) > tolerance
     if outside and not held_back(measured_kw, low, high, tolerance):
         misses = min(misses + 1, 255)
-        far = max(low - measured_kw, measured_kw - high) > telling_kw
+        far = max(low - measured_kw, measured_kw - high) > TELLING_FRAC * rating_kw
         return gain_up, gain_dn, dead_s, misses, t_ns if misses >= believing.misses and far else 0
-    if not outside and abs(command_kw - from_kw) > telling_kw:
+    telling_kw = TELLING_FRAC * rating_kw
+    wide = (not outside) & (abs(command_kw - from_kw) > telling_kw)
+    if wide & halfway(measured_kw, before_kw, before_ns, from_kw, command_kw, sent_ns):
         seen_s = half_s(measured_kw, t_ns, before_kw, before_ns, from_kw, command_kw, sent_ns)
         if seen_s >= 0.0:
             dead_s = min(dead_s + DEAD_STEP * (seen_s - dead_s) if dead_s > 0.0 else seen_s, DEAD_MOST_S)
     # One that is still on its way has given no share yet.
     steady = abs(measured_kw - before_kw) <= METER_FRAC * rating_kw
-    if settled and steady and abs(told_kw) >= telling_kw:
-        up = told_kw > 0.0
-        gain = gain_up if up else gain_dn
-        # Of what it would have been told if all of its gain were made up for.
-        asked_kw = told_kw * max(GAIN_LEAST / counted(gain), 1.0)
-        gain = min(max(gain + GAIN_STEP * (measured_kw / asked_kw - gain), SHARE_LEAST), GAIN_MOST)
-        gain_up, gain_dn = (gain if up else gain_up), (gain_dn if up else gain)
+    teaches = settled & steady & (abs(told_kw) >= telling_kw)
+    gain_up, gain_dn = shared(measured_kw, told_kw, gain_up, gain_dn, teaches)
     return gain_up, gain_dn, dead_s, 0, 0
 
 

@@ -97,10 +97,9 @@ def backtest(
     from aggregator.billing import Asked, Files
     from aggregator.compiling import ensure
     from aggregator.config import load
+    from aggregator.configured import behaviour, core_settings
     from aggregator.fleets.composing import guests_of
-    from aggregator.fleetside import behaviour
     from aggregator.process import logger, settle_memory
-    from aggregator.running import core_settings
     from aggregator.signal_file import read
     from aggregator.tracefolder import recordings
     from telemetry.traces import open_trace

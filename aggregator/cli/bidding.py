@@ -114,17 +114,17 @@ def seller_of(
     how: str, settings: CoreSettings, history: list[Path], confidence: float
 ) -> tuple[CoreSettings, Seller | None]:  # fmt: skip
     """Who sells in a backtest, and the settings it begins with: `--sold bid` sells nothing before a rule says so."""
-    from aggregator.bidding import recorded
-    from aggregator.bidding.products import bundle
-    from aggregator.bidding.rule import Rule
-    from aggregator.bidding.selling import ANY_KW, Seller
-
     if how not in ("fixed", "bid"):
         raise ValueError(f"--sold {how}: takes fixed or bid")
     if how == "fixed":
         if history:
             raise ValueError("--history: goes with --sold bid")
         return settings, None
+    from aggregator.bidding import recorded
+    from aggregator.bidding.products import bundle
+    from aggregator.bidding.rule import Rule
+    from aggregator.bidding.selling import ANY_KW, Seller
+
     rule = Rule(confidence)
     powers = [contract.sold_kw for contract in settings.contracts]
     if not all(powers):

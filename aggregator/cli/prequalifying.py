@@ -102,9 +102,8 @@ def _recorded(
     from aggregator import prequalifying
     from aggregator.cli.backtesting import progress_bar
     from aggregator.compiling import ensure
-    from aggregator.fleetside import behaviour
+    from aggregator.configured import behaviour, core_settings
     from aggregator.process import logger, settle_memory
-    from aggregator.running import core_settings
 
     if folder is not None:
         return prequalifying.recorded(folder, plan), f"recorded in {folder}", options
@@ -127,7 +126,7 @@ def _judged(
     """The verdict as a document; report, recording and plan in a folder."""
     from aggregator import prequalification_files as files
     from aggregator import prequalifying
-    from aggregator.running import core_settings
+    from aggregator.configured import core_settings
     from settlement import prequalification as test
 
     sold_kw = prequalifying.tested(core_settings(loaded)).sold_kw

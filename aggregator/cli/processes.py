@@ -15,9 +15,9 @@ Config = Annotated[Path | None, typer.Option("--config", help="TOML configuratio
 def run_role(role: str, config: Path | None, **overrides: Any) -> None:
     """One role of a run whose store the environment names."""
     from aggregator.config import ConfigError, load, redis_url, redis_url_b
+    from aggregator.configured import core_settings
     from aggregator.process import Stop, logger
     from aggregator.roles import ROLES, Run
-    from aggregator.running import core_settings
 
     loaded = load(config, **overrides)
     url = redis_url(None)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from aggregator.config import Config, ConfigError, load, redis_url, redis_url_b, validate
-from aggregator.running import core_settings
+from aggregator.configured import core_settings
 
 TABLES = {
     "fleet": "vehicles", "unit": "rate_hz", "quality": "stuck_s", "engine": "refresh_s", "api": "port",

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp, spearmanr
 
 from aggregator.config import ConfigError, FleetTable, load
+from aggregator.configured import behaviour
 from aggregator.fleets import fitting, generating, joining, model, shifting, tariffs
 from aggregator.fleets.composing import check_tariff, composed, selected, tariff_of
 from aggregator.fleets.errors import FleetError
-from aggregator.fleetside import behaviour
 from aggregator.gateways.arrivals import Guests
 from aggregator.gateways.population import PERFECT, Behaviour, chargers
 from aggregator.gateways.simulated import SimulatedFleet

@@ -259,7 +259,7 @@ def test_a_slow_fleet_fails_fcr_d_and_strict_says_so(monkeypatch, capsys, tmp_pa
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     # Req. 1's band in the last minute of the hold, and what must be there from 7.5 s on.
     assert page.count('"type":"rect"') == 2
-    monkeypatch.setattr("aggregator.fleetside.behaviour", lambda _: replace(PERFECT, ramp_kw_s=SLOW_KW_S))
+    monkeypatch.setattr("aggregator.configured.behaviour", lambda _: replace(PERFECT, ramp_kw_s=SLOW_KW_S))
     status, shown, error = flyball(monkeypatch, capsys, *words, "--strict")
     document = orjson.loads(shown)
     assert (status, document["passed"], document["failed"]) == (1, False, ["K_red", "Req. 2", "Req. 3"])

@@ -11,8 +11,9 @@ import pytest
 
 from aggregator import roles, supervisor, users
 from aggregator.config import ConfigError, load, validate
+from aggregator.configured import core_settings
 from aggregator.contracts import from_json
-from aggregator.running import check_faults, check_trace, core_settings, summarise
+from aggregator.running import check_faults, check_trace, summarise
 from aggregator.supervisor import ORDER, StartError, free_port, roles_of, with_ports
 from aggregator.unit import faults_of
 from telemetry.traces.errors import TraceError

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.config import FleetTable
-from aggregator.fleetside import behaviour
+from aggregator.configured import behaviour
 from aggregator.gateways import physics, population, simulated
 from aggregator.gateways.population import PERFECT, Behaviour
 from aggregator.gateways.simulated import SimulatedFleet
