@@ -233,7 +233,7 @@ class Watched:
 
 def remembered(url: str, seconds: float) -> bool:
     """Whether the server's own history goes back so far."""
-    with urllib.request.urlopen(f"http://{url.split('/')[2]}/v1/history", timeout=BOUND_S) as answer:  # noqa: S310
+    with urllib.request.urlopen(f"http://{url.split('/')[2]}/v1/history", timeout=BOUND_S) as answer:
         t_ns = json.loads(answer.read())["t_ns"]
     return bool(t_ns) and t_ns[-1] - t_ns[0] >= seconds * NS
 

@@ -194,9 +194,7 @@ def test_every_stretch_of_curve_and_governors_is_a_loop():
 
 def test_a_stretch_is_named_by_its_middle_and_ends_where_the_governor_does():
     """From its dead band, 0.05 Hz, a governor of 1 000 MW/Hz gives 100 MW more: up to 0.15 Hz."""
-    grid = replace(
-        MASS, governor=(Governor(strength_mw_hz=1000.0, reserve_mw=100.0, deadband_hz=0.05, servo_s=0.5),)
-    )
+    grid = replace(MASS, governor=(Governor(strength_mw_hz=1000.0, reserve_mw=100.0, deadband_hz=0.05, servo_s=0.5),))
     found = {loop.on: loop.dev_hz for loop in margins.loops(grid, Fleet(straight(1.0), 100.0))}
     assert found == {(True,): pytest.approx(-0.1), (False,): pytest.approx(0.0)}
     # Of one slope each set of governors is a loop of its own.

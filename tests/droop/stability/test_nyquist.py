@@ -33,7 +33,7 @@ def test_the_first_crossing_is_the_last_place_where_something_is_spare():
     found = nyquist.first_crossing(spare, 0.05, 5.0, 1e-3)
     assert 0.636 <= found <= 0.637
     assert spare(found) > 0.0
-    assert nyquist.first_crossing(lambda at: -1.0, 0.05, 5.0, 1e-3) == 0.0
+    assert nyquist.first_crossing(lambda _at: -1.0, 0.05, 5.0, 1e-3) == 0.0
     looked = []
     # Up to the end and not beyond it, where steps do not divide it as where they do.
     for step in (0.5, 0.3):
