@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.special import lambertw
 
@@ -28,10 +28,13 @@ def only(grid, fleet):
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.05, 20.0), st.floats(0.0, 0.95))
+@example(20.0, 0.00390625)
 def test_an_integrator_s_margins(gain, part):
     """L = K exp(-s tau)/s: crossover K, phase margin 90 deg - K tau, delay margin pi/(2 K) - tau, gain pi/(2 K tau).
 
-    A command held for a microsecond is late by half of it: nothing beside seconds, but not beside the shortest delays.
+    A command held for a microsecond, T, is late by half of it: nothing beside seconds, but not beside the shortest
+    delays. And it is weaker by sin(x)/x, x = w T/2: a millionth where the delay is so short that the gain margin is
+    decided at 5 000 rad/s.
     """
     grid, fleet = integrator(gain, part * math.pi / (2 * gain))
     delay_s = part * math.pi / (2 * gain) + 0.5 * fleet.sample_s
@@ -41,7 +44,8 @@ def test_an_integrator_s_margins(gain, part):
     assert found.delay_s == pytest.approx(math.pi / (2 * gain) - delay_s, rel=1e-4, abs=1e-8)
     assert found.phase_deg == pytest.approx(90.0 - math.degrees(gain * delay_s), abs=1e-4)
     if part > 1e-3:
-        assert found.gain == pytest.approx(math.pi / (2 * gain * delay_s), rel=1e-6)
+        x = 0.5 * fleet.sample_s * math.pi / (2 * delay_s)
+        assert found.gain == pytest.approx(math.pi / (2 * gain * delay_s) * x / math.sin(x), rel=1e-8)
 
 
 @settings(max_examples=25, deadline=None)
