@@ -80,7 +80,7 @@ clean: ## remove the environment, caches, builds, and the folders of runs (var) 
 # Made from nothing whenever lock or project change, so that nothing stays that they do not name.
 $(STAMP): requirements.lock pyproject.toml
 	@$(FIND_PYTHON); \
-	echo "flyball: making $(VENV) with $$("$$found" --version) from requirements.lock; a minute or two" >&2; \
+	echo "flyball: making $(VENV) with $$("$$found" --version) from requirements.lock: downloads, a minute or two" >&2; \
 	rm -rf $(VENV); \
 	"$$found" -m venv $(VENV) || { \
 	  rm -rf $(VENV); \

@@ -54,7 +54,7 @@ def complete() -> bool:
 
 
 def ensure(log: Says | None = None, stop: Told | None = None) -> None:
-    """Have every kernel compiled; a minute or so at the first start of a version, nothing after it.
+    """Have every kernel compiled; one or two minutes at the first start of a version, nothing after it.
 
     Told to stop, it leaves at once, with nothing compiled. A compilation that fails leaves it to the caller's own.
     """
@@ -62,7 +62,7 @@ def ensure(log: Says | None = None, stop: Told | None = None) -> None:
         return
     begun_s = time.monotonic()
     if log is not None:
-        log.info("first start of this version: compiling kernels, a minute or so", kept=str(cache_folder()))
+        log.info("first start of this version: compiling kernels, one or two minutes", kept=str(cache_folder()))
     # Its standard input is our end: if we are killed, it goes as well.
     with subprocess.Popen([sys.executable, "-m", "aggregator.compiling"], stdin=subprocess.PIPE) as child:
         while child.poll() is None:

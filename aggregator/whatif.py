@@ -73,8 +73,12 @@ def _stretched(
 
     def moved(x: float) -> float:
         size = abs(x)
-        if size <= near:
-            return x * (near_now / near if near else 1.0)
+        if size < near:
+            return x * (near_now / near)
+        # At an edge the product of the quotient would miss the new edge by a last digit, and a curve that begins
+        # within its dead band is refused: here it is exact.
+        if size == far:
+            return math.copysign(far_now, x)
         return math.copysign(near_now + (size - near) * ((far_now - near_now) / (far - near)), x)
 
     points: dict[float, float] = {}

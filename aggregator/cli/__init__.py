@@ -31,6 +31,7 @@ from aggregator.cli import (
     replaying,
     reporting,
     running,
+    sampling,
     settling,
     stability,
     studying,
@@ -40,7 +41,7 @@ from aggregator.cli.output import app, fail
 __all__ = [
     "access", "accounts", "app", "backtesting", "bidding", "catalogue", "comparing", "diagnosis", "discovering",
     "explaining", "fleets", "inspecting", "journalling", "main", "prequalifying", "processes", "proving", "replaying",
-    "reporting", "running", "settling", "stability", "studying",
+    "reporting", "running", "sampling", "settling", "stability", "studying",
 ]  # fmt: skip
 
 # Typer brings a click of its own or uses the installed one; its public name leads to the class that is meant.
@@ -77,4 +78,4 @@ def _misused(error: Any) -> NoReturn:
         print(context.get_help(), file=sys.stderr)
         raise SystemExit(2)
     where = context.command_path if context is not None else "flyball"
-    fail(f"{' '.join(error.format_message().split())}; `{where} --help` lists what there is")
+    fail(f"{' '.join(error.format_message().split()).rstrip('.')}; `{where} --help` lists what there is")

@@ -6,15 +6,33 @@ import math
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
+
+# What one asks first stands first in the help; the roles of processes and what few need follow.
+FIRST: Final = (
+    "run", "doctor", "products", "sample", "inspect", "backtest", "compare", "report", "settle", "account", "explain",
+    "verify", "bid", "stability", "prequalify", "study", "fleet", "replay", "journal",
+)  # fmt: skip
+
+
+class Ordered(TyperGroup):
+    """The commands as a stranger looks for them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names, in the order of the help."""
+        known = super().list_commands(ctx)
+        return [name for name in FIRST if name in known] + [name for name in known if name not in FIRST]
+
 
 app = typer.Typer(
     name="flyball",
+    cls=Ordered,
     help="Frequency regulation with electric-vehicle fleets: hertz in, vehicles moved, delivery scored.",
     no_args_is_help=True,
     add_completion=False,

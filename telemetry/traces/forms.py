@@ -19,6 +19,7 @@ NS: Final = 1_000_000_000
 DAY_NS: Final = 86_400 * NS
 NAIVE: Final = -(1 << 62)  # offset of a cell that names no zone
 EPOCH: Final = date(1970, 1, 1)
+CENTURIES: Final = (19, 20, 21)  # of a date without separators, which is else any number of 14 digits
 _CLOCK = r"(?P<H>\d{1,2}):(?P<M>\d\d)(:(?P<S>\d\d)([.,](?P<F>\d{1,9}))?)?"
 _ZONE = r"( ?(?P<z>Z|UTC|GMT|(?P<sign>[+-])(?P<zh>\d\d)(:?(?P<zm>\d\d))?))?"
 _DATES = (r"(?P<y>\d{4})([-/])(?P<m>\d\d?)\2(?P<d>\d\d?)", r"(?P<d>\d\d?)\.(?P<m>\d\d?)\.(?P<y>\d{4})")
@@ -29,7 +30,7 @@ _PATTERNS = tuple(
         rf"{_DATES[1]}[T ]{_CLOCK}{_ZONE}",
         rf"(?P<d>\d\d?)-(?P<mon>[A-Za-z]{{3}})-(?P<y>\d{{4}})[T ]{_CLOCK}{_ZONE}",
         rf"{_CLOCK}",
-        r"(?P<y>(?:19|20|21)\d\d)(?P<m>\d\d)(?P<d>\d\d)(?P<H>\d\d)(?P<M>\d\d)(?P<S>\d\d)",
+        rf"(?P<y>(?:{'|'.join(map(str, CENTURIES))})\d\d)(?P<m>\d\d)(?P<d>\d\d)(?P<H>\d\d)(?P<M>\d\d)(?P<S>\d\d)",
     )
 )
 _DAY_FIRST = re.compile(rf"(?P<d>\d\d?)/(?P<m>\d\d?)/(?P<y>\d{{4}})[T ]{_CLOCK}{_ZONE}", re.ASCII)
@@ -101,6 +102,8 @@ class Form(NamedTuple):
             days, known = _days(part["y"] * 10_000 + month * 100 + part["d"])
             ns += days * DAY_NS
             fits &= known
+            if not self.literals:
+                fits &= np.isin(part["y"] // 100, CENTURIES)
         for name, unit_ns, limit in (("H", 3600 * NS, 24), ("M", 60 * NS, 60), ("S", NS, 60)):
             if name in part:
                 ns += part[name] * unit_ns

@@ -156,7 +156,7 @@ class Api:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(settings,))
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         assert self.url
 
     def _run(self, settings: Settings) -> None:
@@ -200,7 +200,7 @@ class Api:
         return self.call("POST", f"/v1/vehicles/{vehicle}/wish", data=data, headers=headers)
 
     def until(self, holds: Callable[[Any], bool], path: str = "/v1/status") -> Any:
-        deadline_s = time.monotonic() + 15
+        deadline_s = time.monotonic() + 60
         while True:
             body = self.get(path)
             if holds(body):
@@ -714,12 +714,12 @@ def test_healthz_needs_no_store_and_no_name(api: Api) -> None:
 def test_websocket_carries_the_status_live(api: Api, writers: Writers) -> None:
     async def watch() -> None:
         async with aiohttp.ClientSession() as session, session.ws_connect(api.url + "/v1/ws") as ws:
-            first = json.loads(await ws.receive_str(timeout=5))
+            first = json.loads(await ws.receive_str(timeout=60))
             assert (first["hz"], first["stale"]) == (49.9543, False)
             await ws.send_str("what a client says is ignored")
             writers.live["hz"] = 50.0123
             for _ in range(100):
-                if json.loads(await ws.receive_str(timeout=5))["hz"] == 50.0123:
+                if json.loads(await ws.receive_str(timeout=60))["hz"] == 50.0123:
                     return
             pytest.fail("the new figure never came")
 
@@ -754,7 +754,7 @@ def test_websockets_are_bounded_and_places_come_back(valkey: EmbeddedServer, wri
             assert caught.value.status == 503
             await second.close()
             third = await session.ws_connect(url)
-            assert json.loads(await third.receive_str(timeout=5))["area"] == "ce"
+            assert json.loads(await third.receive_str(timeout=60))["area"] == "ce"
             await third.close()
             await first.close()
 
@@ -862,7 +862,7 @@ def test_a_malformed_record_is_an_alarm_not_a_crash(api: Api, writers: Writers, 
     writers.store.set("stats:ce:ingest", b"\xff")
     body = api.until(lambda s: "LIVE_MALFORMED" in [alarm["code"] for alarm in s["alarms"]] and s["mode"] == "silent")
     assert body["stale"]
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 60
     while (answer := api.call("GET", "/v1/vehicles"))[0] != 503:
         assert time.monotonic() < deadline_s
     assert answer[1]["field"] == "fleetview"
@@ -880,7 +880,7 @@ def test_valkey_killed_and_restarted() -> None:
             body = api.until(lambda s: s["mode"] == "store lost")
             assert [alarm["code"] for alarm in body["alarms"]] == ["STORE_LOST"]
             for path in ("/v1/capability", "/v1/vehicles?q=x", "/v1/statements"):
-                deadline_s = time.monotonic() + 5
+                deadline_s = time.monotonic() + 60
                 while (answer := api.call("GET", path))[0] != 503:  # a view read just before may still be served
                     assert time.monotonic() < deadline_s, path
                 assert "store lost" in answer[1]["error"]

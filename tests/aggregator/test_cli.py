@@ -299,7 +299,7 @@ def test_backtest_heeds_the_configuration_of_a_run(flyball: Callable[..., Said],
 def test_the_module_is_the_script() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "aggregator.cli", "respond", "ce_fcr", "49.9"],
-        cwd=ROOT, capture_output=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, timeout=600, check=False,
     )  # fmt: skip
     assert ended.returncode == 0
     assert float(ended.stdout) == pytest.approx(0.5)

@@ -116,7 +116,7 @@ def pair() -> Iterator[tuple[EmbeddedServer, EmbeddedServer]]:
         yield a, b
 
 
-def until(done: Callable[[], Any], seconds: float = 20.0) -> None:
+def until(done: Callable[[], Any], seconds: float = 60.0) -> None:
     deadline_s = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline_s

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -11,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aggregator import stability
+from aggregator import stability_page as page
 from aggregator.cli import main
 from aggregator.contracts import Contract, CoreSettings
 from aggregator.core import Aggregator
@@ -20,6 +24,7 @@ from aggregator.journal_files import JournalWriter
 from droop.products import load
 from droop.stability import grid as grids
 from droop.stability.fleet import Fleet
+from droop.stability.region import Effect
 from droop.stability.simulation import Contingency
 from droop.stability.study import study
 from telemetry.samples import FREQUENCY
@@ -89,6 +94,14 @@ def test_the_document_says_it_in_one_sentence(monkeypatch, capfd):
     ):
         assert words in found["sentence"]
     assert f"{found['largest_delay_s']:.2f} s" in found["sentence"]
+    alone_hz, with_hz = found["alone"]["worst_dev_hz"], found["with_fleet"]["worst_dev_hz"]
+    less = re.search(
+        r"takes the frequency (\S+) Hz .* instead of (\S+) Hz \((\d+) mHz less, (\d+)%\)", found["sentence"]
+    )
+    assert [float(text) for text in less.groups()] == [
+        pytest.approx(with_hz, abs=5e-4), pytest.approx(alone_hz, abs=5e-4),
+        pytest.approx(1e3 * (alone_hz - with_hz), abs=0.5), pytest.approx(100.0 * (1.0 - with_hz / alone_hz), abs=0.5),
+    ]  # fmt: skip
     assert found["alone"]["nadir_hz"] < found["with_fleet"]["nadir_hz"] < 50.0
     assert [one["fleet_mw"] for one in found["by_size"]] == [0.125, 0.25, 0.5, 1.0]
     assert found["margins"]["stable"] is True
@@ -132,6 +145,8 @@ def test_a_folder_holds_page_document_and_courses(monkeypatch, capfd, tmp_path):
     assert min(courses["hz"].to_pylist()) == pytest.approx(found["with_fleet"]["nadir_hz"])
     assert min(courses["hz_alone"].to_pylist()) == pytest.approx(found["alone"]["nadir_hz"])
     assert {"hz_0.125_mw", "hz_1_mw", "fleet_mw", "governors_mw"} <= set(courses.column_names)
+    assert "hz_0.5_mw" not in courses.column_names  # that is `hz`
+    assert max(courses["fleet_mw"].to_pylist()) == pytest.approx(found["with_fleet"]["fleet_mw"])
     region = found["region"]
     assert len(region["effect"]) == len(region["sizes_mw"]) == len(region["edge_s"]) == 5
     assert {cell for row in region["effect"] for cell in row} >= {"helps", "unstable"}
@@ -151,6 +166,30 @@ def test_a_recorded_run_tells_its_latency_and_its_chargers_dead_times(run):
     assert found.dead_s["chargers"] == learned.size
     assert np.dot(found.delays_s, found.shares) == pytest.approx(found.latency_s["p99"] + learned.mean())
     assert f"{learned.size} chargers" in found.how
+
+
+def test_of_a_journal_only_samples_that_were_decided_on_after_they_were_true_count(monkeypatch, tmp_path):
+    """Half are 40 ms late, others are from a clock that is ahead, and ticks without a sample have no lateness."""
+    ticks = np.zeros(130, [("now_ns", "i8"), ("t_ns", "i8"), ("hz", "f8")])
+    ticks["hz"], ticks["t_ns"] = 50.0, T0
+    ticks["now_ns"] = T0 + 40 * 10**6
+    ticks["now_ns"][:60] = T0 - 90 * 10**6
+    ticks["now_ns"][60:80], ticks["hz"][60:80] = T0 + 9 * S, np.nan
+    fleet = SimpleNamespace(dead_s=np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.9, 0.0], np.float32))
+    core = SimpleNamespace(engine=SimpleNamespace(fleet=fleet))
+    monkeypatch.setattr(stability.journal_reader, "read", lambda *_: SimpleNamespace(rows=ticks))
+    monkeypatch.setattr(stability.journal_reader, "entries", lambda *_: [])
+    monkeypatch.setattr(stability, "rebuilt", lambda _: core)
+    (tmp_path / "journal").mkdir()
+    found = stability.of_run(tmp_path)
+    assert found.latency_s == {"p50": pytest.approx(0.04), "p99": pytest.approx(0.04), "samples": 50}
+    # Of five chargers: who never showed a dead time is not one without any.
+    assert found.dead_s == {
+        "p5": pytest.approx(0.12), "p50": pytest.approx(0.3), "p95": pytest.approx(0.8), "chargers": 5.0
+    }  # fmt: skip
+    assert found.delays_s == pytest.approx((0.14, 0.24, 0.34, 0.44, 0.94))
+    monkeypatch.setattr(stability, "rebuilt", lambda _: None)
+    assert stability.of_run(tmp_path).delays_s == pytest.approx((0.04,))
 
 
 def test_a_run_stands_in_for_the_delay(monkeypatch, capfd, run):
@@ -223,6 +262,79 @@ def test_the_page_of_a_deep_fall_says_that_the_model_ends():
     grid = grids.load("island")
     found = study(grid, Fleet(load("ce_fcr"), 0.5, (0.1,), (1.0,)), Contingency(15.0), seconds=20.0)
     assert stability.document(found, stability.fixed(0.1))["linear"] is False
+
+
+@pytest.fixture(scope="module")
+def played():
+    """A study of the Nordic grid and its sweep, small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("droop.stability.study.CELLS", 3)
+        return study(
+            grids.load("nordic"), Fleet(load("nordic_fcr_n"), 200.0, (0.4,), (1.0,)), Contingency(1450.0), seconds=20.0,
+            sweep=True,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("largest_s", "words"), [(0.0, "not be of this size at any delay"), (np.inf, "any time up to 5 s"), (0.7, "0.70 s")]
+)
+def test_the_sentence_says_how_late_it_may_be(played, largest_s, words):
+    assert words in stability.sentence(replace(played, largest_delay_s=largest_s))
+
+
+def test_every_figure_of_a_grid_has_its_own_mark(played):
+    grid = replace(
+        played.grid, governor=(replace(played.grid.governor[0], title="hydro"),),
+        marks={"size_mw": "V", "governor": "D", "governor.servo_s": "V2"}, confidence="M",
+    )  # fmt: skip
+    marks = {row["name"]: row["mark"] for row in stability.figures_of(replace(played, grid=grid))}
+    assert (marks["size_mw"], marks["inertia_s"]) == ("V", "M")
+    assert (marks["hydro: servo_s"], marks["hydro: reserve_mw"]) == ("V2", "D")
+
+
+def test_the_page_draws_what_was_found(played):
+    course, nyquist, sensitivity = (
+        page._course(played), page._nyquist(played.loop, played.margins.peak), page._sensitivity(played.loop),
+    )  # fmt: skip
+    drawn = {trace.name: np.array(trace.y) for trace in course.data}
+    assert drawn["without"].min() == pytest.approx(played.alone.measures.nadir_hz)
+    assert drawn["with 200 MW"].min() == pytest.approx(played.played.measures.nadir_hz)
+    assert drawn["fleet"].max() == pytest.approx(played.played.measures.fleet_mw)
+    # Stages far below where the frequency goes would only press the plot together.
+    lowest_hz = played.alone.measures.nadir_hz
+    assert [line.y0 for line in course.layout.shapes] == [hz for hz in played.grid.shed_hz if hz >= lowest_hz - 0.2]
+    near = replace(played, grid=replace(played.grid, shed_hz=(lowest_hz - 0.1, lowest_hz - 0.3)))
+    assert [line.y0 for line in page._course(near).layout.shapes] == [lowest_hz - 0.1]
+
+    curve, _, circle, _ = (np.array(trace.x) + 1j * np.array(trace.y) for trace in nyquist.data)
+    np.testing.assert_allclose(np.abs(circle + 1.0), 1.0 / played.margins.peak, rtol=1e-12)
+    assert np.abs(curve + 1.0).min() == pytest.approx(1.0 / played.margins.peak, rel=1e-3)  # it touches
+
+    enlarged, open_loop = sensitivity.data
+    assert max(enlarged.y) == pytest.approx(played.margins.peak, rel=1e-3)
+    found = played.loop.along(2.0 * np.pi * np.array(open_loop.x))
+    np.testing.assert_allclose(open_loop.y, np.abs(found), rtol=1e-9)
+
+
+def test_each_effect_has_its_colour(played):
+    heat = page._map(played, played.region).data[0]
+    for effect in Effect:
+        at = (effect - heat.zmin) / (heat.zmax - heat.zmin)
+        (shade,) = {colour for (low, colour), (high, _) in pairwise(heat.colorscale) if low < at < high}
+        assert shade == page.SHADES[effect]
+    np.testing.assert_array_equal(heat.z, played.region.effect)
+
+
+def test_the_table_of_the_page_sets_without_before_with(played):
+    found = stability.document(played, stability.fixed(0.4))
+    text = page.page(played, stability.fixed(0.4), found)
+    row = re.search(r"nadir \[Hz\]</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", text)
+    assert [float(cell) for cell in row.groups()] == [
+        pytest.approx(found[name]["nadir_hz"], abs=1e-3) for name in ("alone", "with_fleet")
+    ]
+    assert "no linear model holds" not in text
+    deep = replace(played, played=played.played._replace(measures=played.played.measures._replace(worst_dev_hz=3.1)))
+    assert "no linear model holds" in page.page(deep, stability.fixed(0.4), found)
 
 
 def test_the_guide_s_example_runs_and_means_something():

@@ -232,7 +232,7 @@ def test_a_stopped_study_goes_on(folder: Path, tmp_path: Path) -> None:
 def flyball(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "aggregator.cli", "study", *options], cwd=folder, capture_output=True, text=True,
-        timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
 
 

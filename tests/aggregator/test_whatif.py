@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aggregator import whatif
@@ -27,6 +27,7 @@ def test_a_step_dead_band_and_a_droop_are_what_they_say(band, full, dev):
 
 @settings(deadline=None)
 @given(band=st.floats(0.001, 0.1), dev=st.floats(-0.7, 0.7))
+@example(band=0.061120920035150225, dev=0.0)  # times the quotient of the edges it is not the edge by a last digit
 def test_an_offset_dead_band_moves_with_its_edge(band, dev):
     """Dynamic Regulation: nothing to the edge of the dead band, then straight to the end of its curve."""
     before = load("gb_dr_low")

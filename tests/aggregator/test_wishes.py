@@ -82,7 +82,7 @@ def started(client: redis.Redis, since: dict[str, str]) -> Worker:
 
 def seen(worker: Worker, holds: Callable[[], Any]) -> None:
     """Read until it holds."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while not holds():
         worker._read()
         assert time.monotonic() < deadline_s, (worker.core.engine.fleet.wish, worker.figures()["rejected"])

@@ -13,6 +13,7 @@ import math
 import shutil
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from aggregator.api.server import serve
 from aggregator.api.settings import Settings
 from aggregator.embedded import EmbeddedServer
 from droop.explain import explain_row
+from tests.scenarios.lines import BOUND_S, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -182,7 +184,7 @@ def source() -> Iterator[Source]:
 def url(source: Source) -> Iterator[str]:
     """The API's address, served from a thread of its own."""
     path = source.store.connection_pool.connection_kwargs["path"]
-    settings = Settings(redis_url=f"unix://{path}", token="only-for-this-test", port=0, silent_s=1.0)  # noqa: S106
+    settings = Settings(redis_url=f"unix://{path}", token="only-for-this-test", port=0, silent_s=3.0)  # noqa: S106
     loop, stop, ready, found = asyncio.new_event_loop(), asyncio.Event(), threading.Event(), []
 
     def run() -> None:
@@ -194,11 +196,11 @@ def url(source: Source) -> Iterator[str]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    ready.wait(10)
+    ready.wait(BOUND_S)
     yield found[0]
     with contextlib.suppress(RuntimeError):  # already closed: the server failed, and the test says so
         loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
+    thread.join(BOUND_S)
 
 
 class Watched:
@@ -222,15 +224,23 @@ class Watched:
             self.faults.append(f"failed: {request.url} {request.failure}")
 
     def expect(self, selector: str, text: str) -> None:
-        playwright.expect(self.page.locator(selector)).to_have_text(text, timeout=10_000)
+        playwright.expect(self.page.locator(selector)).to_have_text(text)
 
     def texts(self, selector: str) -> list[str]:
         found: list[str] = self.page.locator(selector).all_inner_texts()
         return [text.strip() for text in found]
 
 
+def remembered(url: str, seconds: float) -> bool:
+    """Whether the server's own history goes back so far."""
+    with urllib.request.urlopen(f"http://{url.split('/')[2]}/v1/history", timeout=BOUND_S) as answer:
+        t_ns = json.loads(answer.read())["t_ns"]
+    return bool(t_ns) and t_ns[-1] - t_ns[0] >= seconds * NS
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright.expect.set_options(timeout=1e3 * BOUND_S)
     with playwright.sync_playwright() as p:
         launched = p.chromium.launch(executable_path=CHROMIUM, args=ARGS, headless=True)
         yield launched
@@ -321,29 +331,33 @@ def test_figures_equal_what_was_written_and_change_live(source: Source, open_pag
     w.expect("#deviation", "+100.0")
 
 
-def test_charts_draw_and_can_be_read_by_keyboard(source: Source, open_page: Any) -> None:
+def test_charts_draw_and_can_be_read_by_keyboard(source: Source, open_page: Any, url: str) -> None:
     w = open_page()
-    w.page.wait_for_timeout(1500)
+    until(lambda: remembered(url, 2.0), "a past to read")
     coloured = """(id) => {
         const c = document.getElementById(id), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
         const seen = new Set();
         for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200) seen.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]);
         return seen.size;
     }"""
-    assert w.page.evaluate(coloured, "chart-hz") > 5
-    assert w.page.evaluate(coloured, "chart-kw") > 5
+    for chart in ("chart-hz", "chart-kw"):
+        until(lambda chart=chart: w.page.evaluate(coloured, chart) > 5, f"{chart} to be drawn")
     w.page.focus("#chart-hz")
-    w.page.keyboard.press("ArrowLeft")
-    playwright.expect(w.page.locator("#legend-kw")).to_contain_text("UTC")
+
+    def read() -> bool:
+        w.page.keyboard.press("Escape")
+        w.page.keyboard.press("ArrowLeft")
+        return "UTC" in w.page.locator("#legend-kw").inner_text()
+
+    until(read, "a past value to be read")  # a second back, where the page may have just begun
     w.page.keyboard.press("Escape")
     playwright.expect(w.page.locator("#legend-kw")).not_to_contain_text("UTC")
     w.page.click("text=5 min")
     assert w.page.get_attribute("[data-window='300']", "aria-pressed") == "true"
 
 
-def test_a_page_opened_late_has_the_past(source: Source, open_page: Any) -> None:
-    first = open_page()
-    first.page.wait_for_timeout(1500)
+def test_a_page_opened_late_has_the_past(source: Source, open_page: Any, url: str) -> None:
+    until(lambda: remembered(url, 2.0), "a past that no page has seen")
     second = open_page()
     second.page.focus("#chart-hz")
     second.page.keyboard.press("ArrowLeft")  # a second ago this page was not there
@@ -442,7 +456,7 @@ def test_alarms_stand_out_with_their_age(source: Source, open_page: Any, tmp_pat
 def test_silence_turns_figures_into_dashes(source: Source, open_page: Any, tmp_path: Path) -> None:
     w = open_page()
     source.alive = False
-    playwright.expect(w.page.locator("#link-text")).to_contain_text("No data since", timeout=10_000)
+    playwright.expect(w.page.locator("#link-text")).to_contain_text("No data since")
     w.expect("#mode", "silent")
     w.expect("#alarm-severity", "Critical")
     playwright.expect(w.page.locator("#alarm-text")).to_contain_text("worker is silent")
@@ -501,6 +515,9 @@ def test_every_name_on_the_page_is_one_elements(open_page: Any) -> None:
 
 def test_layout_stands_still(source: Source, open_page: Any) -> None:
     w = open_page()
+    # What comes by a request of its own has its place once; from then on nothing moves.
+    w.expect("#page-text", "1–15 of 64")
+    w.expect("#statements-total", "4 statements")
     w.page.wait_for_timeout(1000)
     shifted = w.page.evaluate(
         """() => new Promise((done) => {

@@ -58,7 +58,7 @@ def alone(store: EmbeddedServer, tmp_path: Path, kernels: None) -> Iterator[Call
     yield begin
     for _, process in started:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
     for name, process in started:
         log = (tmp_path / f"{name}.err").read_text(encoding="utf-8", errors="replace")
         assert process.returncode in (0, -9), log
@@ -135,7 +135,7 @@ def test_only_the_worker_of_the_day_commands_a_gateway(store: EmbeddedServer, al
 
     # A gateway that starts anew knows what was said before its time, and numbers its cars above the old ones.
     first.kill()
-    first.wait(10)
+    first.wait(60)
     alone("gateway")
     until(lambda: read(client, "stats:ce:gateway")["pid"] != first.pid, "the next gateway")
     writer.add(message(harmful, epoch=11, sequence=2))
@@ -179,11 +179,12 @@ def test_a_worker_counts_what_it_cannot_take_and_goes_on(store: EmbeddedServer, 
             hertz.add(samples(49.98 + 0.0001 * (now_ns % 97)))
             time.sleep(0.05)
 
-    go_on(20)
-    before = read(client, "live:ce")
-    assert before["mode"] == "normal"
-    assert before["vehicles"]["plugged"] == known.size
+    def regulating() -> dict[str, Any] | None:
+        go_on(5)
+        live = read(client, "live:ce")
+        return live if live["mode"] == "normal" and live["vehicles"]["plugged"] == known.size else None
 
+    before = until(regulating, "the worker to regulate")
     report = empty(VEHICLE, 5)
     report["t_ns"] = report["rx_ns"] = time.time_ns()
     report["slot"], report["session"], report["state"] = known["slot"][0], known["session"][0], SlotState.PLUGGED
@@ -215,9 +216,9 @@ def test_a_worker_counts_what_it_cannot_take_and_goes_on(store: EmbeddedServer, 
     signal.add(wire.encode(said))
     signal.add(samples(50.0))
     client.xadd("signal:ce:a1", {b"other": b"field"}, id=f"{signal.epoch}-{signal.counter + 1}")
-    go_on(20)
 
     def counted() -> dict[str, Any] | None:
+        go_on(5)
         rejected = read(client, "live:ce")["rejected"]
         return rejected if rejected.get("wire_stream", 0) >= 4 and rejected.get("spike") else None
 
@@ -232,11 +233,9 @@ def test_a_worker_counts_what_it_cannot_take_and_goes_on(store: EmbeddedServer, 
     }  # fmt: skip
     assert rejected["wire_magic"] == 2
     assert rejected["wire_short"] == 2
-    after = read(client, "live:ce")
+    after = until(regulating, "the worker to regulate on, with the same vehicles")
     assert worker.poll() is None
-    assert after["mode"] == "normal"
     assert after["signal_kw"] == 0.0
-    assert after["vehicles"]["plugged"] == before["vehicles"]["plugged"]
     assert after["ticks"] > before["ticks"]
 
 
@@ -258,13 +257,17 @@ def test_a_number_that_is_no_frequency_moves_nothing_even_unmarked(
         time.sleep(0.05)
     found = until(lambda: (s := read(client, "live:ce")) and sum(s["rejected"].values()) >= 7 and s, "the refusals")
     assert found["rejected"] == {"nan": 3, "zero": 1, "range": 3}
-    rows = np.concatenate([
-        np.frombuffer(entry.payload, TICK)
-        for _, _, payload in StreamReader(client, {"journal:ce:w1": "0"}).read()
-        for entry in unpack(payload)
-        if entry.kind is Kind.TICKS
-    ])  # fmt: skip
-    assert rows.size >= 27
+
+    def ticks() -> Any:
+        rows = [
+            np.frombuffer(entry.payload, TICK)
+            for _, _, payload in StreamReader(client, {"journal:ce:w1": "0"}).read()
+            for entry in unpack(payload)
+            if entry.kind is Kind.TICKS
+        ]
+        return rows if sum(one.size for one in rows) >= 27 else None
+
+    rows = np.concatenate(until(ticks, "the journal of every tick"))
     assert (rows["response_kw"] == 0.0).all()
 
 

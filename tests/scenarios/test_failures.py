@@ -60,12 +60,12 @@ def _codes(found: dict) -> set[str]:
 
 
 def only_the_right_token_moves_the_fleet(line: Line) -> None:
-    body = {"power_kw": 500.0, "valid_s": 8.0}
+    body = {"power_kw": 500.0, "valid_s": 600.0}
     assert line.call("/v1/signal", None, body)[0] == 401
     code, refused = line.call("/v1/signal", "x" * 40, body)
     assert (code, refused["field"]) == (401, "Authorization")
     assert line.live["signal_kw"] == 0.0
-    assert line.call("/v1/signal", line.token, {"power_kw": 1e6, "valid_s": 8.0})[0] == 422
+    assert line.call("/v1/signal", line.token, {"power_kw": 1e6, "valid_s": 600.0})[0] == 422
 
     def follows() -> bool:
         live = line.live
@@ -84,6 +84,9 @@ def only_the_right_token_moves_the_fleet(line: Line) -> None:
     assert live["request_kw"] - live["baseline_kw"] == pytest.approx(live["response_kw"], abs=1e-6)
     assert extra_kw() == pytest.approx(500.0, abs=0.1 * SOLD_KW)
     until(lambda: line.live["signal_kw"] and follows(), "the fleet to follow the signal")
+    # Its next word is short: it is the same power, and its end is waited for.
+    code, _ = line.call("/v1/signal", line.token, {"power_kw": 500.0, "valid_s": 3.0})
+    assert code in (200, 202)
     until(lambda: line.live["signal_kw"] == 0.0, "the signal to expire")
     until(lambda: abs(extra_kw()) < 0.1 * SOLD_KW, "the request to return")
 
@@ -94,7 +97,10 @@ def a_killed_measuring_unit_is_held_then_ramped_then_taken_up_again(line: Line) 
     first = line.role("unit")
     first.kill()
     line.replaced(first, "unit").kill()
-    until(lambda: "FREQUENCY_LOST" in _codes(status(line)), "the alarm")
+    # Of the journal: the next unit may have ended the alarm before anybody looked.
+    until(
+        lambda: [e for e in line.entries(Kind.ALARM) if json.loads(e.payload)["code"] == "FREQUENCY_LOST"], "the alarm"
+    )
     mode = until(lambda: status(line).get("mode"), "a mode")
     assert mode in ("ramp", "baseline", "normal")
     regulating(line)

@@ -16,7 +16,7 @@ from tests.telemetry.utility_clients import foreign, own
 
 pytestmark = pytest.mark.scenario
 
-CONFIG = QUIET + "[utility]\nport = 0\nlocal_operate = true\nvalid_s = 6\ninterval_s = 0\n"
+CONFIG = QUIET + "[utility]\nport = 0\nlocal_operate = true\nvalid_s = 15\ninterval_s = 0\n"
 
 
 def port(line: Line) -> int:
@@ -87,7 +87,7 @@ def every_command_has_its_lines(line: Line) -> None:
     assert (operated["client"], operated["category"], operated["power_kw"]) == ("loopback", 3, 50.0)
     assert published["stream"] == "signal:ce:u1"
     assert line.store.xrange("signal:ce:u1", published["entry"], published["entry"])
-    assert published["valid_until_ns"] - published["t_ns"] == pytest.approx(6e9, rel=0.05)
+    assert published["valid_until_ns"] - published["t_ns"] == pytest.approx(15e9, rel=0.05)
     assert (refused["reason"], refused["cause"]) == ("origin", 2)
 
 

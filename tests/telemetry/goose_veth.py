@@ -82,7 +82,7 @@ class Publisher:
         self.call.GoosePublisher_publish(self.handle, self.values)
 
 
-def until(true: Callable[[], Any], within_s: float = 10.0) -> bool:
+def until(true: Callable[[], Any], within_s: float = 30.0) -> bool:
     end = time.monotonic() + within_s
     while not true():
         if time.monotonic() > end:

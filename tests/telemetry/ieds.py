@@ -52,7 +52,7 @@ class Rows:
         return np.concatenate(self.blocks) if self.blocks else np.zeros(0, FREQUENCY)
 
 
-def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
+def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
     """Wait for a condition; the bound is there to end a hung test, not to measure."""
     end = time.monotonic() + within_s
     while not true():
@@ -60,7 +60,7 @@ def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-def ends(call: Callable[[], None], within_s: float = 20.0) -> None:
+def ends(call: Callable[[], None], within_s: float = 60.0) -> None:
     """`call` returns at all."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()

@@ -44,7 +44,7 @@ def own_network() -> list[str]:
 def told() -> dict[str, Any]:
     ended = subprocess.run(
         [*own_network(), sys.executable, str(ROOT / "tests/telemetry/goose_veth.py")],
-        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120,
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])

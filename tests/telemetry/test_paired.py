@@ -16,7 +16,7 @@ from telemetry.paired import PairedReader
 from telemetry.paired_writer import PairedWriter
 from telemetry.redis_stream import StreamConflict, StreamWriter, connect
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from telemetry.samples import FREQUENCY, Quality
@@ -503,6 +503,7 @@ SPOIL = st.tuples(st.integers(0, 119), st.integers(0, 25), st.sampled_from("0123
     st.sampled_from(RUN_FORMS),
     st.lists(SPOIL, max_size=5),
 )
+@example(datetime(2000, 1, 1), 0.1, "%Y%m%d%H%M%S", [(0, 1, "2")])  # 2200 without separators: a number, not a year
 def test_cells_that_share_their_minute_are_read_as_each_by_itself(begin, step_s, form, spoils):
     begin = begin.replace(microsecond=0)
     zone = timezone(timedelta(hours=-3, minutes=-30))

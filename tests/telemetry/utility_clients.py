@@ -28,7 +28,7 @@ def need(*names: str) -> None:
             pytest.skip(f"{name} is not installed here: pip install 'flyball[iec61850]'")
 
 
-def until(true: Callable[[], Any], within_s: float = 20.0) -> Any:
+def until(true: Callable[[], Any], within_s: float = 60.0) -> Any:
     """Wait for a condition; the bound is there to end a hung test, not to measure."""
     end = time.monotonic() + within_s
     while not (found := true()):

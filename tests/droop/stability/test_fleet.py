@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from droop.curve import fractions
 from droop.products import load
+from droop.promises import Freedoms
 from droop.stability import fleet as fleets
 from droop.stability import grid as grids
 from droop.stability.fleet import Fleet, FleetError, check
@@ -169,6 +170,9 @@ def test_another_mean_delay_is_what_was_asked_for(found, delay_s):
 def test_dead_times_are_spread_and_measured_with_their_mean():
     delays_s, shares = fleets.spread(0.1, 0.8, 0.05)
     assert np.dot(delays_s, shares) == pytest.approx(0.5)
+    # Middles of equal parts of 0.1 to 0.8 s behind 0.05 s: the spread of the whole, but for that within a part.
+    assert np.std(delays_s) == pytest.approx(0.7 / math.sqrt(12.0), rel=0.003)
+    assert min(delays_s) == pytest.approx(0.15 + 0.35 / fleets.ATOMS)
     assert fleets.spread(0.2, 0.2) == ((0.2,), (1.0,))
     dead_s = np.random.default_rng(1).gamma(4.0, 0.1, 999)
     delays_s, shares = fleets.measured(dead_s, 0.01)
@@ -196,7 +200,20 @@ def test_slopes_are_those_of_the_curve(name):
 def test_a_held_sample_is_late_by_half_a_period():
     z = np.array([1e-6j, 1e-3j, 0.1j, 1.0j])
     np.testing.assert_allclose(np.angle(fleets.held(z)), -np.abs(z) / 2, rtol=1e-3, atol=1e-12)
-    np.testing.assert_allclose(fleets.held(np.array([9.9e-5j])), fleets.held(np.array([1.01e-4j])), rtol=1e-5)
+    near = np.array([9.9e-5j, 3e-5 + 9e-5j])  # below which the series stands in
+    np.testing.assert_allclose(fleets.held(near), -np.expm1(-near) / near, rtol=1e-11)
+
+
+def test_a_response_time_is_a_lag_in_the_loop():
+    """Open loop response time: 90 % of a step, so that tau is a ln(10)th of it (IEEE 1547-2018)."""
+    product = load("ieee1547")
+    assert product.olrt_s > 0.0
+    fleet = Fleet(product, 100.0, (0.3,), (1.0,), sample_s=1e-6)
+    ((_, _, share_hz),) = {stretch[2]: stretch for stretch in fleets.slopes(product)}.values()
+    omega = np.geomspace(0.01, 20.0, 20)
+    late = np.exp(-1j * omega * (0.3 + product.delay_s + 0.5e-6))
+    wanted = 100.0 * share_hz * late / (1.0 + 1j * omega * product.olrt_s / math.log(10.0))
+    np.testing.assert_allclose(fleets.transfer(fleet, 1j * omega, share_hz), wanted, rtol=1e-9)
 
 
 GRID_60 = grids.load("ercot")
@@ -208,6 +225,7 @@ GRID_60 = grids.load("ercot")
         (lambda: Fleet(NORDIC_N, -1.0), "fleet_mw"),
         (lambda: Fleet(NORDIC_N, math.nan), "fleet_mw"),
         (lambda: Fleet(NORDIC_N, 1.0, (0.1,), (0.5,)), "add up to 1"),
+        (lambda: Fleet(NORDIC_N, 1.0, (0.1,), (0.9999,)), "add up to 1"),
         (lambda: Fleet(NORDIC_N, 1.0, (0.1, 0.2), (1.0,)), "as many"),
         (lambda: Fleet(NORDIC_N, 1.0, (-0.1,), (1.0,)), "delays_s"),
         (lambda: Fleet(NORDIC_N, 1.0, (math.nan,), (1.0,)), "delays_s"),
@@ -238,3 +256,6 @@ def test_energy_management_is_left_out_of_the_loop():
     # NEM would steer over minutes what a study of seconds does not know.
     assert NORDIC_N.reservoir is not None
     assert Fleet(NORDIC_N, 1.0).plain().reservoir is None
+    german = load("ce_fcr_de")
+    assert german.freedoms != Freedoms()
+    assert Fleet(german, 1.0).plain().freedoms == Freedoms()

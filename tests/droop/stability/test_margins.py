@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.special import lambertw
 
@@ -28,10 +28,13 @@ def only(grid, fleet):
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0.05, 20.0), st.floats(0.0, 0.95))
+@example(20.0, 0.00390625)
 def test_an_integrator_s_margins(gain, part):
     """L = K exp(-s tau)/s: crossover K, phase margin 90 deg - K tau, delay margin pi/(2 K) - tau, gain pi/(2 K tau).
 
-    A command held for a microsecond is late by half of it: nothing beside seconds, but not beside the shortest delays.
+    A command held for a microsecond, T, is late by half of it: nothing beside seconds, but not beside the shortest
+    delays. And it is weaker by sin(x)/x, x = w T/2: a millionth where the delay is so short that the gain margin is
+    decided at 5 000 rad/s.
     """
     grid, fleet = integrator(gain, part * math.pi / (2 * gain))
     delay_s = part * math.pi / (2 * gain) + 0.5 * fleet.sample_s
@@ -41,7 +44,8 @@ def test_an_integrator_s_margins(gain, part):
     assert found.delay_s == pytest.approx(math.pi / (2 * gain) - delay_s, rel=1e-4, abs=1e-8)
     assert found.phase_deg == pytest.approx(90.0 - math.degrees(gain * delay_s), abs=1e-4)
     if part > 1e-3:
-        assert found.gain == pytest.approx(math.pi / (2 * gain * delay_s), rel=1e-6)
+        x = 0.5 * fleet.sample_s * math.pi / (2 * delay_s)
+        assert found.gain == pytest.approx(math.pi / (2 * gain * delay_s) * x / math.sin(x), rel=1e-8)
 
 
 @settings(max_examples=25, deadline=None)
@@ -190,6 +194,57 @@ def test_every_stretch_of_curve_and_governors_is_a_loop():
     worst, loop = margins.worst(HYDRO, Fleet(load("gb_dc_low"), 500.0))
     assert worst.peak == max(margins.margins(each).peak for each in stretches)
     assert loop.share_hz == pytest.approx(0.95 / 0.3)
+
+
+def test_a_stretch_is_named_by_its_middle_and_ends_where_the_governor_does():
+    """From its dead band, 0.05 Hz, a governor of 1 000 MW/Hz gives 100 MW more: up to 0.15 Hz."""
+    grid = replace(MASS, governor=(Governor(strength_mw_hz=1000.0, reserve_mw=100.0, deadband_hz=0.05, servo_s=0.5),))
+    found = {loop.on: loop.dev_hz for loop in margins.loops(grid, Fleet(straight(1.0), 100.0))}
+    assert found == {(True,): pytest.approx(-0.1), (False,): pytest.approx(0.0)}
+    # Of one slope each set of governors is a loop of its own.
+    found = {loop.on: loop.dev_hz for loop in margins.loops(HYDRO, Fleet(straight(1.0), 100.0))}
+    assert found == {(True, False): pytest.approx(-0.05), (False, True): pytest.approx(-0.55)}
+
+
+def test_of_several_stretches_an_unstable_one_is_the_worst_however_far_it_passes(monkeypatch):
+    known = margins.margins(only(MASS, Fleet(straight(1.0), 10.0)))
+    fleet = Fleet(load("gb_dc_low"), 100.0)
+    flat, steep = sorted({loop.share_hz for loop in margins.loops(MASS, fleet)})
+    for name, judged in (
+        ("unstable", {flat: known._replace(stable=False, peak=1.1), steep: known._replace(peak=9.0)}),
+        ("nearest", {flat: known._replace(peak=9.0), steep: known._replace(peak=1.1)}),
+    ):
+        monkeypatch.setattr(margins, "margins", lambda loop, judged=judged: judged[loop.share_hz])
+        assert margins.worst(MASS, fleet)[1].share_hz == flat, name
+
+
+def test_the_curve_is_looked_at_until_nothing_is_left_of_it():
+    for gain in (0.5, 50.0):
+        loop = only(*integrator(gain, 0.0))
+        assert abs(loop.along(margins.frequencies(loop)[-1:])[0]) <= 0.0501
+    late = only(*integrator(0.01, 0.001))
+    assert margins.frequencies(late, 6.0)[-1] == pytest.approx(6.0 / 0.0010005)
+
+
+def test_modes_are_looked_at_up_to_2_hz_or_five_turns_of_the_delay():
+    assert margins.reach_rad_s(only(*integrator(1.0, 2.0))) == pytest.approx(4.0 * math.pi)
+    assert margins.reach_rad_s(only(*integrator(1.0, 0.1))) == pytest.approx(50.0)
+
+
+def test_a_mode_too_fast_to_be_looked_at_still_makes_the_loop_unstable():
+    # Most of the fleet is 50 ms late, a little of it so much later that the mean hides what the most does.
+    grid, fleet = integrator(60.0, 0.05)
+    late = replace(fleet, delays_s=(0.05, 20.0), shares=(0.97, 0.03))
+    loop = only(grid, late)
+    assert not margins.stable(loop)
+    assert not margins.damped(grid, late, 0.0)
+
+
+def test_what_runs_away_all_but_straight_has_no_period():
+    """s + K exp(-s tau) = 0 for K tau = 1e5: s = (9.3 + 2.8 j)/tau grows threefold before it turns."""
+    damping, period_s = margins.least_damped(only(*integrator(1e5, 1.0)))
+    assert damping == -0.95
+    assert math.isnan(period_s)
 
 
 def test_a_switch_and_an_empty_fleet_close_no_loop():

@@ -70,9 +70,29 @@ def test_the_slope_is_of_half_a_second():
 def test_sides_and_shedding():
     down = measure(GRID, course(lambda t: -1.3 * np.minimum(t, 1.0)))
     assert down.shed_hz == (49.0, 48.8)
+    assert measure(GRID, course(lambda t: -1.0 * np.minimum(t, 1.0))).shed_hz == (49.0,)  # reached is passed
     up = measure(GRID, course(lambda t: 0.6 * np.minimum(t, 1.0) - 0.1 * np.minimum(t, 0.1)), falls=False)
     assert up.nadir_hz == pytest.approx(50.59)
     assert up.shed_hz == ()
+
+
+def test_what_a_plot_could_not_show_is_no_swing():
+    t_s = np.arange(0.0, 20.0, 0.01)
+    ripple = np.sin(2 * np.pi * t_s / 2.0)
+    assert np.isnan(swing(t_s, 2e-6 * ripple)).all()  # below 10 uHz between its extremes
+    assert np.isnan(swing(t_s, np.where(t_s < 0.5, -1.0, 0.0) + 4e-4 * ripple)).all()  # a thousandth of the fall
+    assert not np.isnan(swing(t_s, 2e-5 * ripple)).any()
+
+
+def test_the_last_half_waves_decide():
+    t_s = np.arange(0.0, 30.0, 0.005)
+    decay = 0.05 / np.hypot(1.0, 0.05) * 2 * np.pi
+    fades = np.where(t_s < 20.0, 1.0, np.exp(-decay * (t_s - 20.0)))
+    assert swing(t_s, fades * np.sin(2 * np.pi * t_s))[0] == pytest.approx(0.05, abs=1e-3)
+
+
+def test_what_never_moved_has_settled():
+    assert measure(GRID, course(lambda t: 0.0 * t)).settling_s == 0.0
 
 
 def test_a_swing_that_lasts_never_settles():

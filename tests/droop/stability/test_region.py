@@ -14,9 +14,9 @@ from droop.stability import margins
 from droop.stability.fleet import Fleet, FleetError
 from droop.stability.grid import Governor, GridError
 from droop.stability.measures import measure
-from droop.stability.region import Effect, Judge, StoppedError, largest_delay_s, largest_fleet_mw, region
+from droop.stability.region import Effect, Judge, StoppedError, Verdict, largest_delay_s, largest_fleet_mw, region
 from droop.stability.simulation import Contingency, ContingencyError, simulate
-from droop.stability.study import study
+from droop.stability.study import delays_of, study
 from tests.droop.stability.cases import NORDIC_N, REHEAT, integrator
 
 LOSS = Contingency(500.0)
@@ -119,6 +119,77 @@ def test_without_load_or_governor_the_edge_is_that_of_the_damping():
     assert 2.0 * (edge_s + 0.005) == pytest.approx(turn * math.exp(-0.05 * turn), abs=0.004)
 
 
+class Told:
+    """A judge that was told what each size and delay does: helps up to `edge_s`, by `dev_hz` of (size, delay)."""
+
+    def __init__(self, edge_s, dev_hz=None):
+        self.edge_s, self.dev_hz = edge_s, dev_hz or {}
+
+    def helps(self, fleet):
+        return fleet.delay_s < self.edge_s.get(fleet.fleet_mw, 0.0)
+
+    def verdict(self, fleet):
+        effect = Effect.HELPS if self.helps(fleet) else Effect.DEEPENS
+        return Verdict(effect, self.dev_hz.get((fleet.fleet_mw, fleet.delay_s), 1.0))
+
+
+def test_of_the_sizes_that_help_the_best_is_named_and_the_edge_lies_between_two_delays():
+    judge = Told(
+        {10.0: 0.7437, 20.0: 0.3},
+        {(10.0, 0.2): 0.8, (20.0, 0.2): 0.5, (10.0, 0.4): 0.8, (20.0, 0.4): 0.5, (20.0, 0.8): 0.4},
+    )
+    found = region(judge, Fleet(NORDIC_N, 10.0), np.array([10.0, 20.0]), np.array([0.2, 0.4, 0.8]))
+    assert found.best_mw.tolist() == [20.0, 10.0, 0.0]  # the larger one is better, then it hurts, then both do
+    assert found.edge_s.tolist() == [pytest.approx(0.7437, abs=0.4 / 256), pytest.approx(0.3, abs=0.2 / 256)]
+
+
+def test_who_never_hurts_may_be_late_without_end():
+    assert math.isinf(largest_delay_s(Told({10.0: math.inf}), Fleet(NORDIC_N, 10.0)))
+    assert largest_delay_s(Told({10.0: 0.0}), Fleet(NORDIC_N, 10.0)) == 0.0
+
+
+def test_what_a_plot_could_not_show_is_no_harm():
+    fleet = Fleet(NORDIC_N, 10.0, (0.1,), (1.0,))
+    for with_hz, effect in ((0.50005, Effect.HELPS), (0.5002, Effect.DEEPENS)):
+        known = {(0.0, ()): Verdict(Effect.HELPS, 0.5), (10.0, (0.1,)): Verdict(Effect.HELPS, with_hz)}
+        assert Judge(REHEAT, LOSS, known=known).verdict(fleet).effect is effect
+
+
+def test_fleets_of_one_first_delay_are_not_one(judge):
+    near, far = (Fleet(NORDIC_N, 600.0, (0.2, other_s), (0.5, 0.5)) for other_s in (0.4, 5.0))
+    assert judge.verdict(near) != judge.verdict(far)
+
+
+def test_of_a_grid_that_is_unstable_no_damping_is_asked():
+    wild = replace(REHEAT, governor=(Governor(droop_pu=0.05, water_s=1.0, servo_s=1.0),))
+    assert margins.swing.poles(wild).real.max() > 0.1
+    assert Judge(wild, LOSS).damping_least() == 0.0
+
+
+def test_a_sweep_reaches_as_far_as_the_grid_is_large_and_the_fleet_late(monkeypatch):
+    monkeypatch.setattr("droop.stability.study.CELLS", 2)
+    # A switch that is not pulled: at no size and delay does it do anything.
+    fleet = Fleet(load("nordic_ffr_a"), 6000.0, (1.0,), (1.0,))
+    found = study(REHEAT, fleet, Contingency(-10.0), seconds=5.0, sweep=True)
+    assert found.region.sizes_mw.tolist() == [5000.0, 10_000.0]
+    assert found.region.delays_s.tolist() == [1.5, 3.0]
+    assert delays_of(fleet.delayed(0.1))[-1] == 2.0
+    assert [one.fleet_mw for one in found.sizes] == [1500.0, 3000.0, 6000.0]
+    # It is load that is lost: the frequency rises, and the extreme is above.
+    assert found.played.measures.nadir_hz > 50.0
+    assert found.largest_mw == found.largest_delay_s == math.inf
+
+
+@pytest.mark.parametrize(("nominal_hz", "edge_hz"), [(50.0, 3.0), (60.0, 3.6)])
+def test_a_linear_model_holds_up_to_6_percent_of_nominal(nominal_hz, edge_hz):
+    grid = replace(REHEAT, nominal_hz=nominal_hz)
+    fleet = Fleet(replace(load("nordic_ffr_a"), nominal_hz=nominal_hz), 10.0)
+    found = study(grid, fleet, Contingency(10.0), seconds=2.0)
+    for dev_hz in (edge_hz - 0.01, edge_hz + 0.01):
+        played = found.played._replace(measures=found.played.measures._replace(worst_dev_hz=dev_hz))
+        assert replace(found, played=played).linear is (dev_hz < edge_hz)
+
+
 def test_a_study_holds_together():
     fleet = Fleet(load("nordic_fcr_n"), 300.0, (0.4,), (1.0,))
     nordic = grids.load("nordic")
@@ -147,6 +218,13 @@ def test_a_study_holds_together():
         (
             GridError,
             replace(REHEAT, governor=(Governor(droop_pu=0.02, water_s=3.0),)),
+            10.0,
+            100.0,
+            "without any fleet",
+        ),
+        (  # it swings within its reserve alone, and that is where it begins
+            GridError,
+            replace(REHEAT, governor=(Governor(droop_pu=0.02, water_s=3.0, reserve_mw=50.0),)),
             10.0,
             100.0,
             "without any fleet",

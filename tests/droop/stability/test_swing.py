@@ -88,13 +88,35 @@ def test_dead_bands_and_reserves_are_those_of_scipy(loss_mw):
 
 def test_the_matrices_are_the_transfer_function():
     s = np.array([0.01j, 0.3j, 2.0 + 5.0j, -0.3 + 1.0j])
-    for grid in (MASS, REHEAT, HYDRO, replace(HYDRO, secondary_pu_s=0.2)):
+    for grid in (MASS, REHEAT, HYDRO, replace(HYDRO, secondary_pu_s=0.2), replace(REHEAT, nominal_hz=60.0)):
         for on in {(True,) * len(grid.governor), (False, True)[: len(grid.governor)]}:
             found = swing.motion(grid, on)
             n = found.a.shape[0]
             by_state = [np.linalg.solve(x * np.eye(n) - found.a, found.b[:, -1])[0] for x in s]
             wanted = swing.transfer(grid, s, on) * grid.size_mw / grid.nominal_hz
             np.testing.assert_allclose(by_state, wanted, rtol=1e-9)
+
+
+def test_60_hz_is_50_hz_rescaled_in_closed_form_too():
+    low, high = REHEAT, replace(REHEAT, nominal_hz=60.0)
+    assert swing.rocof_hz_s(high, 500.0) == pytest.approx(1.2 * swing.rocof_hz_s(low, 500.0))
+    assert swing.steady_dev_hz(high, 500.0) == pytest.approx(1.2 * swing.steady_dev_hz(low, 500.0))
+    assert swing.nadir(high, 500.0).dev_hz == pytest.approx(1.2 * swing.nadir(low, 500.0).dev_hz)
+    assert swing.nadir(high, 500.0).at_s == swing.nadir(low, 500.0).at_s
+    s = np.array([0.01j, 0.3j, 2.0 + 5.0j])
+    np.testing.assert_allclose(swing.transfer(high, s), 1.2 * swing.transfer(low, s), rtol=1e-12)
+
+
+def test_governors_at_rest_or_at_their_end_move_no_pole():
+    """About 0.05 Hz the second one is within its dead band; about 0.5 Hz the first has given its reserve."""
+    first, second = HYDRO.governor
+    for dev_hz, acting, idle in ((0.05, first, second), (-0.5, second, first), (0.1, second, first)):
+        # Who is idle keeps its own lags, and nothing comes of them.
+        wanted = np.concatenate(
+            [swing.poles(replace(HYDRO, governor=(replace(acting, deadband_hz=0.0, reserve_mw=np.inf),))),
+             [-1.0 / a for _, a in idle.blocks()]]
+        )  # fmt: skip
+        np.testing.assert_allclose(np.sort_complex(swing.poles(HYDRO, dev_hz)), np.sort_complex(wanted), atol=1e-9)
 
 
 def test_governors_and_load_carry_the_loss_in_the_end():
