@@ -13,6 +13,7 @@ from aggregator.contracts import Contract, CoreSettings
 from aggregator.gateways.population import PERFECT
 from aggregator.prequalifying import injected_gate
 from aggregator.signal_file import Recorded
+from aggregator.wanted import Wanted
 from telemetry.samples import FREQUENCY
 
 NS = 1_000_000_000
@@ -112,4 +113,5 @@ def driven(product, answers=True, sold_kw=SOLD_KW, vehicles=VEHICLES):
 
 def outcome(test):
     """The result's table, and the statements behind it."""
-    return result([], test, Counter(), None), list(test.statements())
+    wanted = Wanted([], test.settings, injected_gate(test.settings.nominal_hz))
+    return result(wanted, test, Counter(), None), list(test.statements())

@@ -24,7 +24,7 @@ COMMANDS = (
     "run", "backtest", "bid", "respond", "products", "products show", "inspect", "doctor", "ied", "pmu", "ingest",
     "worker", "gateway", "api", "utility", "settle", "replay", "explain", "journal", "discover", "acl",
     "verify", "seal", "prove", "redact", "evidence", "account", "prequalify", "report", "compare", "fleet fit",
-    "stability", "study",
+    "stability", "study", "sample",
 )  # fmt: skip
 
 
