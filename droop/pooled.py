@@ -182,7 +182,9 @@ class Pool:
         self._block = max(round(block_s / step_s), 1)
         self._done = 0
         groups = [self.cases[at : at + LANES] for at in range(0, len(cases), LANES)]
-        self._groups = [(len(group), _table(group, self._step_h)) for group in groups]
+        # A group that is not full advances as a full one, with lanes of nothing: a whole vector costs less than some of
+        # its lanes one after the other. One case alone does not.
+        self._groups = [(LANES if len(group) > 1 else 1, _table(group, self._step_h)) for group in groups]
 
     def feed(self, hz: npt.NDArray[Any], workers: int = 1) -> None:
         """Go on over float64[n] or float32[n] frequencies [Hz]; NaN: unknown, nothing is asked for.
