@@ -98,15 +98,16 @@ class Blocks(Asking):
             for field, value in self._differences(ref, status.buffered, ask):
                 with contextlib.suppress(Denied):
                     self._write(ref, field, value)
-            if ask.entry is not None and not self._resume(ref, ask.entry):
+            resumed = ask.entry is not None and self._resume(ref, ask.entry)
+            if ask.entry is not None and not resumed:
                 ask.refused()
             try:
-                self._write(ref, ied.RCB_RPT_ENA, True)
+                self._start(ref, resumed)
             except Denied:  # edition 2.1: not without a reservation
                 if not status.buffered:
                     raise
                 self._write(ref, ied.RCB_RESV_TMS, RESERVED_S)
-                self._write(ref, ied.RCB_RPT_ENA, True)
+                self._start(ref, resumed)
         except LinkLost:
             raise
         except SubscribeError:
@@ -114,6 +115,22 @@ class Blocks(Asking):
                 with contextlib.suppress(SubscribeError):
                     self._write(ref, ied.RCB_RESV, False)
             raise
+
+    def _start(self, ref: str, resumed: bool) -> None:
+        """Enable a block; with the EntryID once more, in one request, where it goes on after one.
+
+        Devices there are that move their EntryID on with every report that they gather: one that came between two
+        requests would be all that they still told.
+        """
+        if resumed:
+            try:
+                self._write(ref, ied.RCB_RPT_ENA, True, beside=ied.RCB_ENTRY_ID)
+                return
+            except LinkLost:
+                raise
+            except SubscribeError:
+                pass  # not both at once
+        self._write(ref, ied.RCB_RPT_ENA, True)
 
     def _differences(self, ref: str, buffered: bool, ask: Ask) -> Iterator[tuple[int, int]]:
         """Settings that are not as we need them; what a device does not let be set stays as it is."""
@@ -147,12 +164,13 @@ class Blocks(Asking):
             return False
         return True
 
-    def _write(self, ref: str, field: int, value: int | None) -> None:
+    def _write(self, ref: str, field: int, value: int | None, beside: int = 0) -> None:
+        """beside : fields of the handle that go with it in one request, as they are"""
         handle = self._blocks[ref]
         if value is not None:
             getattr(self._call, f"ClientReportControlBlock_set{SETTERS[field]}")(handle, value)
         with self._request(f"enable {ref}"):
-            self._call.IedConnection_setRCBValues(self._connection, c.byref(self._error), handle, field, True)
+            self._call.IedConnection_setRCBValues(self._connection, c.byref(self._error), handle, field | beside, True)
 
     # ---- on the tick thread
 
