@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.iec61850 import Bookmark, Gap, make_client, mapping, session
+from telemetry.iec61850 import Bookmark, Gap, library, make_client, mapping, session
 from telemetry.iec61850 import history as hist
+from telemetry.iec61850.blocks import Blocks
 from telemetry.iec61850.client import ReportClient
 from telemetry.iec61850.history import FRESH_NS, REPLAY_NS, SETTLE_NS, History
 from telemetry.iec61850.intake import Intake
@@ -356,6 +357,44 @@ def test_an_outage_is_filled_without_a_gap_or_a_repeat(pair: tuple[str, str]) ->
     assert len(stamps) == len(set(stamps)) == len(sent)
     assert np.abs(stamps - np.array(sent)).max() <= 1100  # open61850 keeps microseconds
     assert len(kept.late) == 150
+    assert not kept.gaps
+
+
+@pytest.mark.parametrize("device", NAMES)
+def test_a_report_gathered_while_the_block_is_set_does_not_end_the_resumption(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """open61850 moves its EntryID on with each report that it gathers: what we asked to go on after is asked again."""
+    need(device, "libiec61850")
+    write, between = Blocks._write, list[int]()
+
+    with unit_here(device) as unit:
+
+        def publish(*numbers: int) -> None:
+            for k in numbers:
+                unit.publish(T0_NS + k * 20 * MS, 50.0 + k / 1000, 230.0)
+
+        def interrupted(blocks: Blocks, ref: str, field: int, value: int | None, **more: Any) -> None:
+            write(blocks, ref, field, value, **more)
+            if field == library.RCB_ENTRY_ID and between:
+                publish(between.pop())
+
+        monkeypatch.setattr(Blocks, "_write", interrupted)
+        kept = Kept("libiec61850", unit.port)
+        linked(kept.start())
+        publish(*range(20))
+        until(lambda: len(kept.live) == 20)
+        kept.stop()
+        publish(*range(20, 50))
+        between.append(50)
+        linked(kept.start())
+        until(lambda: not between and kept.client.bookmark() is not None)
+        publish(*range(51, 60))
+        until(lambda: len(kept.live) == 30)  # control had its block before
+        kept.stop()
+    assert not between
+    numbers = np.rint((np.sort(kept.stamps()) - T0_NS) / (20 * MS)).astype(int).tolist()
+    assert numbers == list(range(60))
     assert not kept.gaps
 
 
